@@ -1,0 +1,207 @@
+/**
+ * One operator call as its handler sees it: facts of the inputs, attributes, and where to report a contradiction.
+ */
+
+import type { Node } from '../../ir/graph.js';
+import { isIntegral } from './numbers.js';
+import type { Dims, Fact } from './types.js';
+
+const UNKNOWN: Fact = { dtype: 0, shape: null };
+
+/** Number of elements, or null when a size is unknown. */
+export function countOf(shape: Dims | null): number | null {
+  if (shape === null) return null;
+  let count = 1;
+  for (const dim of shape) {
+    if (dim === null) return null;
+    count *= dim;
+  }
+  return count;
+}
+
+/** Row-major strides, in elements. */
+export function stridesOf(shape: readonly number[]): number[] {
+  const strides = new Array<number>(shape.length);
+  let stride = 1;
+  for (let axis = shape.length - 1; axis >= 0; axis--) {
+    strides[axis] = stride;
+    stride *= shape[axis] as number;
+  }
+  return strides;
+}
+
+/** Reads a strided view of `source` into a new row-major array of `shape`. */
+export function stridedCopy(source: readonly number[], shape: readonly number[], strides: readonly number[], offset = 0): number[] {
+  const rank = shape.length;
+  let count = 1;
+  for (const dim of shape) count *= dim;
+  const out = new Array<number>(count);
+  const index = new Array<number>(rank).fill(0);
+  let at = offset;
+  for (let i = 0; i < count; i++) {
+    out[i] = source[at] as number;
+    for (let axis = rank - 1; axis >= 0; axis--) {
+      const next = (index[axis] as number) + 1;
+      at += strides[axis] as number;
+      if (next < (shape[axis] as number)) {
+        index[axis] = next;
+        break;
+      }
+      at -= next * (strides[axis] as number);
+      index[axis] = 0;
+    }
+  }
+  return out;
+}
+
+/** All sizes of `shape` when every one is known. */
+export function known(shape: Dims | null): readonly number[] | undefined {
+  return shape === null || shape.includes(null) ? undefined : (shape as readonly number[]);
+}
+
+/** Sizes from the elements of a shape-like tensor; NaN and negative elements are unknown sizes. */
+export function dimsFrom(elements: readonly number[]): (number | null)[] {
+  return elements.map((e) => (e >= 0 ? e : null));
+}
+
+export class Call {
+  constructor(
+    readonly node: Node,
+    private readonly facts: readonly (Fact | undefined)[],
+    /** Contents of larger results are not followed. */
+    readonly limit: number,
+    private readonly report: (reason: string) => void,
+  ) {}
+
+  get inputCount(): number {
+    return this.facts.length;
+  }
+
+  get outputCount(): number {
+    return this.node.outputs.length;
+  }
+
+  /** True when input `i` is connected. */
+  has(i: number): boolean {
+    return this.facts[i] !== undefined;
+  }
+
+  /** Fact of input `i`; everything is unknown for one that is not connected. */
+  input(i: number): Fact {
+    return this.facts[i] ?? UNKNOWN;
+  }
+
+  dtype(i: number): number {
+    return this.input(i).dtype;
+  }
+
+  shape(i: number): Dims | null {
+    return this.input(i).shape;
+  }
+
+  rank(i: number): number | undefined {
+    return this.input(i).shape?.length;
+  }
+
+  /** Size of axis `axis` (negative counts from the end) of input `i`; null when unknown. */
+  dim(i: number, axis: number): number | null {
+    return this.input(i).shape?.at(axis) ?? null;
+  }
+
+  /** All elements of input `i`, when every one is known. */
+  data(i: number): readonly number[] | undefined {
+    return this.input(i).data;
+  }
+
+  /** Elements of input `i`; of an integer input some may be NaN, "not known". */
+  elements(i: number): readonly number[] | undefined {
+    const fact = this.input(i);
+    return fact.data ?? fact.partial;
+  }
+
+  /** The only element of input `i`, when known. */
+  scalar(i: number): number | undefined {
+    const data = this.input(i).data;
+    return data?.length === 1 ? data[0] : undefined;
+  }
+
+  /**
+   * Integers that older opsets hold in attribute `name` and newer ones in input `i`.
+   * undefined: given neither way; null: given but not known.
+   */
+  intsOf(name: string, i: number): readonly number[] | null | undefined {
+    const attribute = this.node.ints(name);
+    if (attribute !== undefined) return attribute;
+    if (!this.has(i)) return undefined;
+    return this.data(i) ?? null;
+  }
+
+  /** Non-negative form of `axis`, reporting one outside the rank. */
+  axis(axis: number, rank: number): number | null {
+    const at = axis < 0 ? axis + rank : axis;
+    if (at >= 0 && at < rank) return at;
+    this.conflict(`axis ${axis} is outside rank ${rank}`);
+    return null;
+  }
+
+  conflict(reason: string): void {
+    this.report(reason);
+  }
+
+  /** Reports two sizes that must be equal; returns the one that is known. */
+  same(a: number | null, b: number | null, what: string): number | null {
+    if (a !== null && b !== null && a !== b) this.conflict(`${what}: ${a} and ${b} differ`);
+    return a ?? b;
+  }
+
+  /** True when contents of a value of this shape are to be followed. */
+  follows(shape: Dims | null): boolean {
+    const count = countOf(shape);
+    return count !== null && count <= this.limit;
+  }
+
+  /** A fact; `elements` are kept as full or partial contents, or dropped when they are too many or unknown. */
+  fact(dtype: number, shape: Dims | null, elements?: readonly number[] | undefined): Fact {
+    if (elements === undefined || !this.follows(shape)) return { dtype, shape };
+    if (isIntegral(dtype) && elements.some(Number.isNaN)) {
+      return elements.every(Number.isNaN) ? { dtype, shape } : { dtype, shape, partial: elements };
+    }
+    return { dtype, shape, data: elements };
+  }
+}
+
+/** Result sizes of multidirectional broadcasting; null when a rank is unknown. */
+export function broadcast(call: Call, shapes: readonly (Dims | null)[]): Dims | null {
+  const first = shapes[0];
+  if (shapes.length === 1) return first ?? null;
+  let rank = 0;
+  for (const shape of shapes) {
+    if (shape === null) return null;
+    rank = Math.max(rank, shape.length);
+  }
+  const out: (number | null)[] = new Array(rank);
+  for (let back = 1; back <= rank; back++) {
+    let size: number | null = 1;
+    for (const shape of shapes as readonly Dims[]) {
+      const dim = back > shape.length ? 1 : (shape[shape.length - back] as number | null);
+      if (dim === 1 || dim === size) continue;
+      if (size === 1) size = dim;
+      else if (size === null) size = dim;
+      else if (dim !== null) {
+        call.conflict(`cannot broadcast sizes ${size} and ${dim} (axis -${back})`);
+        size = null;
+        break;
+      }
+    }
+    out[rank - back] = size;
+  }
+  return out;
+}
+
+/** Elements of `source` (of `from`) repeated by broadcasting to `to`. */
+export function expandElements(source: readonly number[], from: readonly number[], to: readonly number[]): readonly number[] {
+  if (from.length === to.length && from.every((d, i) => d === to[i])) return source;
+  const strides = stridesOf(from);
+  const lead = to.length - from.length;
+  return stridedCopy(source, to, to.map((_, axis) => (axis < lead || from[axis - lead] === 1 ? 0 : (strides[axis - lead] as number))));
+}

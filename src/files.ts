@@ -1,0 +1,114 @@
+/**
+ * The file-backed ByteSource and ByteSink, and everything else the command line does with the file system:
+ * atomic output, external data. The core imports nothing of Node; this file is where it meets the disk.
+ */
+import { closeSync, fsyncSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { UsageError } from './diagnostics.js';
+import type { ByteSink, ByteSource } from './onnx/bytes.js';
+
+/** A file, read by position. Keep it open until the model read from it has been written. */
+export class FileSource implements ByteSource {
+  readonly size: number;
+  readonly path: string;
+  readonly fd: number;
+
+  constructor(path: string) {
+    this.path = path;
+    try {
+      const stat = statSync(path);
+      if (!stat.isFile()) throw new UsageError({ code: 'PD002', message: `${path} is not a file`, culprit: path, hint: 'give the path of the .onnx file' });
+      this.size = stat.size;
+      this.fd = openSync(path, 'r');
+    } catch (error) {
+      if (error instanceof UsageError) throw error;
+      throw new UsageError(
+        { code: 'PD002', message: `cannot read ${path}: ${(error as Error).message}`, culprit: path, hint: 'check the path and its permissions' },
+        { cause: error },
+      );
+    }
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(length);
+    this.readInto(bytes, offset, length);
+    return bytes;
+  }
+
+  readInto(bytes: Uint8Array, offset: number, length: number): void {
+    for (let done = 0; done < length; ) {
+      const n = readSync(this.fd, bytes, done, length - done, offset + done);
+      if (n === 0) throw new RangeError(`${this.path} ended at byte ${offset + done}`);
+      done += n;
+    }
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
+
+const COPY_BUFFER_BYTES = 4 * 1024 * 1024;
+
+/** Writes to a temporary file beside the target; `commit` renames it into place, `abort` removes it. */
+export class AtomicFileSink implements ByteSink {
+  readonly target: string;
+  readonly temporary: string;
+  readonly #fd: number;
+  #buffer: Uint8Array | undefined;
+  #open = true;
+
+  constructor(target: string) {
+    this.target = target;
+    this.temporary = join(dirname(target), `.${basename(target)}.tmp-pdrop-${process.pid}`);
+    try {
+      this.#fd = openSync(this.temporary, 'wx');
+    } catch (error) {
+      throw new UsageError(
+        { code: 'PD003', message: `cannot write beside ${target}: ${(error as Error).message}`, culprit: target, hint: 'check that the folder exists and is writable' },
+        { cause: error },
+      );
+    }
+  }
+
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#writeAll(chunk);
+  }
+
+  async copy(source: ByteSource, offset: number, length: number): Promise<void> {
+    this.#buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, Math.max(length, 64 * 1024)));
+    if (this.#buffer.length < Math.min(COPY_BUFFER_BYTES, length)) this.#buffer = new Uint8Array(COPY_BUFFER_BYTES);
+    for (let done = 0; done < length; ) {
+      const n = Math.min(this.#buffer.length, length - done);
+      const chunk = this.#buffer.subarray(0, n);
+      if (source instanceof FileSource) source.readInto(chunk, offset + done, n);
+      else chunk.set(await source.read(offset + done, n));
+      this.#writeAll(chunk);
+      done += n;
+    }
+  }
+
+  #writeAll(chunk: Uint8Array): void {
+    try {
+      for (let done = 0; done < chunk.length; ) done += writeSync(this.#fd, chunk, done, chunk.length - done);
+    } catch (error) {
+      throw new UsageError(
+        { code: 'PD003', message: `writing ${this.target} failed: ${(error as Error).message}`, culprit: this.target, hint: 'free some space or choose another folder with -o; nothing was left behind' },
+        { cause: error },
+      );
+    }
+  }
+
+  commit(): void {
+    fsyncSync(this.#fd);
+    closeSync(this.#fd);
+    this.#open = false;
+    renameSync(this.temporary, this.target);
+  }
+
+  abort(): void {
+    if (this.#open) closeSync(this.#fd);
+    this.#open = false;
+    rmSync(this.temporary, { force: true });
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * The graph every floor above works on: values and nodes linked by object identity, never by name.
+ *
+ * Nothing here knows protobuf. What the reader needs to write a node or a tensor back byte for byte rides
+ * along as an opaque `record`; the writer (src/onnx/write.ts) is the only one that looks into it.
+ */
+
+/** ONNX `TensorProto.DataType` numbers that this project names. */
+export const DataType = {
+  FLOAT: 1,
+  UINT8: 2,
+  INT8: 3,
+  UINT16: 4,
+  INT16: 5,
+  INT32: 6,
+  INT64: 7,
+  STRING: 8,
+  BOOL: 9,
+  FLOAT16: 10,
+  DOUBLE: 11,
+  UINT32: 12,
+  UINT64: 13,
+  BFLOAT16: 16,
+} as const;
+
+/** A declared dimension: a number, a symbolic name (`dim_param`), or null when nothing is declared. */
+export type Dim = number | string | null;
+
+/** Declared type of a value. `dims` is undefined when no shape is declared (the rank is unknown). */
+export interface TensorType {
+  readonly elemType: number;
+  readonly dims: readonly Dim[] | undefined;
+}
+
+/** One input slot of one node that reads a value. */
+export interface Use {
+  readonly node: Node;
+  readonly index: number;
+}
+
+/** What an attribute holds. Integers are JS numbers when safe, else bigint. */
+export type AttributeValue =
+  | { readonly kind: 'int'; readonly value: number | bigint }
+  | { readonly kind: 'float'; readonly value: number }
+  | { readonly kind: 'string'; readonly value: string }
+  | { readonly kind: 'ints'; readonly value: readonly (number | bigint)[] }
+  | { readonly kind: 'floats'; readonly value: readonly number[] }
+  | { readonly kind: 'strings'; readonly value: readonly string[] }
+  | { readonly kind: 'tensor'; readonly value: Tensor }
+  | { readonly kind: 'graph'; readonly value: Graph }
+  | { readonly kind: 'other'; readonly value: null };
+
+/** Constant data: an initializer, or the tensor of a `Constant` node's attribute. */
+export interface Tensor {
+  readonly dataType: number;
+  readonly dims: readonly number[];
+  /**
+   * Little-endian payload when it is small enough to be held (see SMALL_TENSOR_BYTES), else undefined:
+   * the weights themselves are never in memory.
+   */
+  readonly data: Uint8Array | undefined;
+  /** Payload size in bytes, 0 when unknown. */
+  readonly byteLength: number;
+  /** Where the payload lies when it is outside the model file. */
+  readonly external: { readonly location: string; readonly offset: number; readonly length: number | undefined } | undefined;
+  /** Opaque: what the writer needs to write the tensor as it was read. */
+  readonly record?: unknown;
+}
+
+/** Payloads up to this many bytes are decoded and held, so that shape arithmetic and scalars can be evaluated. */
+export const SMALL_TENSOR_BYTES = 4096;
+
+/** A named value of a graph: a graph input, an initializer, or a node's output. */
+export class Value {
+  name: string;
+  /** The node that computes it; null for graph inputs and initializers. */
+  producer: Node | null = null;
+  outputIndex = 0;
+  /** Direct uses in this graph. Uses inside subgraphs are captures: `capturedBy`. */
+  readonly uses: Use[] = [];
+  /** Nodes of this graph whose subgraphs read this value. */
+  readonly capturedBy: Node[] = [];
+  /** Declared type, if any (graph input/output or value_info). */
+  type: TensorType | undefined;
+  /** What became of the declaration since it was read: `dropped` value_info is not written. */
+  typeState: 'read' | 'changed' | 'dropped' = 'read';
+  /** Constant data when this is an initializer. */
+  tensor: Tensor | undefined;
+  isInput = false;
+  isOutput = false;
+
+  constructor(name: string) {
+    this.name = name;
+  }
+}
+
+/** One operator call. */
+export class Node {
+  readonly opType: string;
+  /** Normalised: `ai.onnx` is written as the empty string. */
+  readonly domain: string;
+  name: string;
+  readonly inputs: (Value | null)[] = [];
+  readonly outputs: (Value | null)[] = [];
+  readonly attributes: Map<string, AttributeValue>;
+  /** Subgraphs of If, Loop, Scan and the like. */
+  readonly subgraphs: Graph[] = [];
+  /** Values of the enclosing graph that the subgraphs read. */
+  readonly captures: Value[] = [];
+  /** metadata_props that a pass stamped (pass name, boundary); written after those the node was read with. */
+  readonly stamps: Map<string, string> = new Map();
+  /** Names of attributes a pass has changed since the node was read. */
+  readonly changedAttributes: Set<string> = new Set();
+  /** Opaque: what the writer needs to write the node as it was read; undefined for new nodes. */
+  record: unknown = undefined;
+
+  constructor(opType: string, domain: string, name: string, attributes: Map<string, AttributeValue> = new Map()) {
+    this.opType = opType;
+    this.domain = domain;
+    this.name = name;
+    this.attributes = attributes;
+  }
+
+  /** True when the node is `opType` of the standard domain (or of `domain` when given). */
+  is(opType: string, domain = ''): boolean {
+    return this.opType === opType && this.domain === domain;
+  }
+
+  /** Integer attribute as a JS number, or `fallback` when absent. */
+  int(name: string, fallback: number): number {
+    const a = this.attributes.get(name);
+    return a?.kind === 'int' ? Number(a.value) : fallback;
+  }
+
+  float(name: string, fallback: number): number {
+    const a = this.attributes.get(name);
+    return a?.kind === 'float' ? a.value : fallback;
+  }
+
+  string(name: string, fallback: string): string {
+    const a = this.attributes.get(name);
+    return a?.kind === 'string' ? a.value : fallback;
+  }
+
+  ints(name: string): number[] | undefined {
+    const a = this.attributes.get(name);
+    return a?.kind === 'ints' ? a.value.map(Number) : undefined;
+  }
+}
+
+/** A graph (the model's, or a subgraph), in topological order. */
+export class Graph {
+  name = '';
+  readonly nodes: Node[] = [];
+  readonly inputs: Value[] = [];
+  readonly outputs: Value[] = [];
+  /** Initializers in file order. */
+  readonly initializers: Value[] = [];
+  /** All values by name: names are unique within a scope (SSA). Used for reading, writing and reports only. */
+  readonly values: Map<string, Value> = new Map();
+  /** The node that holds this graph as an attribute, for subgraphs. */
+  owner: Node | null = null;
+  /** Opaque: untouched fields of the source. */
+  record: unknown = undefined;
+}
+
+/** A whole model. */
+export interface Model {
+  readonly irVersion: number;
+  /** Opset version per domain; the standard domain is ''. */
+  readonly opsets: Map<string, number>;
+  readonly graph: Graph;
+  readonly metadata: Map<string, string>;
+  readonly producer: string;
+  /** Model-local functions by `domain:name`, opaque bodies. */
+  readonly functions: readonly string[];
+  /** Distinct external data locations, in order of first appearance. */
+  readonly externalLocations: readonly string[];
+  /** Opaque: untouched fields of the source. */
+  readonly record: unknown;
+}

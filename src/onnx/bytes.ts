@@ -1,0 +1,98 @@
+/**
+ * Where bytes come from and go to. The core knows only these interfaces; the file-backed ones are in src/files.ts,
+ * and a web page can give its own over a `File`.
+ */
+export interface ByteSource {
+  /** Total size in bytes. */
+  readonly size: number;
+  /** Reads exactly `length` bytes at `offset`; rejects when they are not all there. */
+  read(offset: number, length: number): Promise<Uint8Array>;
+}
+
+export interface ByteSink {
+  write(chunk: Uint8Array): Promise<void>;
+  /** Copies a range of the source; sinks that can do it without going through the heap do. */
+  copy(source: ByteSource, offset: number, length: number): Promise<void>;
+}
+
+/** A byte range of the source. */
+export interface Span {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What is written: bytes at hand, or a range of the source that is streamed and never held. */
+export type Piece = Uint8Array | Span;
+
+export function isSpan(piece: Piece): piece is Span {
+  return !(piece instanceof Uint8Array);
+}
+
+export class MemorySource implements ByteSource {
+  readonly size: number;
+  readonly #bytes: Uint8Array;
+  constructor(bytes: Uint8Array) {
+    this.#bytes = bytes;
+    this.size = bytes.length;
+  }
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (offset + length > this.size) throw new RangeError(`read past the end: ${offset}+${length} > ${this.size}`);
+    return this.#bytes.subarray(offset, offset + length);
+  }
+}
+
+export class MemorySink implements ByteSink {
+  readonly #chunks: Uint8Array[] = [];
+  #length = 0;
+  async write(chunk: Uint8Array): Promise<void> {
+    this.#chunks.push(chunk.slice());
+    this.#length += chunk.length;
+  }
+  async copy(source: ByteSource, offset: number, length: number): Promise<void> {
+    await this.write(await source.read(offset, length));
+  }
+  bytes(): Uint8Array {
+    const out = new Uint8Array(this.#length);
+    let at = 0;
+    for (const c of this.#chunks) {
+      out.set(c, at);
+      at += c.length;
+    }
+    return out;
+  }
+}
+
+/** Reads ahead in windows, so that scanning thousands of small records costs a handful of reads. */
+export class WindowedSource {
+  readonly #source: ByteSource;
+  #window: Uint8Array = new Uint8Array(0);
+  #start = 0;
+  static readonly windowBytes = 128 * 1024;
+
+  constructor(source: ByteSource) {
+    this.#source = source;
+  }
+
+  get size(): number {
+    return this.#source.size;
+  }
+
+  /** The bytes if the window holds them already; undefined means: call `load`. */
+  peek(offset: number, length: number): Uint8Array | undefined {
+    const at = offset - this.#start;
+    if (at < 0 || at + length > this.#window.length) return undefined;
+    return this.#window.subarray(at, at + length);
+  }
+
+  async load(offset: number, length: number): Promise<Uint8Array> {
+    const held = this.peek(offset, length);
+    if (held) return held;
+    const want = Math.min(Math.max(length, WindowedSource.windowBytes), this.#source.size - offset);
+    if (length > want) throw new RangeError(`read past the end: ${offset}+${length} > ${this.#source.size}`);
+    // Large single records get a buffer of their own; replacing the window with them would only lose it.
+    if (length > WindowedSource.windowBytes) return this.#source.read(offset, length);
+    this.#window = await this.#source.read(offset, want);
+    this.#start = offset;
+    return this.#window.subarray(0, length);
+  }
+}

@@ -1,0 +1,191 @@
+/**
+ * IR → bytes. The file is laid out first (so that every length is known), then streamed: bytes that passes made,
+ * and ranges of the source for everything else. What no pass touched comes out byte for byte as it was.
+ */
+import { InternalError, Refusal } from '../diagnostics.js';
+import type { Graph, Model, Node, Value } from '../ir/graph.js';
+import { type ByteSink, isSpan, type Piece } from './bytes.js';
+import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode } from './encode.js';
+import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './read.js';
+import { concat, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, readFieldHeader } from './wire.js';
+
+/** protobuf messages end at 2 GiB; ONNX Runtime refuses larger ones. */
+export const MAX_MESSAGE_BYTES = 2 ** 31 - 1;
+
+export interface WriteChanges {
+  /** metadata_props to add to the model. */
+  readonly metadata: ReadonlyMap<string, string>;
+}
+
+/** The pieces of the output file, in order. */
+export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piece[]; byteLength: number } {
+  const record = model.record as ModelRecord;
+  const pieces: Piece[] = [];
+  const knownDomains = new Set<string>();
+  for (const s of record.segments) {
+    if (s.field === 7) {
+      const body = layoutGraph(model.graph);
+      pieces.push(encodeHeader(7, lengthOf(body)), ...body);
+    } else pieces.push(s.piece);
+    if (s.field === 8 && s.piece instanceof Uint8Array) knownDomains.add(readDomain(s.piece));
+  }
+  for (const [domain, version] of model.opsets) {
+    if (knownDomains.has(domain) || (domain === '' && knownDomains.has('ai.onnx'))) continue;
+    pieces.push(encodeBytesField(8, concat([encodeStringField(1, domain), encodeVarintField(2, version)])));
+  }
+  for (const [key, value] of changes.metadata) pieces.push(encodeBytesField(14, encodeEntry(key, value)));
+  const byteLength = lengthOf(pieces);
+  if (byteLength > MAX_MESSAGE_BYTES) {
+    throw new Refusal({
+      code: 'PD310',
+      message: `the rewritten model would have ${byteLength} bytes; a protobuf message ends at 2 GiB`,
+      hint: 'store the weights as external data first (onnx.save with save_as_external_data=True) and compile that',
+    });
+  }
+  return { pieces: coalesce(pieces), byteLength };
+}
+
+function readDomain(opsetField: Uint8Array): string {
+  const header = readFieldHeader(opsetField, 0);
+  const body = opsetField.subarray(header.dataStart);
+  let domain = '';
+  for (let at = 0; at < body.length; ) {
+    const f = readFieldHeader(body, at);
+    if (f.number === 1) domain = new TextDecoder().decode(body.subarray(f.dataStart, f.end));
+    at = f.end;
+  }
+  return domain;
+}
+
+function lengthOf(pieces: readonly Piece[]): number {
+  let n = 0;
+  for (const p of pieces) n += p.length;
+  return n;
+}
+
+/** Neighbouring source ranges become one copy, neighbouring byte pieces one write. */
+function coalesce(pieces: readonly Piece[]): Piece[] {
+  const out: Piece[] = [];
+  let held: Uint8Array[] = [];
+  const flush = (): void => {
+    if (held.length > 0) out.push(concat(held));
+    held = [];
+  };
+  for (const p of pieces) {
+    if (!isSpan(p)) {
+      held.push(p);
+      continue;
+    }
+    flush();
+    const last = out.at(-1);
+    if (last && isSpan(last) && last.offset + last.length === p.offset) out[out.length - 1] = { offset: last.offset, length: last.length + p.length };
+    else out.push(p);
+  }
+  flush();
+  return out;
+}
+
+/** Streams the laid-out pieces; `progress` is told the bytes done so far. */
+export async function writePieces(model: Model, pieces: readonly Piece[], sink: ByteSink, progress?: (done: number) => void): Promise<void> {
+  const { source } = model.record as ModelRecord;
+  let done = 0;
+  for (const p of pieces) {
+    if (isSpan(p)) await sink.copy(source, p.offset, p.length);
+    else await sink.write(p);
+    done += p.length;
+    progress?.(done);
+  }
+}
+
+function layoutGraph(graph: Graph): Piece[] {
+  const { segments } = graph.record as GraphRecord;
+  const kept = new Set<Node>(graph.nodes);
+  const read = new Set<Value>();
+  // Untouched nodes in untouched order keep their places among the other fields; otherwise all nodes are written,
+  // in the graph's order, where the first one stood.
+  const readOrder = segments.flatMap((s) => (s.kind === 'node' && kept.has(s.node) ? [s.node] : []));
+  const inPlace = readOrder.length === graph.nodes.length && readOrder.every((n, i) => n === graph.nodes[i]);
+  const pieces: Piece[] = [];
+  const lastOf = (field: number): Segment | undefined => segments.findLast((s) => s.kind === 'value' && s.field === field);
+  const lastInput = lastOf(11);
+  const lastInitializer = lastOf(5);
+  const lastOutput = lastOf(12);
+  for (const s of segments) if (s.kind === 'value' && s.field !== 13) read.add(s.value);
+  const newInputs = graph.inputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(11, encodeValueInfo(v.name, mustType(v))));
+  const newOutputs = graph.outputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(12, encodeValueInfo(v.name, mustType(v))));
+  const newInitializers = graph.initializers.filter((v) => !read.has(v)).map((v) => encodeBytesField(5, encodeInitializer(v)));
+  const presentInitializers = new Set(graph.initializers);
+  let nodesDone = false;
+  for (const s of segments) {
+    if (s.kind === 'node') {
+      if (inPlace) pieces.push(...nodePieces(s.node));
+      else if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
+      nodesDone = true;
+    } else if (s.kind === 'raw') pieces.push(s.piece);
+    else if (s.field === 5) {
+      if (presentInitializers.has(s.value)) pieces.push(s.piece);
+    } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(s.value, s.piece)));
+    else if (s.field !== 13 || s.value.typeState === 'read') pieces.push(s.piece);
+    if (s === lastInput) pieces.push(...newInputs);
+    if (s === lastOutput) pieces.push(...newOutputs);
+    if (s === lastInitializer) pieces.push(...newInitializers);
+  }
+  if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
+  if (!lastInput) pieces.push(...newInputs);
+  if (!lastOutput) pieces.push(...newOutputs);
+  if (!lastInitializer) pieces.push(...newInitializers);
+  return pieces;
+}
+
+function mustType(v: Value): NonNullable<Value['type']> {
+  if (!v.type) throw new InternalError('a new graph input or output needs a type', v.name);
+  return v.type;
+}
+
+function reshape(value: Value, piece: Piece): Uint8Array {
+  if (isSpan(piece)) throw new InternalError('a declaration of this size cannot be changed', value.name);
+  const header = readFieldHeader(piece, 0);
+  return reshapeValueInfo(piece.subarray(header.dataStart), value.type?.dims ?? []);
+}
+
+function nodePieces(node: Node): Piece[] {
+  const record = node.record as NodeRecord | undefined;
+  if (!record) return [encodeBytesField(1, encodeNode(node))];
+  if (isUntouched(node, record)) return [record.full];
+  if (record.elided) {
+    throw new Refusal({
+      code: 'PD311',
+      message: 'a node with a large embedded payload would have to be rewritten',
+      culprit: node.name,
+      hint: 'turn large Constant nodes into initializers first (onnxruntime or onnxsim do), or store weights as external data',
+    });
+  }
+  const subgraphs = new Map<string, Uint8Array>();
+  for (const [name, a] of node.attributes) {
+    if (a.kind === 'graph' && !graphUntouched(a.value)) {
+      const parts = layoutGraph(a.value).map((p) => {
+        if (isSpan(p)) throw new InternalError('a large subgraph cannot be rewritten', node.name);
+        return p;
+      });
+      subgraphs.set(name, concat(parts));
+    }
+  }
+  return [encodeBytesField(1, respliceNode(node, record.body, subgraphs))];
+}
+
+function isUntouched(node: Node, record: NodeRecord): boolean {
+  return (
+    node.name === record.name &&
+    node.stamps.size === 0 &&
+    node.changedAttributes.size === 0 &&
+    node.inputs.length === record.inputNames.length &&
+    node.inputs.every((v, i) => (v?.name ?? '') === record.inputNames[i]) &&
+    node.outputs.length === record.outputNames.length &&
+    node.outputs.every((v, i) => (v?.name ?? '') === record.outputNames[i]) &&
+    node.subgraphs.every(graphUntouched)
+  );
+}
+
+function graphUntouched(graph: Graph): boolean {
+  return graph.nodes.every((n) => n.record !== undefined && isUntouched(n, n.record as NodeRecord));
+}
