@@ -6,6 +6,12 @@ import type { Node } from '../../ir/graph.js';
 import { isIntegral } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 
+/** One fact per output slot; a missing entry is an output of unknown rank. */
+export type HandlerResult = Fact | readonly (Fact | undefined)[];
+
+/** Handlers by op type, for one domain. */
+export type HandlerTable = Readonly<Record<string, (call: Call) => HandlerResult>>;
+
 const UNKNOWN: Fact = { dtype: 0, shape: null };
 
 /** Number of elements, or null when a size is unknown. */

@@ -4,9 +4,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { broadcast, type Call, expandElements, known } from './call.js';
+import { broadcast, type Call, expandElements, type HandlerTable, known } from './call.js';
 import { castNumber, erf, isIntegral, roundHalfEven, rounder } from './numbers.js';
-import type { Fact, HandlerTable } from './types.js';
+import type { Fact } from './types.js';
 
 type Unary = (x: number) => number;
 type Binary = (a: number, b: number) => number;

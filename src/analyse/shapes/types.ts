@@ -1,5 +1,5 @@
 /**
- * What the shape evaluator knows about values, and how an operator's handler is called.
+ * What the shape evaluator is given, and what it finds out about values.
  */
 
 import type { Graph, Node, Value } from '../../ir/graph.js';
@@ -60,8 +60,3 @@ export interface ShapeFacts {
   /** For each If whose condition is known: the branch that runs. */
   readonly takenBranches: ReadonlyMap<Node, Graph>;
 }
-
-/** One fact per output slot; a missing entry is an output of unknown rank. */
-export type HandlerResult = Fact | readonly (Fact | undefined)[];
-
-export type HandlerTable = Readonly<Record<string, (call: import('./call.js').Call) => HandlerResult>>;

@@ -1,0 +1,180 @@
+/**
+ * Concrete abstract interpretation of a graph: sizes of every value, and contents of those that steer sizes.
+ *
+ * Given sizes for the graph's inputs, nodes are walked in topological order; each op has a handler that derives
+ * dtype, shape and (for small values) contents of its outputs. What depends on data is null, an op without a handler
+ * gives outputs of unknown rank: nothing throws. Facts that contradict each other are collected.
+ */
+
+import type { Graph, Node, Value } from '../../ir/graph.js';
+import { Call, type HandlerTable, countOf } from './call.js';
+import { contrib, standardAttentionOps } from './contrib.js';
+import { convolution } from './convolution.js';
+import { elementwise } from './elementwise.js';
+import { generate } from './generate.js';
+import { indexing } from './indexing.js';
+import { linear } from './linear.js';
+import { movement } from './movement.js';
+import { normalization } from './normalization.js';
+import { tensorElements } from './numbers.js';
+import { reduction } from './reduction.js';
+import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
+
+export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
+
+const DEFAULT_DATA_LIMIT = 4096;
+
+const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> = new Map([
+  ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, standardAttentionOps)],
+  ['com.microsoft', table(contrib)],
+]);
+
+function table(...parts: readonly HandlerTable[]): Map<string, HandlerTable[string]> {
+  return new Map(parts.flatMap((part) => Object.entries(part)));
+}
+
+/**
+ * Evaluates `graph` at the sizes (and contents) of `bindings`.
+ *
+ * Subgraphs: the branch an If takes is evaluated with the values it captures; when the condition is not known both
+ * are, and what they agree on holds. Bodies of Loop and Scan are not entered; their outputs have unknown rank.
+ */
+export function evaluateShapes(graph: Graph, bindings: ShapeBindings): ShapeFacts {
+  const evaluator = new Evaluator(bindings);
+  evaluator.enter(graph, bindings);
+  evaluator.walk(graph);
+  return evaluator;
+}
+
+class Evaluator implements ShapeFacts {
+  readonly unknownOps = new Map<string, number>();
+  readonly conflicts: ShapeConflict[] = [];
+  readonly takenBranches = new Map<Node, Graph>();
+  private readonly facts = new Map<Value, Fact>();
+  private readonly limit: number;
+
+  constructor(bindings: ShapeBindings) {
+    this.limit = bindings.dataLimit ?? DEFAULT_DATA_LIMIT;
+  }
+
+  get(value: Value): Fact | undefined {
+    return this.facts.get(value);
+  }
+
+  shape(value: Value): Dims | null {
+    return this.facts.get(value)?.shape ?? null;
+  }
+
+  scalar(value: Value): number | undefined {
+    const data = this.facts.get(value)?.data;
+    return data?.length === 1 ? data[0] : undefined;
+  }
+
+  ints(value: Value): readonly number[] | undefined {
+    return this.facts.get(value)?.data;
+  }
+
+  /** Facts of initializers and graph inputs. */
+  enter(graph: Graph, bindings: ShapeBindings | undefined): void {
+    for (const value of graph.initializers) {
+      const tensor = value.tensor;
+      if (tensor !== undefined) {
+        this.facts.set(value, { dtype: tensor.dataType, shape: tensor.dims, data: tensorElements(tensor, this.limit) });
+      }
+    }
+    for (const value of graph.inputs) {
+      const bound = bindings?.inputs.get(value);
+      // An initializer that is also an input is its default.
+      if (bound === undefined && this.facts.has(value)) continue;
+      this.facts.set(value, this.inputFact(value, bound));
+    }
+  }
+
+  private inputFact(value: Value, bound: { shape: readonly number[]; data?: readonly number[] | undefined } | undefined): Fact {
+    const dtype = value.type?.elemType ?? 0;
+    // An exporter may write a static size as the symbol "64".
+    const declared = value.type?.dims?.map((d) => (typeof d === 'number' ? d : d !== null && /^\d+$/.test(d) ? Number(d) : null));
+    if (bound === undefined) return { dtype, shape: declared ?? null };
+    if (declared && (declared.length !== bound.shape.length || declared.some((d, i) => d !== null && d !== bound.shape[i]))) {
+      this.conflicts.push({ node: null, reason: `input "${value.name}" is declared [${declared.map((d) => d ?? '?')}] and bound to [${bound.shape}]` });
+    }
+    const count = countOf(bound.shape);
+    if (bound.data !== undefined && bound.data.length !== count) {
+      this.conflicts.push({ node: null, reason: `input "${value.name}" is bound to ${count} elements and ${bound.data.length} are given` });
+      return { dtype, shape: bound.shape };
+    }
+    return { dtype, shape: bound.shape, data: bound.data };
+  }
+
+  walk(graph: Graph): void {
+    for (const node of graph.nodes) {
+      if (node.subgraphs.length > 0) this.control(node);
+      else this.evaluate(node);
+    }
+  }
+
+  private evaluate(node: Node): void {
+    const handler = HANDLERS.get(node.domain)?.get(node.opType);
+    if (handler === undefined) {
+      this.unknown(node);
+      return;
+    }
+    const inputs = node.inputs.map((value) => (value === null ? undefined : (this.facts.get(value) ?? { dtype: 0, shape: null })));
+    const result = handler(new Call(node, inputs, this.limit, (reason) => this.conflicts.push({ node, reason })));
+    for (const [i, output] of node.outputs.entries()) {
+      if (output === null) continue;
+      const fact = Array.isArray(result) ? (result as readonly (Fact | undefined)[])[i] : i === 0 ? (result as Fact) : undefined;
+      this.facts.set(output, fact ?? { dtype: output.type?.elemType ?? 0, shape: null });
+    }
+  }
+
+  private unknown(node: Node): void {
+    const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
+    this.unknownOps.set(op, (this.unknownOps.get(op) ?? 0) + 1);
+    for (const output of node.outputs) {
+      if (output !== null) this.facts.set(output, { dtype: output.type?.elemType ?? 0, shape: null });
+    }
+  }
+
+  private control(node: Node): void {
+    if (!node.is('If')) {
+      if (!node.is('Loop') && !node.is('Scan')) this.unknown(node);
+      for (const output of node.outputs) {
+        if (output !== null) this.facts.set(output, { dtype: output.type?.elemType ?? 0, shape: null });
+      }
+      return;
+    }
+    const branch = (name: string): Graph | undefined => {
+      const attribute = node.attributes.get(name);
+      return attribute?.kind === 'graph' ? attribute.value : undefined;
+    };
+    const condition = node.inputs[0] ? this.scalar(node.inputs[0]) : undefined;
+    const names = condition === undefined ? ['then_branch', 'else_branch'] : [condition ? 'then_branch' : 'else_branch'];
+    const branches = names.map(branch).filter((g) => g !== undefined);
+    for (const graph of branches) {
+      this.enter(graph, undefined);
+      this.walk(graph);
+      if (condition !== undefined) this.takenBranches.set(node, graph);
+    }
+    for (const [i, output] of node.outputs.entries()) {
+      if (output === null) continue;
+      const facts = branches.map((g) => (g.outputs[i] ? this.facts.get(g.outputs[i]) : undefined));
+      this.facts.set(output, agreed(facts) ?? { dtype: output.type?.elemType ?? 0, shape: null });
+    }
+  }
+}
+
+/** What all of `facts` say. */
+function agreed(facts: readonly (Fact | undefined)[]): Fact | undefined {
+  const [first, ...others] = facts;
+  if (first === undefined || others.length === 0) return first;
+  let shape = first.shape;
+  let data = first.data;
+  for (const other of others) {
+    const theirs = other?.shape ?? null;
+    shape = shape === null || theirs === null || theirs.length !== shape.length ? null : shape.map((d, i) => (d === theirs[i] ? d : null));
+    const same = data !== undefined && other?.data?.length === data.length && data.every((x, i) => x === other.data?.[i]);
+    data = same && shape !== null && !shape.includes(null) ? data : undefined;
+  }
+  return { dtype: first.dtype, shape, data };
+}
