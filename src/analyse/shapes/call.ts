@@ -2,8 +2,8 @@
  * One operator call as its handler sees it: facts of the inputs, attributes, and where to report a contradiction.
  */
 
-import type { Node } from '../../ir/graph.js';
-import { isIntegral } from './numbers.js';
+import type { Node, Tensor } from '../../ir/graph.js';
+import { holdsElements, isIntegral, tensorElements } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 
 /** One fact per output slot; a missing entry is an output of unknown rank. */
@@ -70,6 +70,28 @@ export function dimsFrom(elements: readonly number[]): (number | null)[] {
   return elements.map((e) => (e >= 0 ? e : null));
 }
 
+/** Fact of an initializer: most are weights whose contents nobody asks for, so they are decoded when first read. */
+export class ConstantFact implements Fact {
+  readonly dtype: number;
+  readonly shape: Dims;
+  readonly holdsData: boolean;
+  #elements: readonly number[] | undefined;
+
+  constructor(
+    private readonly tensor: Tensor,
+    private readonly limit: number,
+  ) {
+    this.dtype = tensor.dataType;
+    this.shape = tensor.dims;
+    this.holdsData = holdsElements(tensor, limit);
+  }
+
+  get data(): readonly number[] | undefined {
+    if (this.holdsData) this.#elements ??= tensorElements(this.tensor, this.limit);
+    return this.#elements;
+  }
+}
+
 export class Call {
   constructor(
     readonly node: Node,
@@ -123,6 +145,12 @@ export class Call {
   elements(i: number): readonly number[] | undefined {
     const fact = this.input(i);
     return fact.data ?? fact.partial;
+  }
+
+  /** True when `elements(i)` would give something, without decoding a constant to find out. */
+  hasElements(i: number): boolean {
+    const fact = this.input(i);
+    return fact instanceof ConstantFact ? fact.holdsData : (fact.data ?? fact.partial) !== undefined;
   }
 
   /** The only element of input `i`, when known. */

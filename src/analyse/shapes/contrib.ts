@@ -122,6 +122,7 @@ export const contrib: HandlerTable = {
   MultiHeadAttention: multiHeadAttention,
   Attention: projectedAttention,
   RotaryEmbedding: sameAsInput,
+  MRotaryEmbedding: sameAsInput,
   GemmaRotaryEmbedding: (call) => [{ dtype: call.dtype(1), shape: call.shape(1) }, { dtype: call.dtype(2), shape: call.shape(2) }],
   SkipLayerNormalization: skipNorm,
   SkipSimplifiedLayerNormalization: skipNorm,

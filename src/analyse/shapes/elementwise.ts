@@ -20,7 +20,7 @@ const tanhGelu: Unary = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) *
 function mapAll(call: Call, dtype: number, inputs: readonly number[], fn: (at: (k: number) => number) => number): Fact {
   const shape = broadcast(call, inputs.map((i) => call.shape(i)));
   const sizes = known(shape);
-  if (sizes === undefined || !call.follows(sizes)) return { dtype, shape };
+  if (sizes === undefined || !call.follows(sizes) || !inputs.every((i) => call.hasElements(i))) return { dtype, shape };
   const columns: (readonly number[])[] = [];
   let partial = false;
   for (const i of inputs) {
@@ -47,7 +47,7 @@ function unary(fn: Unary, dtype?: number): (call: Call) => Fact {
   return (call) => {
     const input = call.input(0);
     const to = dtype ?? input.dtype;
-    if (input.data === undefined) return { dtype: to, shape: input.shape };
+    if (!call.hasElements(0) || input.data === undefined) return { dtype: to, shape: input.shape };
     const round = rounder(to);
     return call.fact(to, input.shape, input.data.map((x) => round(fn(x))));
   };
@@ -94,6 +94,7 @@ function where(call: Call): Fact {
   const shape = broadcast(call, [call.shape(0), call.shape(1), call.shape(2)]);
   const sizes = known(shape);
   if (sizes === undefined || !call.follows(sizes)) return { dtype, shape };
+  if (!call.hasElements(0)) return { dtype, shape };
   const spread = [0, 1, 2].map((i) => {
     const elements = call.elements(i);
     const from = known(call.shape(i));
@@ -101,7 +102,7 @@ function where(call: Call): Fact {
   });
   const [condition, yes, no] = spread;
   const floats = !isIntegral(dtype) && [0, 1, 2].some((i) => call.data(i) === undefined);
-  if (condition === undefined || floats) return { dtype, shape };
+  if (floats || condition === undefined) return { dtype, shape };
   const out = condition.map((c, k) => (Number.isNaN(c) ? Number.NaN : ((c ? yes : no)?.[k] ?? Number.NaN)));
   return call.fact(dtype, shape, out);
 }

@@ -7,7 +7,7 @@
  */
 
 import type { Graph, Node, Value } from '../../ir/graph.js';
-import { Call, type HandlerTable, countOf } from './call.js';
+import { Call, ConstantFact, countOf, type HandlerTable } from './call.js';
 import { contrib, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
@@ -16,7 +16,6 @@ import { indexing } from './indexing.js';
 import { linear } from './linear.js';
 import { movement } from './movement.js';
 import { normalization } from './normalization.js';
-import { tensorElements } from './numbers.js';
 import { reduction } from './reduction.js';
 import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
@@ -77,10 +76,7 @@ class Evaluator implements ShapeFacts {
   /** Facts of initializers and graph inputs. */
   enter(graph: Graph, bindings: ShapeBindings | undefined): void {
     for (const value of graph.initializers) {
-      const tensor = value.tensor;
-      if (tensor !== undefined) {
-        this.facts.set(value, { dtype: tensor.dataType, shape: tensor.dims, data: tensorElements(tensor, this.limit) });
-      }
+      if (value.tensor !== undefined) this.facts.set(value, new ConstantFact(value.tensor, this.limit));
     }
     for (const value of graph.inputs) {
       const bound = bindings?.inputs.get(value);

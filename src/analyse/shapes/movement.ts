@@ -3,7 +3,8 @@
  * All of them carry contents, partly known ones included.
  */
 
-import { type Call, countOf, dimsFrom, broadcast, expandElements, type HandlerTable, known, stridedCopy, stridesOf } from './call.js';
+import { DataType } from '../../ir/graph.js';
+import { broadcast, type Call, countOf, dimsFrom, expandElements, type HandlerTable, known, stridedCopy, stridesOf } from './call.js';
 import type { Dims, Fact } from './types.js';
 
 /** Input 0 with another shape and the same elements in the same order. */
@@ -183,7 +184,7 @@ function concat(call: Call): Fact {
 
 /** Integers can be partly known; NaN in a float is a number like any other. */
 function isShapeLike(call: Call, i: number): boolean {
-  return call.dtype(i) === 7 || call.dtype(i) === 6;
+  return call.dtype(i) === DataType.INT64 || call.dtype(i) === DataType.INT32;
 }
 
 function slice(call: Call): Fact {
@@ -317,7 +318,7 @@ function blocks(call: Call, toSpace: boolean): Fact {
 
 export const movement: HandlerTable = {
   Identity: (call) => call.input(0),
-  Dropout: (call) => [{ ...call.input(0) }, { dtype: 9, shape: call.shape(0) }],
+  Dropout: (call) => [call.input(0), { dtype: DataType.BOOL, shape: call.shape(0) }],
   Reshape: reshape,
   Flatten: flatten,
   Squeeze: squeeze,

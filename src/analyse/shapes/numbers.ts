@@ -115,15 +115,22 @@ const READERS: ReadonlyMap<number, Reader> = new Map<number, Reader>([
   [DataType.UINT64, { size: 8, read: (v, at) => v.getUint32(at + 4, true) * 2 ** 32 + v.getUint32(at, true) }],
 ]);
 
+/** True when `tensorElements` would give the elements: asked first, since decoding costs more. */
+export function holdsElements(tensor: Tensor, limit: number): boolean {
+  const reader = READERS.get(tensor.dataType);
+  if (tensor.data === undefined || reader === undefined) return false;
+  const count = tensor.dims.reduce((a, b) => a * b, 1);
+  return count <= limit && tensor.data.byteLength >= count * reader.size;
+}
+
 /**
  * Elements of a constant, flat and row-major, or undefined when the payload is not held, is larger than
  * `limit` elements, or is of a dtype without a number (strings, 4-bit and 8-bit floats).
  */
 export function tensorElements(tensor: Tensor, limit: number): number[] | undefined {
   const reader = READERS.get(tensor.dataType);
-  if (tensor.data === undefined || reader === undefined) return undefined;
+  if (tensor.data === undefined || reader === undefined || !holdsElements(tensor, limit)) return undefined;
   const count = tensor.dims.reduce((a, b) => a * b, 1);
-  if (count > limit || tensor.data.byteLength < count * reader.size) return undefined;
   const view = new DataView(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
   const elements = new Array<number>(count);
   for (let i = 0; i < count; i++) elements[i] = reader.read(view, i * reader.size);

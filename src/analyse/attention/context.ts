@@ -1,0 +1,145 @@
+/** What the dialects share: walking back from an attention operand to q, k or v before the cache. */
+import type { Graph, Node, Value } from '../../ir/graph.js';
+import type { HeadOperand, InputRoles, PastInput } from '../facts.js';
+import type { Axis, Probes } from '../probes.js';
+
+export interface DialectContext {
+  readonly graph: Graph;
+  readonly roles: InputRoles;
+  readonly content: ReadonlySet<Value>;
+  readonly probes: Probes;
+  /** Records why something that looked like attention was not taken; shown when no decoder is found. */
+  decline(node: Node, reason: string): void;
+}
+
+/** Size of the batch axis as probes see it: `B`, or 1 when the export fixed it. */
+export function isBatch(axis: Axis | undefined): boolean {
+  return axis === 'B' || axis === 1;
+}
+
+/** A scalar factor that `node` applies to its content operand: Mul by c is c, Div by c is 1/c. */
+export function scalarFactor(ctx: DialectContext, node: Node): { operand: Value; factor: number } | undefined {
+  const [a, b] = node.inputs;
+  if (!a || !b) return undefined;
+  if (node.is('Div')) {
+    const c = ctx.probes.constantScalar(b);
+    return c !== undefined && c !== 0 ? { operand: a, factor: 1 / c } : undefined;
+  }
+  if (!node.is('Mul')) return undefined;
+  const right = ctx.content.has(b) ? undefined : ctx.probes.constantScalar(b);
+  if (right !== undefined) return { operand: a, factor: right };
+  const left = ctx.content.has(a) ? undefined : ctx.probes.constantScalar(a);
+  return left !== undefined ? { operand: b, factor: left } : undefined;
+}
+
+export interface OperandWalk {
+  /** The operand before cache, repetition, transposition and scaling: [B, heads, S, D] or [B, S, heads, D]. */
+  readonly operand: HeadOperand | undefined;
+  /** Product of the scalar factors on the way. */
+  readonly factor: number;
+  /** The cache the operand is appended to. */
+  readonly past: PastInput | undefined;
+  /** The value right after the cache has been joined; what is stored as present. */
+  readonly joined: Value | undefined;
+  /** False when repeated heads are laid out head-minor (tiled), which is not how grouped queries pair up. */
+  readonly grouped: boolean;
+  readonly heads: number;
+  readonly headDim: number;
+}
+
+const PASSING = new Set(['Transpose', 'Cast', 'Identity', 'Reshape', 'Expand', 'Unsqueeze', 'Squeeze', 'Slice', 'Flatten', 'Tile']);
+
+/** Follows an attention operand back to where its heads are first laid out over the chunk's tokens. */
+export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
+  let factor = 1;
+  let past: PastInput | undefined;
+  let joined: Value | undefined;
+  let best: { value: Value; layout: HeadOperand['layout']; heads: number; headDim: number } | undefined;
+  let repeated: readonly Axis[] | undefined;
+  for (let v: Value | undefined = start; v; ) {
+    const axes = ctx.probes.axes(v);
+    if (axes?.length === 5) repeated = axes;
+    const laid = axes && headAxes(axes);
+    if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid };
+    const node: Node | null = v.producer;
+    if (!node || !ctx.content.has(v)) break;
+    const scaled = scalarFactor(ctx, node);
+    if (scaled && ctx.content.has(scaled.operand)) {
+      // A scalar beyond the first layout belongs to the projection (it is instantiated with it), not to the scale.
+      if (best) break;
+      factor *= scaled.factor;
+      v = scaled.operand;
+      continue;
+    }
+    const inputs = node.inputs.filter((i): i is Value => i !== null);
+    if (node.is('Concat') && inputs.length > 1) {
+      const fresh = inputs.filter((i) => ctx.content.has(i));
+      const cached = inputs.filter((i) => !ctx.content.has(i));
+      if (fresh.length !== 1 || cached.length !== 1 || joined) break;
+      past = pastBehind(ctx, cached[0] as Value);
+      if (!past) break;
+      joined = v;
+      best = undefined;
+      v = fresh[0];
+      continue;
+    }
+    if (!(node.domain === '' && (PASSING.has(node.opType) || (node.opType === 'Concat' && inputs.length === 1)))) break;
+    const data = inputs[0];
+    if (!data || !ctx.content.has(data)) break;
+    // Passing on from a [B, heads, S, D] operand: only layout changes, no further than where heads first appear.
+    v = data;
+  }
+  const heads = best?.heads ?? 0;
+  const grouped = !repeated || repeated[1] === heads || repeated[2] === 1 || heads === 1;
+  return {
+    operand: best && { value: best.value, layout: best.layout, offset: undefined },
+    factor,
+    past,
+    joined,
+    grouped,
+    heads,
+    headDim: best?.headDim ?? 0,
+  };
+}
+
+function headAxes(axes: readonly Axis[]): { layout: 'bhsd' | 'bshd'; heads: number; headDim: number } | undefined {
+  if (axes.length !== 4 || !isBatch(axes[0])) return undefined;
+  const [, a, b, d] = axes;
+  if (typeof d !== 'number') return undefined;
+  if (typeof a === 'number' && b === 'S') return { layout: 'bhsd', heads: a, headDim: d };
+  // [B, S, heads, D] only counts where it is what the rotated operand looks like (some models rotate before the transpose).
+  if (a === 'S' && typeof b === 'number') return { layout: 'bshd', heads: b, headDim: d };
+  return undefined;
+}
+
+/** The cache input behind Cast, Identity, Slice and one-input Concat. */
+export function pastBehind(ctx: DialectContext, value: Value | null | undefined): PastInput | undefined {
+  let v = value ?? undefined;
+  while (v) {
+    const past = ctx.roles.pasts.find((p) => p.value === v);
+    if (past) return past;
+    const n: Node | null = v.producer;
+    if (!n || !(n.domain === '' && ['Cast', 'Identity', 'Slice', 'Transpose', 'Concat', 'Reshape'].includes(n.opType))) return undefined;
+    v = n.inputs[0] ?? undefined;
+  }
+  return undefined;
+}
+
+/** The graph output that stores `joined`, and whether it is cropped on the way. */
+export function presentOf(joined: Value | undefined): { output: Value; cropped: boolean } | undefined {
+  if (!joined) return undefined;
+  const queue: { value: Value; cropped: boolean }[] = [{ value: joined, cropped: false }];
+  const seen = new Set<Value>();
+  for (let item = queue.shift(); item; item = queue.shift()) {
+    if (seen.has(item.value)) continue;
+    seen.add(item.value);
+    if (item.value.isOutput) return { output: item.value, cropped: item.cropped };
+    for (const { node, index } of item.value.uses) {
+      if (index !== 0 || node.domain !== '') continue;
+      const out = node.outputs[0];
+      const passes = ['Identity', 'Cast', 'Transpose'].includes(node.opType) || (node.opType === 'Concat' && node.inputs.length === 1);
+      if (out && (passes || node.opType === 'Slice')) queue.push({ value: out, cropped: item.cropped || node.opType === 'Slice' });
+    }
+  }
+  return undefined;
+}

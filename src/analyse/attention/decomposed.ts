@@ -1,0 +1,121 @@
+/**
+ * Attention spelled out in standard ops:
+ *
+ *   q ──(·c)──┐
+ *             MatMul ─(·c, tanh cap, +mask, Where)─ Softmax ─(Cast, IsNaN/Where)─ MatMul ── out
+ *   k ─T─(·c)─┘                                                                     │
+ *   v ──────────────────────────────────────────────────────────────────────────────┘
+ */
+import type { Node, Value } from '../../ir/graph.js';
+import type { AttentionCore } from '../facts.js';
+import { type DialectContext, presentOf, scalarFactor, walkOperand } from './context.js';
+
+export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCore | undefined {
+  if (!softmax.is('Softmax')) return undefined;
+  const input = softmax.inputs[0];
+  const output = softmax.outputs[0];
+  if (!input || !output || !ctx.content.has(input)) return undefined;
+  const rank = ctx.probes.axes(input)?.length;
+  const axis = softmax.int('axis', -1);
+  if (axis !== -1 && axis !== (rank ?? 0) - 1) return undefined;
+  const logits = walkLogits(ctx, input);
+  if (!logits) return undefined;
+  const pv = findWeightedSum(output);
+  if (!pv) {
+    ctx.decline(softmax, 'its weights are not multiplied with values');
+    return undefined;
+  }
+  const [qIn, kIn] = logits.matmul.inputs;
+  if (!qIn || !kIn) return undefined;
+  const q = walkOperand(ctx, qIn);
+  const k = walkOperand(ctx, kIn);
+  const v = pv.values ? walkOperand(ctx, pv.values) : undefined;
+  if (!q.operand || !k.operand) {
+    ctx.decline(softmax, 'its queries or keys are not laid out as [batch, heads, sequence, head size]');
+    return undefined;
+  }
+  if (q.headDim !== k.headDim || q.heads % k.heads !== 0 || !k.grouped) {
+    ctx.decline(softmax, `its ${q.heads} query heads of ${q.headDim} do not pair up with ${k.heads} key heads of ${k.headDim}`);
+    return undefined;
+  }
+  const keyPresent = presentOf(k.joined ?? k.operand.value);
+  const valuePresent = presentOf(v?.joined ?? v?.operand?.value);
+  const inner = logits.inner * q.factor * k.factor * fusedAlpha(logits.matmul);
+  return {
+    dialect: 'decomposed',
+    anchor: softmax,
+    nodes: [logits.matmul, ...logits.nodes, softmax, ...pv.nodes],
+    q: q.operand,
+    k: k.operand,
+    heads: q.heads,
+    kvHeads: k.heads,
+    headDim: q.headDim,
+    scale: logits.cap === 0 ? inner : inner * logits.cap,
+    softcap: logits.cap,
+    rotary: undefined,
+    norm: undefined,
+    seqlensK: undefined,
+    past: k.past && { key: k.past, value: v?.past },
+    present: keyPresent && { key: keyPresent.output, value: valuePresent?.output },
+    croppedCache: keyPresent?.cropped ?? false,
+  };
+}
+
+function fusedAlpha(matmul: Node): number {
+  return matmul.opType === 'FusedMatMul' ? matmul.float('alpha', 1) : 1;
+}
+
+function isMatMul(node: Node): boolean {
+  return node.is('MatMul') || node.is('FusedMatMul', 'com.microsoft');
+}
+
+/** From the softmax's input back to the product of queries and keys. */
+function walkLogits(ctx: DialectContext, start: Value): { matmul: Node; nodes: Node[]; inner: number; cap: number } | undefined {
+  const nodes: Node[] = [];
+  let inner = 1;
+  let outer = 1;
+  let capped = false;
+  let v: Value | undefined = start;
+  for (let steps = 0; v && steps < 24; steps++) {
+    const node: Node | null = v.producer;
+    if (!node || !ctx.content.has(v)) return undefined;
+    if (isMatMul(node)) return { matmul: node, nodes, inner, cap: capped ? outer : 0 };
+    nodes.push(node);
+    const scaled = scalarFactor(ctx, node);
+    const content: Value[] = node.inputs.filter((i): i is Value => i !== null && ctx.content.has(i));
+    if (scaled && ctx.content.has(scaled.operand)) {
+      inner *= scaled.factor;
+      v = scaled.operand;
+    } else if (node.is('Tanh')) {
+      // What multiplied the logits after tanh is the cap; what comes before it is the scale divided by the cap.
+      capped = true;
+      outer = inner;
+      inner = 1;
+      v = content[0];
+    } else if (content.length === 1 && node.domain === '' && ['Add', 'Sub', 'Where', 'Cast', 'Identity', 'Max', 'Reshape', 'Clip'].includes(node.opType)) {
+      v = content[0];
+    } else return undefined;
+  }
+  return undefined;
+}
+
+/** From the softmax's output to the product with the values. */
+function findWeightedSum(weights: Value): { values: Value | undefined; nodes: Node[] } | undefined {
+  const nodes: Node[] = [];
+  let v: Value | undefined = weights;
+  for (let steps = 0; v && steps < 12; steps++) {
+    const uses: { node: Node; index: number }[] = v.uses.filter((u) => !u.node.is('Shape'));
+    const product = uses.find((u) => isMatMul(u.node) && u.index === 0);
+    if (product) {
+      nodes.push(product.node);
+      return { values: product.node.inputs[1] ?? undefined, nodes };
+    }
+    // IsNaN/Where keeps fully masked rows finite; the weights are the Where's other branch.
+    const through = uses.find((u) => u.node.domain === '' && ['Cast', 'Identity', 'Dropout', 'Where', 'Reshape', 'Mul'].includes(u.node.opType));
+    if (!through) return undefined;
+    nodes.push(through.node);
+    for (const u of uses) if (u.node.is('IsNaN')) nodes.push(u.node);
+    v = through.node.outputs[0] ?? undefined;
+  }
+  return undefined;
+}

@@ -1,0 +1,17 @@
+/** All attention of a graph, in node order, whatever it is spelled in. */
+import type { AttentionCore } from '../facts.js';
+import { type DialectContext } from './context.js';
+import { matchContrib } from './contrib.js';
+import { matchDecomposed } from './decomposed.js';
+import { matchStandard } from './standard.js';
+
+export type { DialectContext } from './context.js';
+
+export function findAttention(ctx: DialectContext): AttentionCore[] {
+  const cores: AttentionCore[] = [];
+  for (const node of ctx.graph.nodes) {
+    const core = matchDecomposed(ctx, node) ?? matchStandard(ctx, node) ?? matchContrib(ctx, node);
+    if (core) cores.push(core);
+  }
+  return cores;
+}

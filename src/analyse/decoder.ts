@@ -1,0 +1,158 @@
+/** The whole analysis: roles, content, spine, attention → layers. The first thing that does not fit is refused by name. */
+import { describeNode, Refusal } from '../diagnostics.js';
+import type { Graph, Model, Node, Value } from '../ir/graph.js';
+import { isTopological, topologicalOrder } from '../ir/order.js';
+import { findAttention } from './attention/index.js';
+import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
+import { Probes } from './probes.js';
+import { findRoles, isFloat, shapesAt } from './roles.js';
+import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
+
+/** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
+const UNKNOWN_HEAD_DIM = 947;
+
+/**
+ * Finds the decoder in a graph.
+ *
+ * @throws {Refusal} PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
+ *   PD307 static sequence, PD308 unknown op on the path.
+ */
+export function analyseDecoder(model: Model): DecoderFacts {
+  const { graph } = model;
+  if (!isTopological(graph)) {
+    const order = topologicalOrder(graph.nodes);
+    graph.nodes.splice(0, graph.nodes.length, ...order);
+  }
+  refuseFunctions(model);
+  const roles = findRoles(graph);
+  refuseStatic(roles);
+  const content = contentOf(graph, roles.source);
+  const logits = findLogits(graph, content);
+  const fixedBatch = batchOf(roles);
+  const declines: { node: Node; reason: string }[] = [];
+  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; cores: AttentionCore[] } => {
+    declines.length = 0;
+    const probes = new Probes(graph, (sizes) => shapesAt(graph, roles, sizes, headDim), fixedBatch);
+    const cores = findAttention({ graph, roles, content, probes, decline: (node, reason) => declines.push({ node, reason }) });
+    return { probes, cores };
+  };
+  let { probes, cores } = attempt(() => UNKNOWN_HEAD_DIM);
+  if (roles.pasts.some((p) => typeof p.value.type?.dims?.[3] !== 'number')) {
+    const headDims = new Map<Value, number>();
+    for (const core of cores) {
+      if (core.past) headDims.set(core.past.key.value, core.headDim);
+      if (core.past?.value) headDims.set(core.past.value.value, core.headDim);
+    }
+    ({ probes, cores } = attempt((p) => headDims.get(p.value) ?? UNKNOWN_HEAD_DIM));
+  }
+  const chain = dominatorChain(graph, content, roles.source, logits);
+  const last = lastLinks(graph, content, chain);
+  const layers: Layer[] = [];
+  let usedLink = -1;
+  for (const core of cores) {
+    const at = Math.max(-1, ...core.anchor.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
+    if (at < 0) continue;
+    if (at === usedLink) {
+      throw new Refusal({
+        code: 'PD303',
+        message: 'two attention ops stand between the same two points of the residual stream',
+        culprit: describeNode(core.anchor),
+        hint: 'cross-attention and encoder-decoder layers are not supported; image tokens must be part of the decoder sequence',
+      });
+    }
+    usedLink = at;
+    layers.push({ index: layers.length, cut: cutAt(chain, at, content), core });
+  }
+  if (layers.length < 2) throw noLayers(graph, layers.length, declines);
+  const hidden = probes.axes(roles.source)?.at(-1);
+  return {
+    model,
+    graph,
+    roles,
+    logits,
+    layers,
+    content,
+    probes,
+    otherAttention: cores.length - layers.length,
+    hiddenSize: typeof hidden === 'number' ? hidden : 0,
+  };
+}
+
+/** Up through Cast and Identity, so that what is gathered is the residual stream itself. */
+function cutAt(chain: readonly Link[], at: number, content: ReadonlySet<Value>): Cut {
+  let i = at;
+  for (;;) {
+    const producer: Node | null | undefined = chain[i]?.value?.producer;
+    if (i === 0 || !producer || !(producer.is('Cast') || producer.is('Identity'))) break;
+    i--;
+  }
+  const link = chain[i] as Link;
+  if (link.value) return { values: [link.value], node: undefined };
+  const values = link.node.outputs.filter((o): o is Value => o !== null && content.has(o) && (o.uses.length > 0 || o.isOutput));
+  return { values, node: link.node };
+}
+
+function findLogits(graph: Graph, content: ReadonlySet<Value>): Value {
+  const candidates = graph.outputs.filter((o) => content.has(o) && isFloat(o.type?.elemType) && (o.type?.dims === undefined || o.type.dims.length <= 3));
+  const logits = candidates.find((o) => /logits/.test(o.name)) ?? candidates.find((o) => o.type?.dims?.length === 3) ?? candidates[0];
+  if (logits) return logits;
+  throw new Refusal({
+    code: 'PD301',
+    message: 'no decoder found: no output of logits or hidden states [batch, sequence, features] depends on the input embeddings',
+    culprit: graph.outputs.map((o) => o.name).slice(0, 8).join(', '),
+    hint: 'compile the decoder graph, not the vision encoder or the embedding graph; an `If`-merged decoder must be exported anew without merging',
+  });
+}
+
+function batchOf(roles: InputRoles): number | undefined {
+  const d = (roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds)?.type?.dims?.[0];
+  return typeof d === 'number' ? d : undefined;
+}
+
+function refuseStatic(roles: InputRoles): void {
+  const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds;
+  const d = anchor?.type?.dims?.[1];
+  if (typeof d === 'number') {
+    throw new Refusal({
+      code: 'PD307',
+      message: `the sequence length is fixed to ${d}: later stages could not be shorter`,
+      culprit: anchor?.name,
+      hint: 'export with a dynamic sequence axis (dynamic_axes / dynamic_shapes)',
+    });
+  }
+}
+
+function refuseFunctions(model: Model): void {
+  const local = new Set(model.functions);
+  if (local.size === 0) return;
+  const used = model.graph.nodes.find((n) => local.has(`${n.domain}:${n.opType}`) || local.has('?'));
+  if (used) {
+    throw new Refusal({
+      code: 'PD308',
+      message: 'the graph calls model-local functions, whose bodies are not analysed',
+      culprit: describeNode(used),
+      hint: 'inline them first: onnx.inliner.inline_local_functions(model)',
+    });
+  }
+}
+
+function noLayers(graph: Graph, found: number, declines: readonly { node: Node; reason: string }[]): Refusal {
+  const merged = graph.nodes.find((n) => n.is('If') && n.subgraphs.some((g) => g.nodes.length > 50));
+  if (merged) {
+    return new Refusal({
+      code: 'PD304',
+      message: 'the decoder is merged with `If`: its layers are inside the branches',
+      culprit: describeNode(merged),
+      hint: 'export it without merging (optimum-cli export onnx --no-post-process, or a recent exporter that takes empty caches) and compile that',
+    });
+  }
+  const near = declines[0];
+  return new Refusal({
+    code: 'PD301',
+    message: near
+      ? `no decoder found: ${found} attention layers; one that was looked at: ${near.reason}`
+      : `no decoder found: ${found} attention layers between the embeddings and the logits`,
+    culprit: near && describeNode(near.node),
+    hint: 'see `pdrop-compile inspect` for what was found; supported attention: MatMul/Softmax/MatMul, Attention (opset 23+), GroupQueryAttention, MultiHeadAttention',
+  });
+}

@@ -1,0 +1,91 @@
+/**
+ * The residual stream: the chain of dominators between the embeddings and the logits in the graph of content edges.
+ *
+ * In a DAG, x dominates exactly when (paths from the source to x) · (paths from x to the sink) = (all paths). Counts
+ * grow exponentially, so they are kept modulo two primes; a false match would need both products to collide.
+ */
+import type { Graph, Node, Value } from '../ir/graph.js';
+
+/** Ops whose output carries no content of their input, only its size. */
+export function carriesNoContent(node: Node): boolean {
+  return node.domain === '' && (node.opType === 'Shape' || node.opType === 'Size');
+}
+
+/** Values that depend on `source` other than through a shape. */
+export function contentOf(graph: Graph, source: Value): Set<Value> {
+  const content = new Set<Value>([source]);
+  for (const node of graph.nodes) {
+    if (carriesNoContent(node)) continue;
+    if (node.inputs.some((v) => v !== null && content.has(v)) || node.captures.some((v) => content.has(v))) {
+      for (const out of node.outputs) if (out) content.add(out);
+    }
+  }
+  return content;
+}
+
+/** A link of the chain: a value, or a node of which several outputs go on. */
+export type Link = { readonly value: Value; readonly node?: undefined } | { readonly node: Node; readonly value?: undefined };
+
+const PRIMES = [67108859, 67108837] as const;
+
+/** Dominators between `source` and `sink`, in order, source and sink included. Linear time. */
+export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source: Value, sink: Value): Link[] {
+  const nodes = graph.nodes.filter((n) => !carriesNoContent(n) && n.outputs.some((o) => o !== null && content.has(o)));
+  type Count = [number, number];
+  const mul = (a: Count, b: Count): Count => [(a[0] * b[0]) % PRIMES[0], (a[1] * b[1]) % PRIMES[1]];
+  const add = (a: Count, b: Count): Count => [(a[0] + b[0]) % PRIMES[0], (a[1] + b[1]) % PRIMES[1]];
+  const fromSource = new Map<Value, Count>([[source, [1, 1]]]);
+  const nodeFrom = new Map<Node, Count>();
+  const reads = (n: Node): Value[] => [...n.inputs, ...n.captures].filter((v): v is Value => v !== null && content.has(v));
+  for (const n of nodes) {
+    let total: Count = [0, 0];
+    for (const v of reads(n)) total = add(total, fromSource.get(v) ?? [0, 0]);
+    nodeFrom.set(n, total);
+    for (const o of n.outputs) if (o && o !== source) fromSource.set(o, total);
+  }
+  const toSink = new Map<Value, Count>([[sink, [1, 1]]]);
+  const nodeTo = new Map<Node, Count>();
+  for (let i = nodes.length - 1; i >= 0; i--) {
+    const n = nodes[i] as Node;
+    let total: Count = [0, 0];
+    for (const o of n.outputs) if (o) total = add(total, toSink.get(o) ?? [0, 0]);
+    nodeTo.set(n, total);
+    for (const v of reads(n)) toSink.set(v, add(toSink.get(v) ?? [0, 0], total));
+  }
+  const all = toSink.get(source) ?? [0, 0];
+  const dominates = (a: Count | undefined, b: Count | undefined): boolean => {
+    if (!a || !b || (all[0] === 0 && all[1] === 0)) return false;
+    const p = mul(a, b);
+    return p[0] === all[0] && p[1] === all[1];
+  };
+  const chain: Link[] = [{ value: source }];
+  for (const n of nodes) {
+    if (!dominates(nodeFrom.get(n), nodeTo.get(n))) continue;
+    const outs = n.outputs.filter((o): o is Value => o !== null && o !== source && dominates(fromSource.get(o), toSink.get(o)));
+    if (outs[0]) chain.push({ value: outs[0] });
+    else if (!n.outputs.includes(source)) chain.push({ node: n });
+  }
+  return chain;
+}
+
+/** For every content value: the index in `chain` of the last link on every path to it. */
+export function lastLinks(graph: Graph, content: ReadonlySet<Value>, chain: readonly Link[]): Map<Value, number> {
+  const byValue = new Map<Value, number>();
+  const byNode = new Map<Node, number>();
+  chain.forEach((link, i) => {
+    if (link.value) byValue.set(link.value, i);
+    else byNode.set(link.node, i);
+  });
+  const last = new Map<Value, number>();
+  const first = chain[0];
+  if (first?.value) last.set(first.value, 0);
+  for (const n of graph.nodes) {
+    if (carriesNoContent(n)) continue;
+    let index = -1;
+    for (const v of [...n.inputs, ...n.captures]) if (v) index = Math.max(index, last.get(v) ?? -1);
+    if (index < 0) continue;
+    index = byNode.get(n) ?? index;
+    for (const o of n.outputs) if (o && content.has(o) && !last.has(o)) last.set(o, byValue.get(o) ?? index);
+  }
+  return last;
+}

@@ -1,0 +1,140 @@
+/**
+ * The only file that imports onnxruntime-node, and only when a model is to be run: the library is large, and compiling
+ * must not need it. Models are opened by path, so weights never pass through JavaScript memory.
+ */
+import { readdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
+import { RunFault, runtimeFault } from './faults.js';
+import type { Provider } from './providers.js';
+import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
+
+/** A declared graph input or output: numbers, or the names of symbolic dimensions ('' when unnamed). */
+export interface IoInfo {
+  readonly name: string;
+  readonly dtype: Dtype | 'unknown';
+  readonly dims: readonly (number | string)[];
+}
+
+export interface SessionOptions {
+  readonly provider?: Provider;
+  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all';
+  /** Writes ORT's profile to a file of this prefix; `finishProfile` returns its path. */
+  readonly profilePrefix?: string;
+  readonly threads?: number;
+}
+
+type Runtime = typeof import('onnxruntime-node');
+let runtime: Promise<Runtime> | undefined;
+
+/** Loads onnxruntime-node once. */
+async function load(): Promise<Runtime> {
+  runtime ??= import('onnxruntime-node').then((m) => (m as unknown as { default?: Runtime }).default ?? m);
+  try {
+    return await runtime;
+  } catch (error) {
+    runtime = undefined;
+    throw new RunFault(
+      { code: 'PD500', message: `onnxruntime-node cannot be loaded: ${(error as Error).message}`, culprit: 'onnxruntime-node', hint: 'run `npm install onnxruntime-node`; it has builds for Linux, Windows and macOS on x64 and arm64' },
+      { cause: error },
+    );
+  }
+}
+
+/** Version of the library and the providers it was built with. */
+export async function runtimeInfo(): Promise<{ version: string; backends: { name: string; bundled: boolean }[] }> {
+  const ort = await load();
+  const listed = (ort as unknown as { listSupportedBackends?: () => { name: string; bundled: boolean }[] }).listSupportedBackends?.() ?? [];
+  return { version: (ort.env.versions as { node?: string }).node ?? ort.env.versions.common, backends: listed };
+}
+
+export interface Session {
+  readonly path: string;
+  readonly label: string;
+  readonly provider: Provider;
+  readonly inputs: readonly IoInfo[];
+  readonly outputs: readonly IoInfo[];
+  /** Runs the model; feeds the model does not declare are ignored. `sample` names the culprit in errors. */
+  run(feeds: Feeds, options?: { readonly outputs?: readonly string[] | undefined; readonly sample?: string | undefined }): Promise<Map<string, HostTensor>>;
+  /** Flushes the profile and returns the path of its file. */
+  finishProfile(): string;
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a model.
+ * @throws {RunFault} PD501 when the session cannot be created, PD503 when memory runs out.
+ */
+export async function openSession(path: string, options: SessionOptions = {}): Promise<Session> {
+  const provider = options.provider ?? 'cpu';
+  const label = basename(path);
+  const ort = await load();
+  let session: InferenceSession;
+  try {
+    session = await ort.InferenceSession.create(path, {
+      // CPU last: nodes the provider does not have still run, and the profile tells which.
+      executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+      graphOptimizationLevel: options.optimize ?? 'all',
+      logSeverityLevel: 4,
+      ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+      ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
+    });
+  } catch (error) {
+    throw runtimeFault(error, { model: label, provider, creating: true });
+  }
+  const inputs = session.inputMetadata.map(describe);
+  const outputs = session.outputMetadata.map(describe);
+  let open = true;
+  return {
+    path,
+    label,
+    provider,
+    inputs,
+    outputs,
+    async run(feeds, { outputs: wanted, sample } = {}) {
+      const given: Record<string, OrtTensor> = {};
+      try {
+        for (const { name } of inputs) {
+          const t = feeds.get(name);
+          if (t) given[name] = toOrt(ort, t);
+        }
+        const results = await session.run(given, (wanted ?? session.outputNames) as string[], { logSeverityLevel: 4 });
+        const out = new Map<string, HostTensor>();
+        for (const [name, t] of Object.entries(results)) out.set(name, fromOrt(t as OrtTensor));
+        return out;
+      } catch (error) {
+        throw runtimeFault(error, { model: label, provider, sample });
+      }
+    },
+    finishProfile() {
+      session.endProfiling();
+      const prefix = options.profilePrefix ?? '';
+      const file = readdirSync(dirname(prefix)).find((f) => f.startsWith(basename(prefix)) && f.endsWith('.json'));
+      if (!file) throw new RunFault({ code: 'PD504', message: `ONNX Runtime wrote no profile for ${label}`, culprit: label, hint: 'check that the temporary folder is writable' });
+      return join(dirname(prefix), file);
+    },
+    async close() {
+      if (open) await session.release();
+      open = false;
+    },
+  };
+}
+
+function describe(m: { readonly name: string; readonly isTensor: boolean; readonly type?: string; readonly shape?: readonly (number | string)[] }): IoInfo {
+  return { name: m.name, dtype: m.type !== undefined && isDtype(m.type) ? m.type : 'unknown', dims: m.shape ?? [] };
+}
+
+function toOrt(ort: Runtime, t: HostTensor): OrtTensor {
+  let data: unknown = t.data;
+  // Newer Node versions have Float16Array, and onnxruntime-common then wants it.
+  const Half = (globalThis as { Float16Array?: new (b: ArrayBufferLike, o: number, n: number) => unknown }).Float16Array;
+  if (t.dtype === 'float16' && Half) data = new Half(t.data.buffer, t.data.byteOffset, t.data.length);
+  return new ort.Tensor(t.dtype as 'float32', data as Float32Array, t.dims as number[]);
+}
+
+function fromOrt(t: OrtTensor): HostTensor {
+  const raw = t.data as unknown as TensorData;
+  const dtype = t.type as Dtype;
+  const data = dtype === 'float16' && !(raw instanceof Uint16Array) ? new Uint16Array(raw.buffer, raw.byteOffset, elementCount(t.dims)) : raw;
+  return { dtype, dims: t.dims, data };
+}
