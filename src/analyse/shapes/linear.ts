@@ -3,13 +3,13 @@
  * steer no shape in any decoder seen.
  */
 
-import { DataType } from '../../ir/graph.js';
+import { DataType, type Node } from '../../ir/graph.js';
 import { broadcast, type Call, type HandlerTable } from './call.js';
 import { einsumTerms } from './einsum.js';
 import type { Dims, Fact } from './types.js';
 
 /** Result sizes of `a` x `b`, numpy rules: 1-D operands lose their axis, leading axes broadcast. */
-export function matmulShape(call: Call, a: Dims | null, b: Dims | null): Dims | null {
+function matmulShape(call: Call, a: Dims | null, b: Dims | null): Dims | null {
   if (a === null || b === null) return null;
   if (a.length === 0 || b.length === 0) {
     call.conflict('MatMul of a scalar');
@@ -37,18 +37,18 @@ function batchFirst(shape: Dims | null): Dims | null {
   return [...shape.slice(1, -1), shape[0] ?? null, shape.at(-1) ?? null];
 }
 
-/** Operand `i` of com.microsoft.FusedMatMul as the product sees it. */
-function fusedOperand(call: Call, i: number, side: 'A' | 'B'): Dims | null {
-  const shape = call.node.int(`transBatch${side}`, 0) ? batchFirst(call.shape(i)) : call.shape(i);
-  return call.node.int(`trans${side}`, 0) ? swapLast(shape) : shape;
+/** Operand of com.microsoft.FusedMatMul as the product sees it, after its transpositions: [.., M, K] (A) or [.., K, N] (B). */
+export function fusedOperand(node: Node, shape: Dims | null, side: 'A' | 'B'): Dims | null {
+  const batched = node.int(`transBatch${side}`, 0) ? batchFirst(shape) : shape;
+  return node.int(`trans${side}`, 0) ? swapLast(batched) : batched;
 }
 
-/** Operand shapes of FusedMatMul after its transpositions: [.., M, K] and [.., K, N]. */
-export function fusedMatMul(call: Call): Fact {
-  return { dtype: call.dtype(0), shape: matmulShape(call, fusedOperand(call, 0, 'A'), fusedOperand(call, 1, 'B')) };
+function fusedMatMul(call: Call): Fact {
+  const { node } = call;
+  return { dtype: call.dtype(0), shape: matmulShape(call, fusedOperand(node, call.shape(0), 'A'), fusedOperand(node, call.shape(1), 'B')) };
 }
 
-export function gemm(call: Call): Fact {
+function gemm(call: Call): Fact {
   const a = call.shape(0);
   const b = call.shape(1);
   const transA = call.node.int('transA', 0) === 1;
@@ -66,7 +66,7 @@ function einsum(call: Call): Fact {
 }
 
 /** Products whose output features are an attribute: [.., K] to [.., N]. */
-export function matMulNBits(call: Call): Fact {
+function matMulNBits(call: Call): Fact {
   const a = call.shape(0);
   const k = call.node.int('K', 0);
   const n = call.node.int('N', 0);
