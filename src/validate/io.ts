@@ -34,6 +34,11 @@ export interface DecoderIo {
   readonly positionAxes: number;
 }
 
+/** Some exporters write a static size as a symbol named after the number. */
+export function readDim(d: number | string): number | string {
+  return typeof d === 'string' && /^\d+$/.test(d) ? Number(d) : d;
+}
+
 export const IMAGE_MASK_INPUT = 'image_token_mask';
 
 const isInteger = (i: IoInfo): boolean => i.dtype === 'int64' || i.dtype === 'int32';
@@ -86,10 +91,9 @@ function pairsWithInput(output: IoInfo, inputs: readonly IoInfo[]): boolean {
 /** The layer number and the kind a cache name speaks of. */
 function labelOf(name: string): { index: number | undefined; kind: CacheSlot['kind'] } {
   const numbers = name.match(/\d+/g);
-  const tail = name.toLowerCase();
-  const kind = /(^|[._])(k|key|keys)([._]|\d|$)/.test(tail) || tail.includes('key.') ? 'key' : /(^|[._])(v|value|values)([._]|\d|$)/.test(tail.replace('key_values', '').replace('key_value', '')) ? 'value' : 'state';
-  const isKey = /key/.test(tail.replace('key_values', '').replace('key_value', ''));
-  return { index: numbers ? Number(numbers[0]) : undefined, kind: isKey ? 'key' : kind };
+  const tail = name.toLowerCase().replace(/key_?values?/, '');
+  const kind = /(^|[._-])(k|keys?)([._-]|\d|$)/.test(tail) || tail.includes('key') ? 'key' : /(^|[._-])(v|values?)([._-]|\d|$)/.test(tail) || tail.includes('value') ? 'value' : 'state';
+  return { index: numbers ? Number(numbers[0]) : undefined, kind };
 }
 
 /**

@@ -6,6 +6,7 @@ import { readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { RunFault, runtimeFault } from './faults.js';
+import { readDim } from './io.js';
 import type { Provider } from './providers.js';
 import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
 
@@ -22,6 +23,19 @@ export interface SessionOptions {
   /** Writes ORT's profile to a file of this prefix; `finishProfile` returns its path. */
   readonly profilePrefix?: string;
   readonly threads?: number;
+  /** Outputs (caches) that stay on the device between runs, where the provider can: latency without needless copies. */
+  readonly keepOnDevice?: readonly string[];
+}
+
+/** Providers whose outputs onnxruntime-node can leave on the device. */
+const DEVICE_BUFFERS: ReadonlySet<Provider> = new Set(['webgpu']);
+
+/** Tensors that live on a device: their host side has dims but no data. */
+const onDevice = new WeakMap<HostTensor, OrtTensor>();
+
+/** Frees a tensor that was kept on the device; nothing to do for others. */
+export function release(tensors: Iterable<HostTensor>): void {
+  for (const t of tensors) onDevice.get(t)?.dispose();
 }
 
 type Runtime = typeof import('onnxruntime-node');
@@ -77,6 +91,7 @@ export async function openSession(path: string, options: SessionOptions = {}): P
       graphOptimizationLevel: options.optimize ?? 'all',
       logSeverityLevel: 4,
       ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+      ...(options.keepOnDevice && DEVICE_BUFFERS.has(provider) ? { preferredOutputLocation: Object.fromEntries(options.keepOnDevice.map((n) => [n, 'gpu-buffer' as const])) } : {}),
       ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     });
   } catch (error) {
@@ -121,10 +136,12 @@ export async function openSession(path: string, options: SessionOptions = {}): P
 }
 
 function describe(m: { readonly name: string; readonly isTensor: boolean; readonly type?: string; readonly shape?: readonly (number | string)[] }): IoInfo {
-  return { name: m.name, dtype: m.type !== undefined && isDtype(m.type) ? m.type : 'unknown', dims: m.shape ?? [] };
+  return { name: m.name, dtype: m.type !== undefined && isDtype(m.type) ? m.type : 'unknown', dims: (m.shape ?? []).map(readDim) };
 }
 
 function toOrt(ort: Runtime, t: HostTensor): OrtTensor {
+  const held = onDevice.get(t);
+  if (held) return held;
   let data: unknown = t.data;
   // Newer Node versions have Float16Array, and onnxruntime-common then wants it.
   const Half = (globalThis as { Float16Array?: new (b: ArrayBufferLike, o: number, n: number) => unknown }).Float16Array;
@@ -133,6 +150,11 @@ function toOrt(ort: Runtime, t: HostTensor): OrtTensor {
 }
 
 function fromOrt(t: OrtTensor): HostTensor {
+  if (t.location !== 'cpu' && t.location !== 'none') {
+    const tensor: HostTensor = { dtype: t.type as Dtype, dims: t.dims, data: new Uint8Array(0) };
+    onDevice.set(tensor, t);
+    return tensor;
+  }
   const raw = t.data as unknown as TensorData;
   const dtype = t.type as Dtype;
   const data = dtype === 'float16' && !(raw instanceof Uint16Array) ? new Uint16Array(raw.buffer, raw.byteOffset, elementCount(t.dims)) : raw;

@@ -1,0 +1,80 @@
+/** A model file's structure, read sparsely: declared inputs and outputs, the plan it carries, and the decoder's facts. */
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { analyseDecoder } from '../analyse/decoder.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import { FileSource } from '../files.js';
+import { DataType, type Model, type Value } from '../ir/graph.js';
+import { readModel } from '../onnx/read.js';
+import { type DecoderIo, describeIo, readDim } from './io.js';
+import type { IoInfo } from './session.js';
+import type { Dtype } from './tensor.js';
+
+const DTYPES: Readonly<Record<number, Dtype>> = {
+  [DataType.FLOAT]: 'float32',
+  [DataType.UINT8]: 'uint8',
+  [DataType.INT8]: 'int8',
+  [DataType.UINT16]: 'uint16',
+  [DataType.INT16]: 'int16',
+  [DataType.INT32]: 'int32',
+  [DataType.INT64]: 'int64',
+  [DataType.BOOL]: 'bool',
+  [DataType.FLOAT16]: 'float16',
+  [DataType.DOUBLE]: 'float64',
+  [DataType.UINT32]: 'uint32',
+  [DataType.UINT64]: 'uint64',
+};
+
+export interface ModelFile {
+  readonly path: string;
+  readonly name: string;
+  readonly model: Model;
+  readonly inputs: readonly IoInfo[];
+  readonly outputs: readonly IoInfo[];
+  readonly io: DecoderIo;
+  /** File plus external data. */
+  readonly bytes: number;
+  /** Facts about the decoder; undefined where analysis refuses the graph (a rewritten one may be refused). */
+  readonly facts: DecoderFacts | undefined;
+}
+
+/** Reads the structure of a model; the weights stay on disk. */
+export async function readModelFile(path: string, options: { readonly analyse?: boolean } = {}): Promise<ModelFile> {
+  const source = new FileSource(path);
+  try {
+    const model = await readModel(source);
+    const constant = new Set<Value>(model.graph.initializers);
+    const inputs = model.graph.inputs.filter((v) => !constant.has(v)).map(info);
+    const outputs = model.graph.outputs.map(info);
+    let bytes = source.size;
+    for (const location of model.externalLocations) {
+      const file = join(dirname(path), location);
+      if (existsSync(file)) bytes += statSync(file).size;
+    }
+    let facts: DecoderFacts | undefined;
+    if (options.analyse !== false) {
+      try {
+        facts = analyseDecoder(model);
+      } catch {
+        facts = undefined;
+      }
+    }
+    return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs), bytes, facts };
+  } finally {
+    source.close();
+  }
+}
+
+function info(v: Value): IoInfo {
+  return { name: v.name, dtype: DTYPES[v.type?.elemType ?? 0] ?? 'unknown', dims: (v.type?.dims ?? []).map((d) => readDim(d ?? '')) };
+}
+
+/** Symbolic names of one decoder's dims are enough to size a cache: key and value heads by head size. */
+export function cacheBytesPerToken(io: DecoderIo): number[] {
+  const perLayer: number[] = [];
+  for (const c of io.caches) {
+    const width = c.dims.reduce<number>((a, d, axis) => (axis === 0 || axis === c.tokenAxis || typeof d !== 'number' ? a : a * d), 1);
+    perLayer[c.layer] = (perLayer[c.layer] ?? 0) + width * (c.dtype === 'float16' ? 2 : c.dtype === 'float64' ? 8 : c.dtype === 'float32' ? 4 : 1);
+  }
+  return perLayer;
+}
