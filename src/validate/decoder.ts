@@ -4,7 +4,7 @@
  */
 import type { Embedder } from './embed.js';
 import { badSample, notFinite, SampleFault } from './faults.js';
-import { type DecoderIo, describeIo } from './io.js';
+import { type DecoderIo, describeIo, type KnownCache } from './io.js';
 import { completeFeeds, type ImageSource, type Layout, layoutOf } from './prompt.js';
 import type { Sample } from './sample.js';
 import { openSession, type Session, type SessionOptions } from './session.js';
@@ -42,9 +42,9 @@ export class Decoder {
     this.#embedder = options.embedder;
   }
 
-  static async open(path: string, options: SessionOptions & { imageSource?: ImageSource | undefined; embedder?: Embedder | undefined; probes?: readonly string[] } = {}): Promise<Decoder> {
+  static async open(path: string, options: SessionOptions & { imageSource?: ImageSource | undefined; embedder?: Embedder | undefined; caches?: ReadonlyMap<string, KnownCache> | undefined } = {}): Promise<Decoder> {
     const session = await openSession(path, options);
-    return new Decoder(session, describeIo(session.label, session.inputs, session.outputs, options.probes), options);
+    return new Decoder(session, describeIo(session.label, session.inputs, session.outputs, options.caches), options);
   }
 
   /** True when the next token's feeds can be made. */

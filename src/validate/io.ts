@@ -18,6 +18,15 @@ export interface CacheSlot {
   readonly dims: readonly (number | string)[];
 }
 
+/** What analysis knows of a cache input, by its name: it overrules what the declaration leaves open. */
+export interface KnownCache {
+  readonly layer: number;
+  readonly kind: 'key' | 'value';
+  readonly tokenAxis: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+}
+
 export interface DecoderIo {
   readonly ids: IoInfo | undefined;
   readonly embeds: IoInfo | undefined;
@@ -45,7 +54,7 @@ const isInteger = (i: IoInfo): boolean => i.dtype === 'int64' || i.dtype === 'in
 const isFloat = (i: IoInfo): boolean => i.dtype === 'float32' || i.dtype === 'float16' || i.dtype === 'float64';
 
 /** Roles of the declared inputs and outputs. @throws {RunFault} PD505 when there are no logits or no token input. */
-export function describeIo(model: string, inputs: readonly IoInfo[], outputs: readonly IoInfo[], probeNames: readonly string[] = []): DecoderIo {
+export function describeIo(model: string, inputs: readonly IoInfo[], outputs: readonly IoInfo[], known: ReadonlyMap<string, KnownCache> = new Map()): DecoderIo {
   const left = new Set(inputs);
   const take = (test: (i: IoInfo) => boolean): IoInfo | undefined => {
     const found = [...left].find(test);
@@ -62,11 +71,11 @@ export function describeIo(model: string, inputs: readonly IoInfo[], outputs: re
   if (!ids && !embeds) {
     throw new RunFault({ code: 'PD505', message: `${model} has neither token ids nor embeddings among its inputs (${inputs.map((i) => i.name).join(', ')})`, culprit: model, hint: 'validate takes the decoder of a vision-language model' });
   }
-  const probes = outputs.filter((o) => probeNames.includes(o.name) || (probeNames.length === 0 && o.dtype === 'int64' && /kept/i.test(o.name)));
+  const probes = outputs.filter((o) => o.dtype === 'int64' && /kept|probe/i.test(o.name));
   const results = outputs.filter((o) => !probes.includes(o));
   const logits = results.find((o) => o.name === 'logits') ?? results.find((o) => isFloat(o) && o.dims.length === 3 && !pairsWithInput(o, inputs)) ?? results[0];
   if (!logits) throw new RunFault({ code: 'PD505', message: `${model} has no logits output`, culprit: model, hint: 'validate takes the decoder of a vision-language model' });
-  const caches = pairCaches([...left], results.filter((o) => o !== logits));
+  const caches = pairCaches([...left], results.filter((o) => o !== logits)).map((slot) => informed(slot, known.get(slot.past)));
   const paired = new Set(caches.map((c) => c.past));
   const first = positions?.dims.length === 3 ? positions.dims[0] : 0;
   return {
@@ -81,6 +90,15 @@ export function describeIo(model: string, inputs: readonly IoInfo[], outputs: re
     probes: probes.map((p) => p.name),
     positionAxes: positions?.dims.length === 3 ? (typeof first === 'number' ? first : 3) : 0,
   };
+}
+
+function informed(slot: CacheSlot, known: KnownCache | undefined): CacheSlot {
+  if (!known) return slot;
+  const dims = slot.dims.map((d, axis) => {
+    if (typeof d === 'number' || axis === 0 || axis === known.tokenAxis || slot.dims.length !== 4) return d;
+    return axis === 3 ? known.headDim : known.kvHeads;
+  });
+  return { ...slot, layer: known.layer, kind: known.kind, tokenAxis: known.tokenAxis, dims };
 }
 
 function pairsWithInput(output: IoInfo, inputs: readonly IoInfo[]): boolean {

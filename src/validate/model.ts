@@ -6,7 +6,7 @@ import type { DecoderFacts } from '../analyse/facts.js';
 import { FileSource } from '../files.js';
 import { DataType, type Model, type Value } from '../ir/graph.js';
 import { readModel } from '../onnx/read.js';
-import { type DecoderIo, describeIo, readDim } from './io.js';
+import { type DecoderIo, describeIo, type KnownCache, readDim } from './io.js';
 import type { IoInfo } from './session.js';
 import type { Dtype } from './tensor.js';
 
@@ -36,10 +36,12 @@ export interface ModelFile {
   readonly bytes: number;
   /** Facts about the decoder; undefined where analysis refuses the graph (a rewritten one may be refused). */
   readonly facts: DecoderFacts | undefined;
+  /** What the facts say of the caches; the rewritten graph has the same ones. */
+  readonly caches: ReadonlyMap<string, KnownCache>;
 }
 
 /** Reads the structure of a model; the weights stay on disk. */
-export async function readModelFile(path: string, options: { readonly analyse?: boolean } = {}): Promise<ModelFile> {
+export async function readModelFile(path: string, options: { readonly analyse?: boolean; readonly caches?: ReadonlyMap<string, KnownCache> } = {}): Promise<ModelFile> {
   const source = new FileSource(path);
   try {
     const model = await readModel(source);
@@ -59,10 +61,22 @@ export async function readModelFile(path: string, options: { readonly analyse?: 
         facts = undefined;
       }
     }
-    return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs), bytes, facts };
+    const caches = options.caches ?? knownCaches(facts);
+    return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs, caches), bytes, facts, caches };
   } finally {
     source.close();
   }
+}
+
+function knownCaches(facts: DecoderFacts | undefined): Map<string, KnownCache> {
+  const out = new Map<string, KnownCache>();
+  for (const { index, core } of facts?.layers ?? []) {
+    for (const kind of ['key', 'value'] as const) {
+      const past = core.past?.[kind];
+      if (past) out.set(past.value.name, { layer: index, kind, tokenAxis: past.tokenAxis, kvHeads: core.kvHeads, headDim: core.headDim });
+    }
+  }
+  return out;
 }
 
 function info(v: Value): IoInfo {
