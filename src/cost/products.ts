@@ -72,14 +72,42 @@ function attention(node: Node, o: Operands): ProductCost {
   return { macs, elementOps: scores };
 }
 
+/** Linear attention: each token updates every state (once more under a delta rule) and every query head reads one. */
+function linearAttention(node: Node, o: Operands): ProductCost {
+  const state = shapeOf(o.output(1)) ?? shapeOf(o.input(3));
+  const cells = times(state?.at(-1) ?? null, state?.at(-2) ?? null);
+  const x = shapeOf(o.input(0));
+  const updates = node.string('update_rule', 'gated_delta').includes('delta') ? 2 : 1;
+  const kvHeads = node.int('kv_num_heads', 0);
+  const uses = kvHeads * updates + Math.max(node.int('q_num_heads', 0), kvHeads);
+  return { macs: times(x?.[0] ?? null, x?.[1] ?? null, cells, uses), elementOps: times(x?.[0] ?? null, x?.[1] ?? null, cells) };
+}
+
+/** Tokens of input 0 × K × the features of its projections. */
+function nBits(...features: readonly [name: string, count: number][]) {
+  return (node: Node, o: Operands): ProductCost => {
+    const tokens = countOf(shapeOf(o.input(0))?.slice(0, -1) ?? null);
+    const n = features.reduce((sum, [name, count]) => sum + count * node.int(name, 0), 0);
+    return { macs: times(tokens, node.int('K', 0), n), elementOps: 0 };
+  };
+}
+
+/** RNN, GRU, LSTM: both weight matrices at every step. */
+function recurrent(_: Node, o: Operands): ProductCost {
+  const x = shapeOf(o.input(0));
+  const [w, r] = [countOf(shapeOf(o.input(1))), countOf(shapeOf(o.input(2)))];
+  return { macs: times(x?.[0] ?? null, x?.[1] ?? null, w === null || r === null ? null : w + r), elementOps: 0 };
+}
+
 /** Tokens × chosen experts × their weights. `slots` are the inputs that hold weights [experts, rows, columns]. */
 function experts(slots: readonly number[], quantized: boolean) {
   return (node: Node, o: Operands): ProductCost => {
     const tokens = countOf(shapeOf(o.input(0))?.slice(0, -1) ?? null);
-    const packing = quantized ? 8 / node.int('expert_weight_bits', 4) : 1;
     let weights: Size = 0;
-    for (const slot of slots) {
-      if (node.inputs[slot] == null) continue;
+    for (const [layer, slot] of slots.entries()) {
+      if ((node.inputs[slot] ?? null) === null) continue;
+      const bits = node.int(`fc${layer + 1}_expert_weight_bits`, 0) || node.int('expert_weight_bits', 4);
+      const packing = quantized ? 8 / bits : 1;
       const one = countOf(shapeOf(o.input(slot))?.slice(1) ?? null);
       weights = weights === null || one === null ? null : weights + one * packing;
     }
@@ -101,8 +129,16 @@ const PRODUCTS: ReadonlyMap<string, (node: Node, o: Operands) => ProductCost> = 
     macs: times(countOf(shapeOf(o.input(0))), countOf(shapeOf(o.input(1))?.slice(1) ?? null)), elementOps: 0,
   })],
   ['.Attention', attention],
-  ['com.microsoft.MatMulNBits', (node: Node, o: Operands) => perOutput(o, node.int('K', 0))],
-  ['com.microsoft.MatMulBnb4', (node: Node, o: Operands) => perOutput(o, node.int('K', 0))],
+  ['.LinearAttention', linearAttention],
+  ['.CausalConvWithState', convolution(1)],
+  ['.RNN', recurrent],
+  ['.GRU', recurrent],
+  ['.LSTM', recurrent],
+  ['ai.onnx.preview.FlexAttention', attention],
+  ['com.microsoft.MatMulNBits', nBits(['N', 1])],
+  ['com.microsoft.MatMulBnb4', nBits(['N', 1])],
+  ['com.microsoft.MatMulNBitsMlp', nBits(['N', 2])],
+  ['com.microsoft.MatMulNBitsQkv', nBits(['Nq', 1], ['Nkv', 2])],
   ['com.microsoft.FusedMatMul', fused],
   ['com.microsoft.TransposeMatMul', fused],
   ['com.microsoft.FusedGemm', gemm],
@@ -114,6 +150,9 @@ const PRODUCTS: ReadonlyMap<string, (node: Node, o: Operands) => ProductCost> = 
   ['com.microsoft.Attention', attention],
   ['com.microsoft.MultiHeadAttention', attention],
   ['com.microsoft.GroupQueryAttention', attention],
+  ['com.microsoft.DecoderMaskedMultiHeadAttention', attention],
+  ['com.microsoft.LinearAttention', linearAttention],
+  ['com.microsoft.CausalConvWithState', convolution(1)],
   // (input, router_probs, fc1, bias, fc2, bias, fc3, bias) and, quantized, with scales between weights and biases.
   ['com.microsoft.MoE', experts([2, 4, 6], false)],
   ['com.microsoft.QMoE', experts([2, 5, 8], true)],

@@ -161,7 +161,8 @@ describe('arithmetic', () => {
     expect([0.1, 65520, 1e-8, 2048.5, -1.5].map(roundHalf)).toEqual([0.0999755859375, Infinity, 0, 2048, -1.5]);
     expect(roundBfloat(1.01)).toBe(1.0078125);
     expect([0.5, 1.5, -0.5, 2.5].map(roundHalfEven).map((x) => x + 0)).toEqual([0, 2, 0, 2]);
-    expect(castNumber(DataType.INT64, DataType.INT32)(2 ** 40)).toBe(2 ** 31 - 1);
+    expect([2 ** 40 + 5, 2 ** 31, 2 ** 63].map(castNumber(DataType.INT64, DataType.INT32))).toEqual([5, -(2 ** 31), 2 ** 31 - 1]);
+    expect(data('Sub', [int64([0]), int64([0])])).toEqual([0]);
   });
 
   it('knows the error function', () => {

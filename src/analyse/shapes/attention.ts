@@ -70,9 +70,13 @@ function groupQuery(node: Node, input: Inputs): AttentionGeometry {
   const past = pastKey === undefined ? 0 : dim(pastKey, 2);
   const total = one(input(6)) ?? plus(past, length);
   // A preallocated buffer comes in longer than the tokens it holds, and goes out as long as it came.
-  const present = past === null || total === null ? null : Math.max(past, total);
+  // A window-sized cache keeps its size and drops the oldest tokens: each query then sees at most that and the chunk.
+  const cropped = node.int('sliding_window_cache', 0) === 1;
+  const present = past === null || total === null ? null : cropped && pastKey !== undefined ? past : Math.max(past, total);
+  const seen = plus(past, length);
+  const keys = cropped && pastKey !== undefined && total !== null && seen !== null ? Math.min(total, seen) : total;
   return {
-    batch: dim(query, 0), heads, kvHeads, queryLength: length, keyLength: total, presentLength: present,
+    batch: dim(query, 0), heads, kvHeads, queryLength: length, keyLength: keys, presentLength: present,
     headSize, valueHeadSize: headSize, projectionMacs: 0,
   };
 }
@@ -82,14 +86,22 @@ function groupQuery(node: Node, input: Inputs): AttentionGeometry {
  * past_sequence_length?, ..). Query [B,S,H*D], or packed QKV [B,S,H,3,D]; key [B,T,H*D], packed KV [B,T,H,2,D], or [B,H,T,D].
  */
 function multiHead(node: Node, input: Inputs): AttentionGeometry {
-  const [query, key, value, pastKey] = [input(0), input(1), input(2), input(6)];
+  return separateHeads(node, [input(0), input(1), input(2), input(6), input(8)]);
+}
+
+/** DecoderMaskedMultiHeadAttention: (query, key?, value?, mask_index?, attention_bias?, past_key?, past_value?, past_sequence_length?, ..). */
+function maskedMultiHead(node: Node, input: Inputs): AttentionGeometry {
+  return separateHeads(node, [input(0), input(1), input(2), input(5), input(7)]);
+}
+
+function separateHeads(node: Node, operands: readonly (Fact | undefined)[]): AttentionGeometry {
+  const [query, key, value, pastKey, buffer] = operands;
   const heads = positive(node.int('num_heads', 0));
   const packed = rank(query) === 5;
   const headSize = packed ? dim(query, 4) : over(dim(query, 2), heads);
   const perHead = rank(key) === 4;
   const length = packed ? dim(query, 1) : dim(key, perHead ? 2 : 1);
   const valueHeadSize = value === undefined ? headSize : rank(value) === 4 ? dim(value, 3) : over(dim(value, 2), heads);
-  const buffer = input(8);
   const past = pastKey === undefined ? 0 : buffer === undefined ? dim(pastKey, 2) : one(buffer);
   const total = plus(past, length);
   return {
@@ -121,7 +133,9 @@ const DIALECTS: ReadonlyMap<string, (node: Node, input: Inputs) => AttentionGeom
   ['.Attention', standard],
   ['com.microsoft.GroupQueryAttention', groupQuery],
   ['com.microsoft.MultiHeadAttention', multiHead],
+  ['com.microsoft.DecoderMaskedMultiHeadAttention', maskedMultiHead],
   ['com.microsoft.Attention', fusedProjection],
+  ['ai.onnx.preview.FlexAttention', standard],
 ]);
 
 /** Geometry of a fused attention call, or undefined when `node` is not one. `input(i)` gives the fact of input slot i. */

@@ -65,6 +65,11 @@ export function known(shape: Dims | null): readonly number[] | undefined {
   return shape === null || shape.includes(null) ? undefined : (shape as readonly number[]);
 }
 
+/** Unknown sizes of a known rank, or an unknown rank. */
+export function unknownDims(rank: number | null | undefined): Dims | null {
+  return rank === null || rank === undefined ? null : new Array<null>(rank).fill(null);
+}
+
 /** Sizes from the elements of a shape-like tensor; NaN and negative elements are unknown sizes. */
 export function dimsFrom(elements: readonly number[]): (number | null)[] {
   return elements.map((e) => (e >= 0 ? e : null));

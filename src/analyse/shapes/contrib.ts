@@ -9,6 +9,7 @@ import { broadcast, type Call, type HandlerTable } from './call.js';
 import { conv, nhwcConv } from './convolution.js';
 import { contribLinear } from './linear.js';
 import { quantization, sameAsInput, statisticsShape } from './normalization.js';
+import { contribRecurrence } from './recurrent.js';
 import type { Dims, Fact } from './types.js';
 
 function geometry(call: Call): AttentionGeometry {
@@ -117,9 +118,11 @@ export const standardAttentionOps: HandlerTable = {
 
 export const contrib: HandlerTable = {
   ...contribLinear,
+  ...contribRecurrence,
   ...quantization,
   GroupQueryAttention: groupQueryAttention,
   MultiHeadAttention: multiHeadAttention,
+  DecoderMaskedMultiHeadAttention: multiHeadAttention,
   Attention: projectedAttention,
   RotaryEmbedding: sameAsInput,
   MRotaryEmbedding: sameAsInput,
@@ -145,5 +148,17 @@ export const contrib: HandlerTable = {
   FusedConv: conv,
   NhwcConv: nhwcConv,
   NhwcFusedConv: nhwcConv,
+  // (X, scale, gate), (X, Y, gate), (X, scale?)
+  GatedRMSNorm: sameAsInput,
+  GatedAdd: sameAsInput,
+  BranchwiseRMSNorm: sameAsInput,
+  QLinearAdd: (call) => ({ dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(3)]) }),
+  QLinearMul: (call) => ({ dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(3)]) }),
+  QLinearSigmoid: sameAsInput,
+  QLinearLeakyRelu: sameAsInput,
+  QLinearSoftmax: sameAsInput,
   Inverse: sameAsInput,
 };
+
+/** The preview domain. */
+export const preview: HandlerTable = { FlexAttention: standardAttention };

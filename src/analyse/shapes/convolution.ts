@@ -3,7 +3,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, type HandlerTable } from './call.js';
+import type { Call, HandlerTable } from './call.js';
 import type { Dims, Fact } from './types.js';
 
 /** Output size of one spatial axis of a convolution or pool. */
@@ -119,6 +119,8 @@ export const convolution: HandlerTable = {
   GlobalAveragePool: globalPool,
   GlobalMaxPool: globalPool,
   GlobalLpPool: globalPool,
+  // (X [N, C, ..], grid [N, out.., rank])
+  GridSample: (call) => ({ dtype: call.dtype(0), shape: call.shape(1) && [call.dim(0, 0), call.dim(0, 1), ...(call.shape(1) as Dims).slice(1, -1)] }),
   Resize: resize,
   Upsample: resize,
 };

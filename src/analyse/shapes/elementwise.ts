@@ -5,7 +5,7 @@
 
 import { DataType } from '../../ir/graph.js';
 import { broadcast, type Call, expandElements, type HandlerTable, known } from './call.js';
-import { castNumber, erf, isIntegral, roundHalfEven, rounder } from './numbers.js';
+import { castNumber, erf, isIntegral, isNumeric, roundHalfEven, rounder } from './numbers.js';
 import type { Fact } from './types.js';
 
 type Unary = (x: number) => number;
@@ -73,7 +73,7 @@ function activation(make: (call: Call) => Unary): (call: Call) => Fact {
 function cast(call: Call, to: number): Fact {
   const input = call.input(0);
   const elements = call.elements(0);
-  if (elements === undefined || (input.data === undefined && !isIntegral(to))) return { dtype: to, shape: input.shape };
+  if (elements === undefined || !isNumeric(to) || (input.data === undefined && !isIntegral(to))) return { dtype: to, shape: input.shape };
   return call.fact(to, input.shape, elements.map(castNumber(input.dtype, to)));
 }
 
@@ -86,7 +86,10 @@ function divide(call: Call): Fact {
 function modulo(call: Call): Fact {
   const truncated = call.node.int('fmod', 0) === 1;
   // Integer Mod takes the divisor's sign, like Python; fmod the dividend's, like C.
-  return binary(truncated ? (a, b) => a % b : (a, b) => a - Math.floor(a / b) * b)(call);
+  return binary((a, b) => {
+    const rest = a % b;
+    return !truncated && rest !== 0 && rest < 0 !== b < 0 ? rest + b : rest;
+  })(call);
 }
 
 function where(call: Call): Fact {
@@ -114,7 +117,9 @@ function clip(call: Call): Fact {
   return unary((x) => Math.min(Math.max(x, low), high))(call);
 }
 
-const shift: Binary = (a, b) => a * 2 ** b;
+function bitwise(call: Call): Fact {
+  return { dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(1)]) };
+}
 
 const UNARY: Readonly<Record<string, Unary>> = {
   Neg: (x) => -x, Abs: Math.abs, Sqrt: Math.sqrt, Reciprocal: (x) => 1 / x, Exp: Math.exp, Log: Math.log,
@@ -122,7 +127,7 @@ const UNARY: Readonly<Record<string, Unary>> = {
   Relu: (x) => Math.max(x, 0), Sin: Math.sin, Cos: Math.cos, Tan: Math.tan, Asin: Math.asin, Acos: Math.acos,
   Atan: Math.atan, Sinh: Math.sinh, Cosh: Math.cosh, Asinh: Math.asinh, Acosh: Math.acosh, Atanh: Math.atanh,
   Softplus: softplus, Softsign: (x) => x / (1 + Math.abs(x)), Mish: (x) => x * Math.tanh(softplus(x)),
-  HardSwish: (x) => x * Math.min(Math.max(x / 6 + 0.5, 0), 1), BitwiseNot: (x) => -x - 1,
+  HardSwish: (x) => x * Math.min(Math.max(x / 6 + 0.5, 0), 1),
 };
 
 export const elementwise: HandlerTable = {
@@ -165,11 +170,12 @@ export const elementwise: HandlerTable = {
     return isIntegral(call.dtype(0)) ? Math.trunc(power) : power;
   }),
   PRelu: binary((a, b) => (a < 0 ? a * b : a)),
-  BitShift: (call) => (call.node.string('direction', 'LEFT') === 'LEFT' ? binary(shift)(call) : binary((a, b) => Math.floor(a / 2 ** b))(call)),
-  // JS bit operators work on 32 bits; contents of bitwise ops are not followed.
-  BitwiseAnd: (call) => ({ dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(1)]) }),
-  BitwiseOr: (call) => ({ dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(1)]) }),
-  BitwiseXor: (call) => ({ dtype: call.dtype(0), shape: broadcast(call, [call.shape(0), call.shape(1)]) }),
+  // JS bit operators work on 32 bits: contents of bitwise ops are not followed.
+  BitShift: bitwise,
+  BitwiseAnd: bitwise,
+  BitwiseOr: bitwise,
+  BitwiseXor: bitwise,
+  BitwiseNot: (call) => ({ dtype: call.dtype(0), shape: call.shape(0) }),
   And: binary((a, b) => (a && b ? 1 : 0), DataType.BOOL),
   Or: binary((a, b) => (a || b ? 1 : 0), DataType.BOOL),
   Xor: binary((a, b) => (!a !== !b ? 1 : 0), DataType.BOOL),
@@ -183,6 +189,11 @@ export const elementwise: HandlerTable = {
   Sum: variadic((v) => v.reduce((a, b) => a + b, 0)),
   Mean: variadic((v) => v.reduce((a, b) => a + b, 0) / v.length),
   Where: where,
+  SwiGLU: (call) => {
+    const a = call.node.float('alpha', 1);
+    return binary((x, y) => x * sigmoid(a * x) * y)(call);
+  },
+  BitCast: (call) => ({ dtype: call.node.int('to', 0), shape: call.shape(0) }),
   Clip: clip,
   Cast: (call) => cast(call, call.node.int('to', 0)),
   CastLike: (call) => cast(call, call.dtype(1)),

@@ -8,7 +8,7 @@
 
 import type { Graph, Node, Value } from '../../ir/graph.js';
 import { Call, ConstantFact, countOf, type HandlerTable } from './call.js';
-import { contrib, standardAttentionOps } from './contrib.js';
+import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
 import { generate } from './generate.js';
@@ -16,6 +16,7 @@ import { indexing } from './indexing.js';
 import { linear } from './linear.js';
 import { movement } from './movement.js';
 import { normalization } from './normalization.js';
+import { recurrence } from './recurrent.js';
 import { reduction } from './reduction.js';
 import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
@@ -24,8 +25,9 @@ export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts
 const DEFAULT_DATA_LIMIT = 4096;
 
 const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> = new Map([
-  ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, standardAttentionOps)],
+  ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, recurrence, standardAttentionOps)],
   ['com.microsoft', table(contrib)],
+  ['ai.onnx.preview', table(preview)],
 ]);
 
 function table(...parts: readonly HandlerTable[]): Map<string, HandlerTable[string]> {
@@ -104,7 +106,7 @@ class Evaluator implements ShapeFacts {
 
   walk(graph: Graph): void {
     for (const node of graph.nodes) {
-      if (node.subgraphs.length > 0) this.control(node);
+      if (node.is('If') || node.is('Loop') || node.is('Scan')) this.control(node);
       else this.evaluate(node);
     }
   }
@@ -134,7 +136,6 @@ class Evaluator implements ShapeFacts {
 
   private control(node: Node): void {
     if (!node.is('If')) {
-      if (!node.is('Loop') && !node.is('Scan')) this.unknown(node);
       for (const output of node.outputs) {
         if (output !== null) this.facts.set(output, { dtype: output.type?.elemType ?? 0, shape: null });
       }

@@ -74,6 +74,21 @@ function matMulNBits(call: Call): Fact {
   return { dtype: call.dtype(0), shape: a === null ? null : [...a.slice(0, -1), n] };
 }
 
+/** com.microsoft.MatMulNBitsMlp: a norm, two gated projections to N; the residual sum is a second output. */
+function nBitsMlp(call: Call): Fact[] {
+  const a = call.shape(0);
+  return [{ dtype: call.dtype(0), shape: a === null ? null : [...a.slice(0, -1), call.node.int('N', 0)] }, { dtype: call.dtype(0), shape: a }];
+}
+
+/** com.microsoft.MatMulNBitsQkv: a norm and three projections; the residual sum is the fourth output. */
+function nBitsQkv(call: Call): Fact[] {
+  const a = call.shape(0);
+  const dtype = call.dtype(0);
+  const to = (n: number): Fact => ({ dtype, shape: a === null ? null : [...a.slice(0, -1), n] });
+  const [q, kv] = [call.node.int('Nq', 0), call.node.int('Nkv', 0)];
+  return [to(q), to(kv), to(kv), { dtype, shape: a }];
+}
+
 export const linear: HandlerTable = {
   MatMul: matmul((c) => c.dtype(0) || c.dtype(1)),
   MatMulInteger: matmul(() => DataType.INT32),
@@ -86,6 +101,8 @@ export const linear: HandlerTable = {
 export const contribLinear: HandlerTable = {
   MatMulNBits: matMulNBits,
   MatMulBnb4: matMulNBits,
+  MatMulNBitsMlp: nBitsMlp,
+  MatMulNBitsQkv: nBitsQkv,
   FusedMatMul: fusedMatMul,
   TransposeMatMul: fusedMatMul,
   FusedGemm: gemm,

@@ -3,7 +3,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, type HandlerTable } from './call.js';
+import type { Call, HandlerTable } from './call.js';
 import type { Dims, Fact } from './types.js';
 
 /** Input 0's dtype and shape. */

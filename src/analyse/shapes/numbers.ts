@@ -1,7 +1,7 @@
 /**
  * Numbers as ONNX tensors hold them: decoding small payloads and rounding results to a dtype.
  * Elements are JS numbers throughout: int64 beyond 2^53 lose low bits, which is harmless for what is asked of
- * them here (INT64_MAX as the end of a Slice), and results are clamped to the dtype's range.
+ * them here (INT64_MAX as the end of a Slice).
  */
 
 import { DataType, type Tensor } from '../../ir/graph.js';
@@ -60,24 +60,43 @@ export function roundHalfEven(x: number): number {
 
 const identity = (x: number): number => x;
 
-function ranged(low: number, high: number): (x: number) => number {
-  // `+ 0` turns the -0 of `0 * -1` into an integer's only zero.
+/** Integers of up to 32 bits wrap, as kernels do. What a JS number no longer holds exactly goes to the nearer end. */
+function wrapping(bits: number, signed: boolean): (x: number) => number {
+  const span = 2 ** bits;
+  const low = signed ? -span / 2 : 0;
+  const high = low + span - 1;
+  return (x) => {
+    // `+ 0` turns the -0 of `0 * -1` into an integer's only zero. NaN, "not known", passes through.
+    if (!(x < low || x > high)) return x + 0;
+    if (Math.abs(x) > Number.MAX_SAFE_INTEGER) return x < 0 ? low : high;
+    return x - Math.floor((x - low) / span) * span;
+  };
+}
+
+function clamping(low: number, high: number): (x: number) => number {
   return (x) => (x < low ? low : x > high ? high : x) + 0;
 }
 
 const ROUNDERS: ReadonlyMap<number, (x: number) => number> = new Map([
   [DataType.FLOAT, Math.fround],
+  [DataType.DOUBLE, identity],
   [DataType.FLOAT16, roundHalf],
   [DataType.BFLOAT16, roundBfloat],
-  [DataType.INT8, ranged(-(2 ** 7), 2 ** 7 - 1)],
-  [DataType.UINT8, ranged(0, 2 ** 8 - 1)],
-  [DataType.INT16, ranged(-(2 ** 15), 2 ** 15 - 1)],
-  [DataType.UINT16, ranged(0, 2 ** 16 - 1)],
-  [DataType.INT32, ranged(-(2 ** 31), 2 ** 31 - 1)],
-  [DataType.UINT32, ranged(0, 2 ** 32 - 1)],
-  [DataType.INT64, ranged(-(2 ** 63), 2 ** 63)],
-  [DataType.UINT64, ranged(0, 2 ** 64)],
+  [DataType.BOOL, clamping(0, 1)],
+  [DataType.INT8, wrapping(8, true)],
+  [DataType.UINT8, wrapping(8, false)],
+  [DataType.INT16, wrapping(16, true)],
+  [DataType.UINT16, wrapping(16, false)],
+  [DataType.INT32, wrapping(32, true)],
+  [DataType.UINT32, wrapping(32, false)],
+  [DataType.INT64, clamping(-(2 ** 63), 2 ** 63)],
+  [DataType.UINT64, clamping(0, 2 ** 64)],
 ]);
+
+/** True for dtypes whose elements are followed: not for strings, complex numbers, and floats and integers under 8 bits. */
+export function isNumeric(dtype: number): boolean {
+  return ROUNDERS.has(dtype);
+}
 
 /** How a result of arithmetic in `dtype` is rounded. NaN stays NaN: in integers it means "not known". */
 export function rounder(dtype: number): (x: number) => number {

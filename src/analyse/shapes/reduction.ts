@@ -84,7 +84,12 @@ function argBest(sign: 1 | -1): (call: Call) => Fact {
   };
 }
 
-function cumSum(call: Call): Fact {
+/** CumSum and CumProd. */
+function cumulative(step: (total: number, x: number) => number, start: number): (call: Call) => Fact {
+  return (call) => scan(call, step, start);
+}
+
+function scan(call: Call, step: (total: number, x: number) => number, initial: number): Fact {
   const { dtype, shape, data } = call.input(0);
   const from = known(shape);
   const wanted = call.scalar(1);
@@ -99,11 +104,11 @@ function cumSum(call: Call): Fact {
   const out = [...data];
   for (let start = 0; start < data.length; start += size * inner) {
     for (let i = 0; i < inner; i++) {
-      let total = 0;
+      let total = initial;
       for (let j = 0; j < size; j++) {
         const at = start + (reverse ? size - 1 - j : j) * inner + i;
         const before = total;
-        total = round(total + (data[at] as number));
+        total = round(step(total, data[at] as number));
         out[at] = exclusive ? before : total;
       }
     }
@@ -139,6 +144,7 @@ export const reduction: HandlerTable = {
   ReduceLogSumExp: reduce(logSumExp),
   ArgMax: argBest(1),
   ArgMin: argBest(-1),
-  CumSum: cumSum,
+  CumSum: cumulative((total, x) => total + x, 0),
+  CumProd: cumulative((total, x) => total * x, 1),
   Trilu: trilu,
 };
