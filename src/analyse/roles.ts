@@ -69,7 +69,7 @@ function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
     for (const { node, index } of v.uses) {
       if (node.is('Shape') || node.is('Size')) continue;
       const op = node.opType;
-      if (node.is('Cos') || node.is('Sin') || (op === 'RotaryEmbedding' && index > 0) || (op === 'GroupQueryAttention' && index === 9)) {
+      if (node.is('Cos') || node.is('Sin') || (/RotaryEmbedding$/.test(op) && index > 0) || (op === 'GroupQueryAttention' && index === 9)) {
         flows.rotary = true;
         continue;
       }

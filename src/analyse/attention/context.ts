@@ -54,27 +54,25 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
   let factor = 1;
   let past: PastInput | undefined;
   let joined: Value | undefined;
-  let best: { value: Value; layout: HeadOperand['layout']; heads: number; headDim: number } | undefined;
+  let best: { value: Value; layout: HeadOperand['layout']; heads: number; headDim: number; factor: number } | undefined;
   let repeated: readonly Axis[] | undefined;
   for (let v: Value | undefined = start; v; ) {
     const axes = ctx.probes.axes(v);
     if (axes?.length === 5) repeated = axes;
     const laid = axes && headAxes(axes);
-    if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid };
+    if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid, factor };
     const node: Node | null = v.producer;
     if (!node || !ctx.content.has(v)) break;
-    const scaled = scalarFactor(ctx, node);
+    const scaled: { operand: Value; factor: number } | undefined = scalarFactor(ctx, node);
     if (scaled && ctx.content.has(scaled.operand)) {
-      // A scalar beyond the first layout belongs to the projection (it is instantiated with it), not to the scale.
-      if (best) break;
       factor *= scaled.factor;
       v = scaled.operand;
       continue;
     }
-    const inputs = node.inputs.filter((i): i is Value => i !== null);
+    const inputs: Value[] = node.inputs.filter((i): i is Value => i !== null);
     if (node.is('Concat') && inputs.length > 1) {
-      const fresh = inputs.filter((i) => ctx.content.has(i));
-      const cached = inputs.filter((i) => !ctx.content.has(i));
+      const fresh: Value[] = inputs.filter((i) => ctx.content.has(i));
+      const cached: Value[] = inputs.filter((i) => !ctx.content.has(i));
       if (fresh.length !== 1 || cached.length !== 1 || joined) break;
       past = pastBehind(ctx, cached[0] as Value);
       if (!past) break;
@@ -84,16 +82,16 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
       continue;
     }
     if (!(node.domain === '' && (PASSING.has(node.opType) || (node.opType === 'Concat' && inputs.length === 1)))) break;
-    const data = inputs[0];
+    const data: Value | undefined = inputs[0];
     if (!data || !ctx.content.has(data)) break;
-    // Passing on from a [B, heads, S, D] operand: only layout changes, no further than where heads first appear.
     v = data;
   }
   const heads = best?.heads ?? 0;
   const grouped = !repeated || repeated[1] === heads || repeated[2] === 1 || heads === 1;
   return {
     operand: best && { value: best.value, layout: best.layout, offset: undefined },
-    factor,
+    // Factors beyond the operand belong to its projection and are instantiated with it.
+    factor: best?.factor ?? factor,
     past,
     joined,
     grouped,

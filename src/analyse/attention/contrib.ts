@@ -1,7 +1,7 @@
 /** ONNX Runtime's fused attention: GroupQueryAttention (packed or separate, rotary inside or not) and MultiHeadAttention. */
 import type { Node, Value } from '../../ir/graph.js';
 import type { AttentionCore, HeadOperand } from '../facts.js';
-import { type DialectContext, pastBehind, walkOperand } from './context.js';
+import { type DialectContext, type OperandWalk, pastBehind, presentOf, walkOperand } from './context.js';
 
 const DOMAIN = 'com.microsoft';
 
@@ -97,18 +97,24 @@ function matchMultiHead(ctx: DialectContext, node: Node): AttentionCore | undefi
   let outer = pastBehind(ctx, pastKey);
   let factor = 1;
   let kvHeads = heads;
-  if (keyAxes?.length === 4) {
+  let joined: Value | undefined;
+  let valueWalk: OperandWalk | undefined;
+  if (keyAxes?.length !== 3 || keyAxes[1] !== 'S') {
+    // Keys joined with the cache (and repeated for grouped queries) before they reach the op.
     const walked = walkOperand(ctx, key);
-    if (!walked.operand) {
+    if (!walked.operand || !walked.grouped) {
       ctx.decline(node, 'its keys cannot be followed back to before the cache');
       return undefined;
     }
     k = walked.operand;
     outer ??= walked.past;
+    joined = walked.joined;
+    valueWalk = walkOperand(ctx, value);
     factor = walked.factor;
     kvHeads = walked.heads;
   }
   const [, presentKey, presentValue] = node.outputs;
+  const outside = presentOf(joined);
   const scale = node.float('scale', 0);
   return {
     dialect: 'MultiHeadAttention',
@@ -124,8 +130,10 @@ function matchMultiHead(ctx: DialectContext, node: Node): AttentionCore | undefi
     rotary: undefined,
     norm: undefined,
     seqlensK: undefined,
-    past: outer && { key: outer, value: pastBehind(ctx, pastValue) },
-    present: presentKey?.isOutput ? { key: presentKey, value: presentValue ?? undefined } : undefined,
-    croppedCache: false,
+    past: outer && { key: outer, value: pastBehind(ctx, pastValue) ?? valueWalk?.past },
+    present: presentKey?.isOutput
+      ? { key: presentKey, value: presentValue ?? undefined }
+      : outside && { key: outside.output, value: presentOf(valueWalk?.joined)?.output },
+    croppedCache: outside?.cropped ?? false,
   };
 }

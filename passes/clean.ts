@@ -1,0 +1,46 @@
+/**
+ * Removes what nothing reads any more, and lets a clone whose original died take over the original's identity, so that
+ * a layer's own shape arithmetic keeps its names and bytes.
+ *
+ *   in:   Shape(h)→Gather (dead), Shape(h')→Gather' (clones)
+ *   out:  Shape(h')→Gather
+ */
+import type { Node } from '../src/ir/graph.js';
+import type { Pass } from '../src/rewrite/pass.js';
+
+export const clean: Pass = {
+  name: 'clean',
+  summary: 'remove what is no longer read',
+  run(graph, { frames, results }) {
+    graph.sort();
+    const live = graph.live();
+    let adopted = 0;
+    for (const [original, copies] of frames.clones) {
+      if (live.has(original)) continue;
+      const heir = copies.find((c) => live.has(c) && !results.rankNodes.has(c));
+      if (!heir) continue;
+      heir.inputs.forEach((v, i) => {
+        graph.setInput(original, i, v);
+      });
+      original.outputs.forEach((o, i) => {
+        const taken = heir.outputs[i];
+        if (!o || !taken) return;
+        graph.replaceUses(taken, o);
+        o.typeState = 'dropped';
+      });
+      live.add(original);
+      live.delete(heir);
+      adopted++;
+    }
+    const dead = new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n)));
+    graph.remove(dead);
+    const unused = new Set(graph.graph.initializers.filter((v) => v.name.startsWith('pdrop/const/') && v.uses.length === 0));
+    if (unused.size > 0) {
+      const kept = graph.graph.initializers.filter((v) => !unused.has(v));
+      graph.graph.initializers.splice(0, graph.graph.initializers.length, ...kept);
+      for (const v of unused) graph.graph.values.delete(v.name);
+    }
+    graph.sort();
+    return { applied: [`${dead.size} nodes removed, ${adopted} identities kept`], declined: [] };
+  },
+};

@@ -1,0 +1,68 @@
+/**
+ * Declares honest shapes: lengths that now differ by stage get a symbol of their own, declarations that stopped being
+ * true are dropped (ONNX Runtime plans memory by them). The first stage, the batch and all fixed sizes stay as they were.
+ *
+ *   in:   present.9.key [batch, 2, past+sequence, 16]
+ *   out:  present.9.key [batch, 2, total_length_stage1, 16]
+ */
+import type { Dim, Value } from '../src/ir/graph.js';
+import type { Pass } from '../src/rewrite/pass.js';
+import { DataType } from '../src/ir/graph.js';
+
+export const declare: Pass = {
+  name: 'declare',
+  summary: 'declare the lengths of each stage',
+  run(graph, { facts, stages, plan, results }) {
+    const { probes } = facts;
+    let changed = 0;
+    let dropped = 0;
+    const redeclare = (value: Value | undefined, axis: number, symbol: string): void => {
+      const dims = value?.type?.dims;
+      if (!value?.type || !dims || axis < 0 || axis >= dims.length || typeof dims[axis] === 'number') return;
+      value.type = { elemType: value.type.elemType, dims: dims.map((d, i): Dim => (i === axis ? symbol : d)) };
+      value.typeState = 'changed';
+      changed++;
+    };
+    const presents = new Set<Value>();
+    for (const layer of facts.layers) {
+      const stage = stages.stageOfLayer(layer.index);
+      const { past, present } = layer.core;
+      const axis = past?.key.tokenAxis ?? 2;
+      for (const v of [present?.key, present?.value]) {
+        if (!v) continue;
+        presents.add(v);
+        if (stage > 0) redeclare(v, axis, layer.core.croppedCache ? `window_length_stage${stage}` : `total_length_stage${stage}`);
+      }
+      for (const v of [past?.key.value, past?.value?.value]) {
+        if (v && stage > 0) redeclare(v, axis, layer.core.croppedCache ? `past_window_stage${stage}` : `past_length_stage${stage}`);
+      }
+    }
+    for (const output of graph.graph.outputs) {
+      if (presents.has(output) || !facts.content.has(output)) continue;
+      const stage = stages.homeOf(output);
+      const axes = probes.axes(output);
+      if (stage > 0 && axes) axes.forEach((a, i) => (a === 'S' || a === 'T') && redeclare(output, i, `${a === 'S' ? 'sequence' : 'total'}_length_stage${stage}`));
+    }
+    for (const v of graph.graph.values.values()) {
+      if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
+      const moved = facts.content.has(v) ? stages.homeOf(v) > 0 : false;
+      if (moved && probes.axes(v)?.every((a) => typeof a === 'number' || a === 'B') !== true) {
+        v.typeState = 'dropped';
+        dropped++;
+      }
+    }
+    if (plan.probe) {
+      results.kept.forEach((v, i) => {
+        graph.builder.scope('probe', i + 1);
+        const batch = facts.roles.source.type?.dims?.[0] ?? null;
+        const out = graph.builder.op('Identity', 'kept', [v]);
+        graph.graph.values.delete(out.name);
+        out.name = `pdrop_kept.${i + 1}`;
+        graph.graph.values.set(out.name, out);
+        out.type = { elemType: DataType.INT64, dims: [batch, `sequence_length_stage${i + 1}`] };
+        graph.addOutput(out);
+      });
+    }
+    return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
+  },
+};

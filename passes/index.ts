@@ -1,0 +1,9 @@
+/** The passes, in the order they run. */
+import type { Pass } from '../src/rewrite/pass.js';
+import { clean } from './clean.js';
+import { declare } from './declare.js';
+import { imageTokens } from './image-tokens.js';
+import { rank } from './rank.js';
+import { restage } from './restage.js';
+
+export const PASSES: readonly Pass[] = [imageTokens, rank, restage, declare, clean];

@@ -1,0 +1,66 @@
+/** Structural soundness: SSA, order, scopes, links. Returns what is wrong instead of throwing. */
+import { describeNode } from '../diagnostics.js';
+import type { Graph, Node, Value } from './graph.js';
+
+export interface Problem {
+  readonly culprit: string;
+  readonly reason: string;
+}
+
+export interface VerifyOptions {
+  /** Nodes that belong to the graph but have not been put in order yet. */
+  readonly extra?: readonly Node[];
+  /** Check that nodes come after what they read. Default true. */
+  readonly order?: boolean;
+}
+
+export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[] {
+  const problems: Problem[] = [];
+  const nodes = options.extra ? [...graph.nodes, ...options.extra] : graph.nodes;
+  const checkOrder = options.order ?? true;
+  const made = new Map<Value, Node>();
+  const names = new Map<string, Value>();
+  const nodeSet = new Set(nodes);
+  const claim = (v: Value, culprit: string): void => {
+    const other = names.get(v.name);
+    if (other && other !== v) problems.push({ culprit, reason: `the name "${v.name}" is used for two values` });
+    names.set(v.name, v);
+  };
+  for (const v of [...graph.inputs, ...graph.initializers]) claim(v, v.name);
+  for (const n of nodes) {
+    for (const o of n.outputs) {
+      if (!o) continue;
+      claim(o, describeNode(n));
+      if (made.has(o)) problems.push({ culprit: describeNode(n), reason: `"${o.name}" is computed twice` });
+      made.set(o, n);
+      if (o.producer !== n) problems.push({ culprit: describeNode(n), reason: `"${o.name}" does not know its node` });
+    }
+  }
+  const available = new Set<Value>([...graph.inputs, ...graph.initializers]);
+  for (const n of nodes) {
+    n.inputs.forEach((v, index) => {
+      if (!v) return;
+      if (checkOrder && !available.has(v) && made.has(v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}" before it is computed` });
+      if (!made.has(v) && !available.has(v) && !isOuter(graph, v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}", which nothing computes` });
+      if (!isOuter(graph, v) && !v.uses.some((u) => u.node === n && u.index === index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
+    });
+    for (const v of n.captures) {
+      if (checkOrder && made.has(v) && !available.has(v)) problems.push({ culprit: describeNode(n), reason: `a subgraph reads "${v.name}" before it is computed` });
+    }
+    for (const o of n.outputs) if (o) available.add(o);
+  }
+  for (const o of graph.outputs) {
+    if (!made.has(o) && !available.has(o)) problems.push({ culprit: o.name, reason: 'this graph output is not computed by anything' });
+  }
+  for (const v of graph.values.values()) {
+    for (const u of v.uses) {
+      if (nodeSet.has(u.node) && u.node.inputs[u.index] !== v) problems.push({ culprit: v.name, reason: 'a recorded use is not there' });
+    }
+  }
+  return problems;
+}
+
+/** Values of an enclosing graph are not in this graph's own table. */
+function isOuter(graph: Graph, v: Value): boolean {
+  return graph.owner !== null && graph.values.get(v.name) !== v;
+}

@@ -1,0 +1,38 @@
+/** The plan: what will be done to which graph, as data that can be printed, reviewed, edited and replayed. */
+
+/** Where image tokens are marked. */
+export type ImageMaskSource =
+  | { readonly kind: 'input' }
+  | { readonly kind: 'input-ids'; readonly id: number }
+  | { readonly kind: 'span'; readonly start: number; readonly count: number }
+  | { readonly kind: 'none' };
+
+/** How tokens are ranked. `none` keeps every score equal; it serves as control (no-op gathers). */
+export type RankMethod = 'attention' | 'uniform' | 'random';
+
+export interface Plan {
+  /** Version of this format. */
+  readonly version: 1;
+  /** Layers at whose entry tokens are dropped, ascending, counted from 0; one per boundary. */
+  readonly layers: readonly number[];
+  /** Share of the original image tokens kept after each boundary: decimal strings in [0, 1], non-increasing. */
+  readonly keep: readonly string[];
+  readonly imageMask: ImageMaskSource;
+  readonly positions: 'compact' | 'keep';
+  readonly rank: RankMethod;
+  /** Seed of the random rank. */
+  readonly seed: number;
+  /** Adds an output per boundary with the kept indices, int64 [batch, kept]. */
+  readonly probe: boolean;
+}
+
+export function formatImageMask(source: ImageMaskSource): string {
+  switch (source.kind) {
+    case 'input-ids':
+      return `input-ids:${source.id}`;
+    case 'span':
+      return `span:${source.start}:${source.count}`;
+    default:
+      return source.kind;
+  }
+}

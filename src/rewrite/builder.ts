@@ -1,0 +1,217 @@
+/**
+ * Makes nodes and constants. Every node carries the name of the pass that made it, and its boundary, in its name and
+ * in metadata_props. Ops are spelled for the model's own opset.
+ */
+import { type AttributeValue, DataType, type Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
+
+export class Builder {
+  readonly graph: Graph;
+  readonly opset: number;
+  readonly created: Node[] = [];
+  readonly #constants = new Map<string, Value>();
+  readonly #taken: Set<string>;
+  readonly #counters = new Map<string, number>();
+  #pass = 'pdrop';
+  #boundary: number | undefined;
+
+  constructor(model: Model) {
+    this.graph = model.graph;
+    this.opset = model.opsets.get('') ?? 0;
+    this.#taken = new Set(this.graph.values.keys());
+    for (const n of this.graph.nodes) if (n.name) this.#taken.add(n.name);
+  }
+
+  /** Names and stamps of what is made from now on. */
+  scope(pass: string, boundary?: number): void {
+    this.#pass = pass;
+    this.#boundary = boundary;
+  }
+
+  unique(base: string): string {
+    let name = base;
+    for (let i = this.#counters.get(base) ?? 1; this.#taken.has(name); i++) {
+      name = `${base}_${i}`;
+      this.#counters.set(base, i + 1);
+    }
+    this.#taken.add(name);
+    return name;
+  }
+
+  #prefix(): string {
+    return this.#boundary === undefined ? `pdrop/${this.#pass}` : `pdrop/b${this.#boundary}/${this.#pass}`;
+  }
+
+  newValue(name: string): Value {
+    const value = new Value(this.unique(name));
+    this.graph.values.set(value.name, value);
+    return value;
+  }
+
+  /** Adds a node with `outputs` outputs and returns them. */
+  multi(opType: string, label: string, inputs: readonly (Value | null)[], outputs: number, attributes: Record<string, AttributeValue> = {}, domain = ''): Value[] {
+    const node = new Node(opType, domain, this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(attributes)));
+    node.stamps.set('pdrop.pass', this.#pass);
+    if (this.#boundary !== undefined) node.stamps.set('pdrop.boundary', String(this.#boundary));
+    this.attach(node, inputs);
+    const made: Value[] = [];
+    for (let i = 0; i < outputs; i++) {
+      const value = this.newValue(`${node.name}:${i}`);
+      value.producer = node;
+      value.outputIndex = i;
+      node.outputs.push(value);
+      made.push(value);
+    }
+    this.created.push(node);
+    return made;
+  }
+
+  op(opType: string, label: string, inputs: readonly (Value | null)[], attributes: Record<string, AttributeValue> = {}, domain = ''): Value {
+    return this.multi(opType, label, inputs, 1, attributes, domain)[0] as Value;
+  }
+
+  attach(node: Node, inputs: readonly (Value | null)[]): void {
+    for (const input of inputs) {
+      if (input) input.uses.push({ node, index: node.inputs.length });
+      node.inputs.push(input);
+    }
+  }
+
+  /** A copy of `node` that reads `inputs`; unchanged attributes and unknown fields come with it. */
+  clone(node: Node, inputs: readonly (Value | null)[]): Node {
+    const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), new Map(node.attributes));
+    copy.record = node.record;
+    copy.subgraphs.push(...node.subgraphs);
+    copy.stamps.set('pdrop.pass', this.#pass);
+    if (this.#boundary !== undefined) copy.stamps.set('pdrop.boundary', String(this.#boundary));
+    this.attach(copy, inputs);
+    node.outputs.forEach((o, i) => {
+      if (!o) {
+        copy.outputs.push(null);
+        return;
+      }
+      const value = this.newValue(`${this.#prefix()}/${o.name}`);
+      value.producer = copy;
+      value.outputIndex = i;
+      copy.outputs.push(value);
+    });
+    this.created.push(copy);
+    return copy;
+  }
+
+  #constant(key: string, label: string, make: () => Tensor): Value {
+    let value = this.#constants.get(key);
+    if (!value) {
+      value = this.newValue(`pdrop/const/${label}`);
+      value.tensor = make();
+      this.graph.initializers.push(value);
+      this.#constants.set(key, value);
+    }
+    return value;
+  }
+
+  /** Constant of any numeric type; equal constants are shared. `dims` defaults to a vector. */
+  constant(dataType: number, values: readonly number[], dims: readonly number[] = [values.length]): Value {
+    const name = `${DTYPE_NAMES[dataType] ?? dataType}/${dims.length === 0 ? 'scalar/' : ''}${values.join('_').slice(0, 40)}`;
+    return this.#constant(`${dataType}|${dims.join(',')}|${values.join(',')}`, name, () => {
+      const data = encodeElements(dataType, values);
+      return { dataType, dims, data, byteLength: data.length, external: undefined };
+    });
+  }
+
+  ints(values: readonly number[]): Value {
+    return this.constant(DataType.INT64, values);
+  }
+
+  int(value: number): Value {
+    return this.constant(DataType.INT64, [value], []);
+  }
+
+  float(value: number): Value {
+    return this.constant(DataType.FLOAT, [value], []);
+  }
+
+  cast(label: string, value: Value, to: number): Value {
+    return this.op('Cast', label, [value], { to: { kind: 'int', value: to } });
+  }
+
+  unsqueeze(label: string, value: Value, axes: readonly number[]): Value {
+    if (this.opset >= 13) return this.op('Unsqueeze', label, [value, this.ints(axes)]);
+    return this.op('Unsqueeze', label, [value], { axes: { kind: 'ints', value: axes } });
+  }
+
+  /** Reductions took `axes` as an attribute until opset 13 (ReduceSum) or 18 (the others). */
+  reduce(op: 'ReduceSum' | 'ReduceMin' | 'ReduceMax' | 'ReduceMean', label: string, value: Value, axes: readonly number[], keepdims: boolean): Value {
+    const keep = { keepdims: { kind: 'int', value: keepdims ? 1 : 0 } } as const;
+    if (this.opset >= (op === 'ReduceSum' ? 13 : 18)) return this.op(op, label, [value, this.ints(axes)], keep);
+    return this.op(op, label, [value], { axes: { kind: 'ints', value: axes }, ...keep });
+  }
+
+  slice(label: string, value: Value, starts: Value, ends: Value, axis: number): Value {
+    return this.op('Slice', label, [value, starts, ends, this.ints([axis])]);
+  }
+
+  concat(label: string, values: readonly Value[], axis: number): Value {
+    if (values.length === 1) return values[0] as Value;
+    return this.op('Concat', label, values, { axis: { kind: 'int', value: axis } });
+  }
+
+  gather(label: string, data: Value, indices: Value, axis: number): Value {
+    return this.op('Gather', label, [data, indices], { axis: { kind: 'int', value: axis } });
+  }
+
+  gatherElements(label: string, data: Value, indices: Value, axis: number): Value {
+    return this.op('GatherElements', label, [data, indices], { axis: { kind: 'int', value: axis } });
+  }
+
+  reshape(label: string, value: Value, dims: readonly number[]): Value {
+    return this.op('Reshape', label, [value, this.ints(dims)]);
+  }
+
+  transpose(label: string, value: Value, perm: readonly number[]): Value {
+    return this.op('Transpose', label, [value], { perm: { kind: 'ints', value: perm } });
+  }
+}
+
+const DTYPE_NAMES: Record<number, string> = { 1: 'f32', 6: 'i32', 7: 'i64', 9: 'bool', 10: 'f16', 11: 'f64' };
+
+function encodeElements(dataType: number, values: readonly number[]): Uint8Array {
+  switch (dataType) {
+    case DataType.FLOAT:
+      return new Uint8Array(Float32Array.from(values).buffer);
+    case DataType.DOUBLE:
+      return new Uint8Array(Float64Array.from(values).buffer);
+    case DataType.INT64:
+      return new Uint8Array(BigInt64Array.from(values.map((v) => BigInt(v))).buffer);
+    case DataType.INT32:
+      return new Uint8Array(Int32Array.from(values).buffer);
+    case DataType.BOOL:
+      return Uint8Array.from(values.map((v) => (v ? 1 : 0)));
+    case DataType.FLOAT16:
+      return new Uint8Array(Uint16Array.from(values.map(toHalf)).buffer);
+    default:
+      throw new RangeError(`no constants of data type ${dataType}`);
+  }
+}
+
+/** IEEE 754 binary16 bits of a number, rounded to nearest even. */
+export function toHalf(value: number): number {
+  const f32 = new Float32Array([value]);
+  const bits = new Uint32Array(f32.buffer)[0] as number;
+  const sign = (bits >>> 16) & 0x8000;
+  const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
+  const mantissa = bits & 0x7fffff;
+  if (((bits >>> 23) & 0xff) === 0xff) return sign | 0x7c00 | (mantissa ? 0x200 : 0);
+  if (exponent >= 31) return sign | 0x7c00;
+  if (exponent <= 0) {
+    if (exponent < -10) return sign;
+    const m = mantissa | 0x800000;
+    const shift = 14 - exponent;
+    const half = m >>> shift;
+    const rest = m & ((1 << shift) - 1);
+    const middle = 1 << (shift - 1);
+    return sign | (half + (rest > middle || (rest === middle && (half & 1)) ? 1 : 0));
+  }
+  const half = (exponent << 10) | (mantissa >>> 13);
+  const rest = mantissa & 0x1fff;
+  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && (half & 1)) ? 1 : 0));
+}

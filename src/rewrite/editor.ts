@@ -1,0 +1,80 @@
+/** Edits of a graph that keep use-def links right. Only passes get one. */
+import type { Graph, Node, Value } from '../ir/graph.js';
+import { topologicalOrder } from '../ir/order.js';
+import type { Builder } from './builder.js';
+
+export class GraphEditor {
+  readonly graph: Graph;
+  readonly builder: Builder;
+
+  constructor(graph: Graph, builder: Builder) {
+    this.graph = graph;
+    this.builder = builder;
+  }
+
+  /** Makes `node` read `value` at input `index`. */
+  setInput(node: Node, index: number, value: Value | null): void {
+    const old = node.inputs[index] ?? null;
+    if (old === value) return;
+    if (old) {
+      const at = old.uses.findIndex((u) => u.node === node && u.index === index);
+      if (at >= 0) old.uses.splice(at, 1);
+    }
+    node.inputs[index] = value;
+    value?.uses.push({ node, index });
+  }
+
+  /** Everything that reads `from` reads `to`. */
+  replaceUses(from: Value, to: Value): void {
+    for (const { node, index } of [...from.uses]) this.setInput(node, index, to);
+  }
+
+  addInput(value: Value): void {
+    value.isInput = true;
+    this.graph.inputs.push(value);
+  }
+
+  addOutput(value: Value): void {
+    value.isOutput = true;
+    this.graph.outputs.push(value);
+  }
+
+  /** Puts new nodes into the graph and everything into topological order, close to the order it had. */
+  sort(): void {
+    const all = [...this.graph.nodes, ...this.builder.created.filter((n) => n.outputs.length > 0)];
+    const order = topologicalOrder(new Set(all));
+    this.graph.nodes.splice(0, this.graph.nodes.length, ...order);
+    this.builder.created.length = 0;
+  }
+
+  /** Nodes that outputs depend on. */
+  live(): Set<Node> {
+    const live = new Set<Node>();
+    const queue: Node[] = this.graph.outputs.flatMap((o) => (o.producer ? [o.producer] : []));
+    for (let n = queue.pop(); n; n = queue.pop()) {
+      if (live.has(n)) continue;
+      live.add(n);
+      for (const v of [...n.inputs, ...n.captures]) if (v?.producer) queue.push(v.producer);
+    }
+    return live;
+  }
+
+  /** Takes a node out; its outputs must be unused. */
+  remove(nodes: ReadonlySet<Node>): void {
+    if (nodes.size === 0) return;
+    for (const n of nodes) {
+      n.inputs.forEach((v, index) => {
+        if (!v) return;
+        const at = v.uses.findIndex((u) => u.node === n && u.index === index);
+        if (at >= 0) v.uses.splice(at, 1);
+      });
+      for (const o of n.outputs) {
+        if (!o) continue;
+        this.graph.values.delete(o.name);
+        o.typeState = 'dropped';
+      }
+    }
+    const kept = this.graph.nodes.filter((n) => !nodes.has(n));
+    this.graph.nodes.splice(0, this.graph.nodes.length, ...kept);
+  }
+}

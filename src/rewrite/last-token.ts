@@ -1,0 +1,194 @@
+/**
+ * The query of the rank: a value as stage j sees it, restricted to each row's last valid token.
+ *
+ * This is not an instance on a one-token sequence: positions that the graph computes would start over. What is content
+ * is computed for the one token; what is aligned with tokens but is not content (positions, cos, sin) is the stage's
+ * own instance, picked at the last valid token; shape parameters are worked out for a length of one.
+ */
+import { InternalError } from '../diagnostics.js';
+import { DataType, type Node, type Value } from '../ir/graph.js';
+import type { Axis } from '../analyse/probes.js';
+import { isFloat } from '../analyse/roles.js';
+import type { Frames } from './frames.js';
+import { hasTokenRows, isShapeSlot } from './stages.js';
+
+/** Thrown (and caught here) when a query cannot be restricted before it is computed. */
+class CannotRestrict extends Error {}
+
+export class LastToken {
+  readonly #frames: Frames;
+  readonly #stage: number;
+  readonly #memo = new Map<Value, Value>();
+  readonly #cache = new Map<string, Value>();
+
+  constructor(frames: Frames, stage: number) {
+    this.#frames = frames;
+    this.#stage = stage;
+  }
+
+  /**
+   * `value` ([B, S, …] or [B, H, S, D]) at the last valid token of each row, its token axis of size 1. Where that
+   * cannot be done before computing it, it is computed for all tokens and picked afterwards; `restricted` tells.
+   */
+  pick(value: Value): { value: Value; restricted: boolean } {
+    try {
+      return { value: this.#content(value), restricted: true };
+    } catch (error) {
+      if (!(error instanceof CannotRestrict)) throw error;
+      return { value: this.#pickComputed(value), restricted: false };
+    }
+  }
+
+  #content(value: Value): Value {
+    const known = this.#memo.get(value);
+    if (known) return known;
+    const { stages, facts, builder } = this.#frames;
+    let made: Value;
+    if (stages.homeOf(value) <= this.#stage) {
+      const here = this.#frames.instantiate(value, this.#stage);
+      const axes = facts.probes.axes(value);
+      if (!hasTokenRows(axes)) throw new CannotRestrict();
+      made = builder.gather('last_token', this.#frames.flatten(here, axes, value), this.#lastRow(), 0);
+      this.#memo.set(value, made);
+      return made;
+    }
+    const node = value.producer as Node;
+    if (node.captures.length > 0) throw new CannotRestrict();
+    const inputs = node.inputs.map((v, i) => {
+      if (!v) return null;
+      if (facts.content.has(v)) return this.#content(v);
+      return isShapeSlot(node, i) ? this.#shape(v) : this.#data(v, node);
+    });
+    const copy = builder.clone(node, inputs);
+    node.outputs.forEach((o, i) => {
+      const out = copy.outputs[i];
+      if (o && out) this.#memo.set(o, out);
+    });
+    made = copy.outputs[value.outputIndex] as Value;
+    return made;
+  }
+
+  /** int64 [B, 1]: row of the last valid token in [B·S_j, …]. */
+  #lastRow(): Value {
+    return this.#once('row', () => {
+      const b = this.#frames.builder;
+      const { chunk } = this.#frames;
+      const tokens = this.#frames.tokens(this.#stage);
+      const offset = b.op('Mul', 'last_row_offset', [chunk.rows, tokens.length1]);
+      return b.op('Add', 'last_row', [offset, tokens.last]);
+    });
+  }
+
+  #once(key: string, make: () => Value): Value {
+    let v = this.#cache.get(key);
+    if (!v) {
+      v = make();
+      this.#cache.set(key, v);
+    }
+    return v;
+  }
+
+  /** 1 at the last valid token, 0 elsewhere: [B, S_j]. A weighted sum picks the token whatever the layout is. */
+  #oneHot(dtype: number): Value {
+    return this.#once(`onehot${dtype}`, () => {
+      const b = this.#frames.builder;
+      const equal = b.op('Equal', 'is_last', [this.#frames.range(this.#stage), this.#frames.tokens(this.#stage).last]);
+      return b.cast('is_last_number', equal, dtype);
+    });
+  }
+
+  /** cos, sin, position ids: the stage's own instance at the last valid token. */
+  #data(value: Value, consumer: Node): Value {
+    const { facts, builder: b, dependent } = this.#frames;
+    if (!dependent.has(value)) return value;
+    const known = this.#memo.get(value);
+    if (known) return known;
+    const here = this.#frames.instantiate(value, this.#stage);
+    const axes = facts.probes.axes(value);
+    if (!axes || axes.some((a) => a === '?' || a === 'T' || a === 'BS' || a === 'P')) throw new CannotRestrict();
+    const at = axes.indexOf('S');
+    if (at < 0) {
+      // A scalar offset of positions ([1] for contrib RotaryEmbedding) counts on from it: not restrictable.
+      if (/RotaryEmbedding$/.test(consumer.opType)) throw new CannotRestrict();
+      return here;
+    }
+    if (axes.lastIndexOf('S') !== at) throw new CannotRestrict();
+    const dtype = facts.probes.dtype(value);
+    const made = this.#weighted(here, axes, at, dtype, consumer);
+    this.#memo.set(value, made);
+    return made;
+  }
+
+  #weighted(value: Value, axes: readonly Axis[], at: number, dtype: number, consumer: Node): Value {
+    const b = this.#frames.builder;
+    if (axes.length === 2 && at === 1 && axes[0] === 'B') {
+      return b.gatherElements('last_position', value, this.#frames.tokens(this.#stage).last, 1);
+    }
+    if (!isFloat(dtype) && dtype !== DataType.INT64 && dtype !== DataType.INT32) throw new CannotRestrict();
+    // The batch comes from the one-hot; where the value has no axis for it, the consumer's rank gives one.
+    let rank = axes.length;
+    let token = at;
+    if (at === 0) {
+      const target = consumer.inputs.map((v) => (v && this.#frames.facts.content.has(v) ? this.#frames.facts.probes.axes(v) : null)).find((a) => a?.includes('S'));
+      if (!target) throw new CannotRestrict();
+      rank = target.length;
+      token = target.indexOf('S');
+      if (rank - token !== axes.length - at) throw new CannotRestrict();
+    }
+    const batch = token >= 1 && rank === 3 && axes.length === 3 && at === 2 ? 1 : 0;
+    const missing = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== token && i !== batch);
+    const hot = this.#once(`hot|${dtype}|${rank}|${token}|${batch}`, () => (missing.length > 0 ? b.unsqueeze('is_last_aligned', this.#oneHot(dtype), missing) : this.#oneHot(dtype)));
+    return b.reduce('ReduceSum', 'last_token_data', b.op('Mul', 'last_token_weighted', [value, hot]), [token], true);
+  }
+
+  /** Shape parameters for a sequence of one token. */
+  #shape(value: Value): Value {
+    const { facts, builder: b, dependent, chunk } = this.#frames;
+    if (!dependent.has(value)) return value;
+    const known = this.#memo.get(value);
+    if (known) return known;
+    const constant = this.#frames.fold(value);
+    if (constant) return constant;
+    const node = value.producer;
+    if (!node) throw new CannotRestrict();
+    let made: Value;
+    if (node.is('Shape')) {
+      const x = node.inputs[0] as Value;
+      const axes = facts.probes.axes(x);
+      if (!axes) throw new CannotRestrict();
+      const wanted = axes.slice(node.int('start', 0), node.attributes.has('end') ? node.int('end', 0) : undefined);
+      // Sizes that involve the cache are not needed for one query; should one be, the query is computed for all tokens.
+      if (wanted.some((a) => a === '?')) throw new CannotRestrict();
+      const sizes = wanted.map((a) => {
+        if (typeof a === 'number') return b.ints([a]);
+        if (a === 'S') return b.ints([1]);
+        if (a === 'B' || a === 'BS') return chunk.batch1;
+        const past = this.#frames.pastLength(this.#stage);
+        return a === 'P' ? past : this.#once('total', () => b.op('Add', 'last_total', [past, b.ints([1])]));
+      });
+      made = this.#once(`shape|${wanted.join()}`, () => b.concat('last_shape', sizes, 0));
+    } else {
+      if (node.captures.length > 0) throw new CannotRestrict();
+      const copy = b.clone(
+        node,
+        node.inputs.map((v) => (v ? this.#shape(v) : null)),
+      );
+      made = copy.outputs[value.outputIndex] as Value;
+    }
+    this.#memo.set(value, made);
+    return made;
+  }
+
+  /** The fallback: compute the query for all tokens of the stage, then pick. */
+  #pickComputed(value: Value): Value {
+    const { facts, builder: b } = this.#frames;
+    const axes = facts.probes.axes(value);
+    const all = this.#frames.instantiate(value, this.#stage);
+    if (hasTokenRows(axes)) return b.gather('last_token', this.#frames.flatten(all, axes, value), this.#lastRow(), 0);
+    if (axes?.length === 4 && axes[2] === 'S') {
+      const hot = b.unsqueeze('is_last_row', this.#oneHot(facts.probes.dtype(value)), [1, 2]);
+      return b.op('MatMul', 'last_token', [hot, all]);
+    }
+    throw new InternalError('the query is laid out in a way that was accepted before', value.name);
+  }
+}

@@ -1,0 +1,59 @@
+/** Where a graph that computes its positions itself holds them: what a stage gathers when positions are kept. */
+import { Refusal } from '../diagnostics.js';
+import type { Node, Value } from '../ir/graph.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import { carriesNoContent } from '../analyse/spine.js';
+import { frameDependent, isShapeSlot } from './stages.js';
+
+/**
+ * The values from which rotary tables are made (the angles before Cos and Sin, the indices of a table lookup, the
+ * position input of a RotaryEmbedding op), for graphs without a position_ids input.
+ */
+export function positionValues(facts: DecoderFacts): Set<Value> {
+  const { graph, content, layers } = facts;
+  const internal = layers.find((l) => l.core.rotary && !l.core.rotary.positions);
+  if (internal) {
+    throw new Refusal({
+      code: 'PD313',
+      message: 'positions cannot be kept: the attention op rotates inside, at past length + index',
+      culprit: internal.core.anchor.name,
+      hint: 'use --positions compact; or export with the rotary embedding outside the attention op (use_rotemb_in_attn off)',
+    });
+  }
+  const dependent = frameDependent(facts);
+  const found = new Set<Value>();
+  if (facts.roles.positionIds) return found;
+  const seen = new Set<Value>();
+  const visit = (v: Value): void => {
+    if (seen.has(v) || !dependent.has(v)) return;
+    seen.add(v);
+    const n: Node | null = v.producer;
+    if (!n) return;
+    if (n.is('Cos') || n.is('Sin')) {
+      if (n.inputs[0]) found.add(n.inputs[0]);
+      return;
+    }
+    if (n.is('Gather') && n.inputs[0] && !dependent.has(n.inputs[0]) && n.inputs[1]) {
+      found.add(n.inputs[1]);
+      return;
+    }
+    for (const i of n.inputs) if (i) visit(i);
+  };
+  for (const node of graph.nodes) {
+    if (carriesNoContent(node) || !node.outputs.some((o) => o && content.has(o))) continue;
+    const rotary = /RotaryEmbedding$/.test(node.opType);
+    node.inputs.forEach((v, i) => {
+      if (!v || content.has(v) || !dependent.has(v) || isShapeSlot(node, i)) return;
+      if (rotary && node.domain !== '' && i === 1) found.add(v);
+      else if (rotary || node.is('Mul')) visit(v);
+    });
+  }
+  if (found.size === 0) {
+    throw new Refusal({
+      code: 'PD313',
+      message: 'positions cannot be kept: where the graph computes them was not found',
+      hint: 'use --positions compact, or export with position_ids as an input',
+    });
+  }
+  return found;
+}

@@ -1,0 +1,103 @@
+/** Runs the passes over an analysed graph, and checks it between them when asked to. */
+import { InternalError } from '../diagnostics.js';
+import type { Node } from '../ir/graph.js';
+import { verifyGraph } from '../ir/verify.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import type { Plan } from '../plan/plan.js';
+import { Builder } from './builder.js';
+import { GraphEditor } from './editor.js';
+import { Frames } from './frames.js';
+import type { Pass, PassContext, PassOutcome } from './pass.js';
+import { positionValues } from './positions.js';
+import { assignStages, type Stages } from './stages.js';
+
+export interface PassRun extends PassOutcome {
+  readonly name: string;
+  readonly milliseconds: number;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  readonly changed: boolean;
+}
+
+export interface RewriteResult {
+  readonly runs: readonly PassRun[];
+  readonly stages: Stages;
+  /** Nodes of the rank subgraphs that are in the result. */
+  readonly rankNodes: ReadonlySet<Node>;
+  readonly addedNodes: number;
+  readonly addedInputs: readonly string[];
+}
+
+export interface RewriteOptions {
+  /** Verify the graph after every pass. */
+  readonly verify?: boolean | undefined;
+  readonly stopAfter?: string | undefined;
+  readonly skip?: readonly string[] | undefined;
+  /** Called after every pass (dumps for debugging). */
+  readonly observe?: ((run: PassRun) => void) | undefined;
+}
+
+/** Rewrites `facts.graph` in place. */
+export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[], options: RewriteOptions = {}): RewriteResult {
+  const { graph, model } = facts;
+  const stages = assignStages(facts, plan.layers, plan.rank === 'attention' && plan.imageMask.kind !== 'none');
+  const builder = new Builder(model);
+  const kept = plan.positions === 'keep' ? positionValues(facts) : new Set<never>();
+  const frames = new Frames(facts, stages, builder, plan.positions, kept);
+  const editor = new GraphEditor(graph, builder);
+  const context: PassContext = { facts, plan, stages, builder, frames, results: { kept: [], inputs: [], rankNodes: new Set() } };
+  const runs: PassRun[] = [];
+  const before = new Set(graph.nodes);
+  for (const pass of passes) {
+    if (options.skip?.includes(pass.name)) continue;
+    const started = performance.now();
+    const nodesBefore = graph.nodes.length;
+    const print = fingerprint(graph.nodes);
+    const outcome = pass.run(editor, context);
+    const pending = builder.created.length;
+    const run: PassRun = {
+      ...outcome,
+      name: pass.name,
+      milliseconds: performance.now() - started,
+      nodesBefore,
+      nodesAfter: graph.nodes.length + pending,
+      changed: pending > 0 || fingerprint(graph.nodes) !== print,
+    };
+    runs.push(run);
+    if (options.verify) {
+      // A copy with what is pending, so that checking between passes does not disturb them.
+      const problems = verifyGraph(graph, { extra: builder.created, order: pending === 0 });
+      if (problems[0]) throw new InternalError(`after pass ${pass.name}: ${problems[0].reason}`, problems[0].culprit);
+    }
+    options.observe?.(run);
+    if (options.stopAfter === pass.name) break;
+  }
+  editor.sort();
+  for (const [domain, version] of [['com.microsoft', 1]] as const) {
+    if (!model.opsets.has(domain) && graph.nodes.some((n) => n.domain === domain)) model.opsets.set(domain, version);
+  }
+  const inGraph = new Set(graph.nodes);
+  return {
+    runs,
+    stages,
+    rankNodes: new Set([...context.results.rankNodes].filter((n) => inGraph.has(n))),
+    addedNodes: graph.nodes.filter((n) => !before.has(n)).length,
+    addedInputs: context.results.inputs.map((v) => v.name),
+  };
+}
+
+/** Changes whenever a node is added, removed, moved or reads something else. */
+function fingerprint(nodes: readonly Node[]): string {
+  let h = 7;
+  for (const n of nodes) {
+    for (const v of n.inputs) h = (h * 31 + (v ? hash(v.name) : 1)) | 0;
+    h = (h * 31 + hash(n.opType) + n.outputs.length) | 0;
+  }
+  return `${nodes.length}:${h}`;
+}
+
+function hash(text: string): number {
+  let h = 0;
+  for (let i = 0; i < text.length; i++) h = (h * 33 + text.charCodeAt(i)) | 0;
+  return h;
+}

@@ -1,0 +1,41 @@
+/**
+ * The tokens of each stage, as values of the graph: how many, which, where the last valid one is. Frame 0 is the
+ * chunk as it comes in; frame i is what is left after boundary i. Made once, used by every frame instance.
+ */
+import type { Value } from '../ir/graph.js';
+
+/** Values about the incoming chunk. B batch, S tokens of the chunk, m boundaries. */
+export interface ChunkTokens {
+  /** int64 scalar B. */
+  readonly batch: Value;
+  /** int64 [1]: B. */
+  readonly batch1: Value;
+  /** int64 [B, 1]: 0, 1, …, B−1. */
+  readonly rows: Value;
+  /** int64 scalar S. */
+  readonly length: Value;
+  /** float32 [B, S]: 0 for image tokens that may be dropped, 4 for all others. */
+  readonly protect: Value;
+  /** int64 [B, S]: 1 for image tokens that may be dropped. */
+  readonly droppable: Value;
+  /** float32 [B, S]: 0 for valid tokens, a large negative number for padding; undefined without attention_mask. */
+  readonly paddingBias: Value | undefined;
+  /** int64 [B, 1]: index of the row's last valid token. */
+  readonly last: Value;
+  /** int64 [m]: tokens dropped from every row after each boundary, cumulative. */
+  readonly dropped: Value;
+  /** int64 [m]: tokens left after each boundary. */
+  readonly lengths: Value;
+}
+
+/** Values about the tokens of one stage j ≥ 0; S_j of them a row. */
+export interface StageTokens {
+  /** int64 [1]: S_j. */
+  readonly length1: Value;
+  /** int64 [B, S_j]: index of each token in the incoming chunk; undefined for stage 0 (it is the identity). */
+  readonly origin: Value | undefined;
+  /** int64 [B, S_j]: row of each token in the previous stage's [B·S_{j−1}, …]; undefined for stage 0. */
+  readonly rowsInPrevious: Value | undefined;
+  /** int64 [B, 1]: index of the last valid token in this stage. */
+  readonly last: Value;
+}
