@@ -1,4 +1,5 @@
 /** A sample → complete feeds for one model: what is missing is derived, what is wrong is named. */
+import type { ImageMaskSource } from '../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from './faults.js';
 import type { CacheSlot, DecoderIo } from './io.js';
@@ -22,15 +23,7 @@ export interface Layout {
 }
 
 /** Where the rewritten graph takes its image tokens from; from the plan. */
-export type ImageSource = { readonly kind: 'input' | 'none' } | { readonly kind: 'input-ids'; readonly id: number } | { readonly kind: 'span'; readonly start: number; readonly count: number };
-
-export function parseImageSource(text: string | undefined): ImageSource | undefined {
-  if (text === 'input' || text === 'none') return { kind: text };
-  const ids = /^input-ids:(\d+)$/.exec(text ?? '');
-  if (ids) return { kind: 'input-ids', id: Number(ids[1]) };
-  const span = /^span:(\d+):(\d+)$/.exec(text ?? '');
-  return span ? { kind: 'span', start: Number(span[1]), count: Number(span[2]) } : undefined;
-}
+export type ImageSource = ImageMaskSource;
 
 /** Reads the layout of a sample. @throws {SampleFault} when it has no tokens. */
 export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | undefined): Layout {

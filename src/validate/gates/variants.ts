@@ -1,0 +1,53 @@
+/** Samples derived for gates: the same prompt with nothing to drop. */
+import type { DecoderIo } from '../io.js';
+import type { ImageSource, Layout } from '../prompt.js';
+import type { Sample } from '../sample.js';
+import { at, fromNumbers, type HostTensor, zeros } from '../tensor.js';
+
+/** The prompt with no token marked as image; a reason where that cannot be had without changing what the original sees. */
+export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: ImageSource): Sample | string {
+  const feeds = new Map(sample.feeds);
+  if (source.kind === 'none') return sample;
+  if (source.kind === 'input') {
+    feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length]));
+    return { ...sample, id: `${sample.id} (text only)`, feeds };
+  }
+  if (source.kind === 'span') {
+    const keep = Math.min(layout.length, source.start + source.count - 1);
+    if (keep < 1) return 'the span starts with the prompt, so every prompt is pruned';
+    if (layout.valid.includes(0)) return 'a padded prompt cannot be shortened below the span';
+    const cut = shorten(sample, io, keep);
+    return cut ? { ...sample, id: `${sample.id} (first ${keep} tokens)`, feeds: cut } : 'the prompt cannot be shortened';
+  }
+  if (io.extras.some((e) => !/num_logits/.test(e.name))) return 'the graph needs as many image tokens as its pictures have patches';
+  const name = io.ids?.name ?? 'input_ids';
+  const ids = feeds.get(name);
+  if (!ids) return `the sample has no ${name}`;
+  const other = source.id > 0 ? source.id - 1 : source.id + 1;
+  feeds.set(name, fromNumbers(ids.dtype, ids.dims, Array.from({ length: ids.data.length }, (_, i) => (at(ids, i) === source.id ? other : at(ids, i)))));
+  feeds.delete('image_token_mask');
+  return { ...sample, id: `${sample.id} (text only)`, feeds };
+}
+
+/** The first `count` tokens of a prompt without a past. */
+function shorten(sample: Sample, io: DecoderIo, count: number): Map<string, HostTensor> | undefined {
+  const feeds = new Map(sample.feeds);
+  for (const input of [io.ids, io.embeds, io.mask, io.positions]) {
+    const t = input && feeds.get(input.name);
+    if (!input || !t) continue;
+    const axis = input === io.positions && io.positionAxes > 0 ? 2 : 1;
+    feeds.set(input.name, slice(t, axis, count));
+  }
+  const marked = feeds.get('image_token_mask');
+  if (marked) feeds.set('image_token_mask', slice(marked, 1, count));
+  return feeds;
+}
+
+function slice(t: HostTensor, axis: number, count: number): HostTensor {
+  const inner = t.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const outer = t.dims.slice(0, axis).reduce((a, b) => a * b, 1);
+  const length = t.dims[axis] ?? 0;
+  const out = zeros(t.dtype, t.dims.map((d, i) => (i === axis ? count : d)));
+  for (let o = 0; o < outer; o++) (out.data as Float32Array).set((t.data as Float32Array).subarray(o * length * inner, (o * length + count) * inner), o * count * inner);
+  return out;
+}
