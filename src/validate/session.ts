@@ -86,8 +86,9 @@ export async function openSession(path: string, options: SessionOptions = {}): P
   let session: InferenceSession;
   try {
     session = await ort.InferenceSession.create(path, {
-      // CPU last: nodes the provider does not have still run, and the profile tells which.
-      executionProviders: provider === 'cpu' ? ['cpu'] : [provider, 'cpu'],
+      // ORT itself adds the CPU for nodes the provider does not have, and the profile tells which. A list with 'cpu'
+      // would let onnxruntime-node fall back silently when the provider cannot be had at all.
+      executionProviders: [provider],
       graphOptimizationLevel: options.optimize ?? 'all',
       logSeverityLevel: 4,
       ...(options.threads ? { intraOpNumThreads: options.threads } : {}),

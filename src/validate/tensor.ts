@@ -59,7 +59,8 @@ export function zeros(dtype: Dtype, dims: readonly number[]): HostTensor {
 export function fromBytes(dtype: Dtype, dims: readonly number[], bytes: Uint8Array): HostTensor {
   const want = elementCount(dims) * bytesPerElement(dtype);
   if (bytes.length !== want) throw new RangeError(`${bytes.length} bytes of payload where ${dtype} [${dims.join(', ')}] needs ${want}`);
-  const copy = bytes.slice();
+  // Not bytes.slice(): a Buffer's shares its memory.
+  const copy = new Uint8Array(bytes);
   return { dtype, dims, data: new ARRAYS[dtype](copy.buffer, 0, elementCount(dims)) };
 }
 
