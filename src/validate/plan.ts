@@ -1,4 +1,5 @@
 /** The plan a rewritten model carries, and what it says about token counts. */
+import { METADATA } from '../compile.js';
 import { UsageError } from '../diagnostics.js';
 import { keepCount } from '../cost/keep.js';
 import type { Model } from '../ir/graph.js';
@@ -8,7 +9,7 @@ import type { Layout } from './prompt.js';
 /** @throws {UsageError} PD009 when the model was not made by pdrop-compile. */
 export function planOf(model: Model, name: string): Plan {
   for (const [key, text] of model.metadata) {
-    if (!/plan/i.test(key) || !/pdrop/i.test(key)) continue;
+    if (key !== METADATA.plan) continue;
     try {
       const parsed = JSON.parse(text) as Plan & { plan?: Plan };
       const plan = parsed.plan ?? parsed;
@@ -21,7 +22,7 @@ export function planOf(model: Model, name: string): Plan {
 }
 
 export function hasPlan(model: Model): boolean {
-  return [...model.metadata.keys()].some((k) => /pdrop/i.test(k) && /plan/i.test(k));
+  return model.metadata.has(METADATA.plan);
 }
 
 /** Tokens after each boundary and in each stage for a prompt; the contract of semantics.md in integers. */

@@ -1,0 +1,120 @@
+/** Everything one validation works on, opened once: structures, plan, data, embeddings, variants, temporary folders. */
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { cpus, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Plan } from '../plan/plan.js';
+import { openData } from './data/index.js';
+import { SYNTHETIC_NOTE, syntheticData } from './data/synthetic.js';
+import { Decoder } from './decoder.js';
+import { type Embedder, embedBeside, openEmbedder, standInEmbedder } from './embed.js';
+import { type ModelFile, readModelFile } from './model.js';
+import type { ValidateOptions } from './options.js';
+import { planOf } from './plan.js';
+import type { Provider } from './providers.js';
+import type { ModelSummary, ValidateReport } from './result.js';
+import type { DataSet } from './sample.js';
+import { runtimeInfo } from './session.js';
+import { Variants } from './variants.js';
+
+export interface Context {
+  readonly options: ValidateOptions;
+  readonly original: ModelFile;
+  readonly rewritten: ModelFile;
+  readonly plan: Plan;
+  readonly data: DataSet;
+  readonly embedder: Embedder | undefined;
+  /** False when tokens cannot be turned into embeddings that mean something. */
+  readonly textMeans: boolean;
+  readonly variants: () => Variants;
+  readonly folder: string;
+  readonly wants: (index: number) => boolean;
+  open(path: string, provider: Provider, extra?: { keepOnDevice?: readonly string[] }): Promise<Decoder>;
+  dispose(): Promise<void>;
+}
+
+const DEFAULTS = { samples: 4, imageTokens: 64, textTokens: 16, seed: 1 };
+
+/** @throws {UsageError} when a file cannot be read, the rewritten model carries no plan, or there is no data. */
+export async function prepare(options: ValidateOptions): Promise<Context> {
+  const original = await readModelFile(options.original);
+  const rewritten = await readModelFile(options.rewritten, { analyse: false, caches: original.caches });
+  const plan = planOf(rewritten.model, rewritten.name);
+  const source = plan.imageMask;
+  const synthetic = {
+    samples: options.samples ?? DEFAULTS.samples,
+    imageTokens: options.imageTokens ?? DEFAULTS.imageTokens,
+    textTokens: options.textTokens ?? DEFAULTS.textTokens,
+    seed: options.seed ?? DEFAULTS.seed,
+    vocab: options.vocab,
+    dims: options.dims,
+    imageTokenId: source.kind === 'input-ids' ? source.id : undefined,
+  };
+  const data = options.data && options.data.length > 0 ? openData(options.data) : syntheticData(original.io, synthetic);
+  const embeds = original.io.embeds;
+  const path = options.embed ?? (embeds ? embedBeside(options.original) : undefined);
+  const hidden = embeds?.dims.at(-1);
+  let embedder: Embedder | undefined;
+  if (embeds && path) embedder = await openEmbedder(path);
+  else if (embeds) embedder = standInEmbedder(typeof hidden === 'number' ? hidden : (original.facts?.hiddenSize ?? 0), options.seed ?? DEFAULTS.seed);
+  const folder = mkdtempSync(join(options.workDir ?? tmpdir(), 'pdrop-validate-'));
+  let variants: Variants | undefined;
+  const limit = options.limit ?? Number.POSITIVE_INFINITY;
+  const shard = options.shard;
+  return {
+    options,
+    original,
+    rewritten,
+    plan,
+    data,
+    embedder,
+    textMeans: embedder === undefined || embedder.kind !== 'stand-in',
+    folder,
+    wants: (index) => index < limit && (!shard || index % shard.of === shard.index - 1),
+    variants: () => {
+      variants ??= new Variants(options.original, options.workDir);
+      return variants;
+    },
+    open: (file, provider, extra = {}) => Decoder.open(file, { provider, imageSource: source, embedder, caches: original.caches, ...extra }),
+    async dispose() {
+      variants?.dispose();
+      await embedder?.close();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+export function summaryOf(file: ModelFile, original: ModelFile): ModelSummary {
+  const vocab = file.io.logits.dims.at(-1);
+  const main = file.io.embeds ?? file.io.logits;
+  return {
+    file: file.name,
+    bytes: file.bytes,
+    dtype: original.io.caches[0]?.dtype ?? main.dtype,
+    layers: original.facts?.layers.length ?? new Set(original.io.caches.map((c) => c.layer)).size,
+    vocab: typeof vocab === 'number' ? vocab : null,
+    hidden: original.facts?.hiddenSize ?? null,
+  };
+}
+
+export async function machine(): Promise<ValidateReport['machine']> {
+  const info = await runtimeInfo();
+  const list = cpus();
+  return { platform: `${process.platform} ${process.arch}`, cpus: list.length, cpu: list[0]?.model.trim() ?? '', node: process.version, onnxruntime: info.version };
+}
+
+export function dataNote(context: Context): string | null {
+  if (context.data.kind === 'synthetic') return SYNTHETIC_NOTE;
+  if (!context.textMeans) return 'no embeddings of generated tokens: only the prompt’s last position is compared; give --embed <embed_tokens.onnx or table.npy>';
+  return null;
+}
+
+/** What the records of a partial report depend on. */
+export function partialKey(context: Context): string {
+  const { options, plan } = context;
+  const stat = (path: string): string => {
+    const s = statSync(path);
+    return `${s.size}@${Math.round(s.mtimeMs)}`;
+  };
+  const { positions, generate, eos, data, seed, samples, imageTokens, textTokens, shard, embed } = options;
+  return JSON.stringify([stat(options.original), stat(options.rewritten), plan, positions, generate, eos, data, seed, samples, imageTokens, textTokens, shard, embed]);
+}

@@ -1,0 +1,264 @@
+/**
+ * The whole validation, one phase after another: gates tell a rewrite bug from pruning loss, then fidelity, baselines,
+ * cost and speed, for each execution provider; then thresholds. Returns the report; writes nothing but the partial one.
+ */
+import { join } from 'node:path';
+import { VERSION } from '../version.js';
+import { type Context, dataNote, machine, partialKey, prepare, summaryOf } from './context.js';
+import { writeControl } from './control.js';
+import { evaluatePass } from './evaluate.js';
+import { readCurve } from './curve.js';
+import { findings, judgeThresholds } from './findings.js';
+import { boundFor } from './gates/bound.js';
+import { compareOutputs, worse, NO_DIFFERENCE } from './gates/compare.js';
+import { runGates } from './gates/run.js';
+import type { GateResult } from './gates/types.js';
+import { keptReport } from './keptmaps.js';
+import { measure } from './measure.js';
+import { type Progress, SILENT, type ValidateOptions } from './options.js';
+import { PartialReport } from './partial.js';
+import type { Provider } from './providers.js';
+import { type FaultRecord, fidelityOf, type SampleRecord } from './records.js';
+import { Reference } from './reference.js';
+import { type BaselineReport, type CostReport, type KeptReport, type ProviderReport, REPORT_SCHEMA, type ValidateReport } from './result.js';
+import type { Sample } from './sample.js';
+import { mean, standardError } from './statistics.js';
+
+export interface Validation {
+  readonly report: ValidateReport;
+  /** Removes the partial report; call it once the report itself is written. */
+  readonly finish: () => void;
+}
+
+/** @throws {PdropError} when nothing can be validated at all; faults of samples are in the report. */
+export async function validate(options: ValidateOptions, progress: Progress = SILENT, signal?: AbortSignal): Promise<Validation> {
+  const context = await prepare(options);
+  try {
+    const partial = new PartialReport(options.report && `${options.report}.partial.jsonl`, partialKey(context), options.resume !== false);
+    const providers: ProviderReport[] = [];
+    let cost: CostReport | null = null;
+    let kept: KeptReport | null = null;
+    for (const provider of options.providers ?? ['cpu']) {
+      const one = await validateOn(context, provider, partial, progress, signal, kept === null);
+      providers.push(one.report);
+      cost ??= one.cost;
+      kept ??= one.kept;
+    }
+    return { report: await assemble(context, providers, cost, kept, partial.resumed), finish: () => partial.remove() };
+  } finally {
+    await context.dispose();
+  }
+}
+
+async function assemble(context: Context, providers: ProviderReport[], cost: CostReport | null, kept: KeptReport | null, resumed: number): Promise<ValidateReport> {
+  const { options } = context;
+  const synthetic = context.data.kind === 'synthetic';
+  const thresholds = judgeThresholds(options.thresholds ?? {}, providers, cost);
+  const faults = providers.flatMap((p) => p.faults);
+  const failed = thresholds.some((t) => !t.met) || providers.some((p) => p.gates.some((g) => g.status === 'failed'));
+  return {
+    schema: REPORT_SCHEMA,
+    tool: { name: 'pdrop-compile', version: VERSION },
+    machine: await machine(),
+    original: summaryOf(context.original, context.original),
+    rewritten: { ...summaryOf(context.rewritten, context.original), plan: context.plan },
+    data: { kind: context.data.kind, source: context.data.source, samples: new Set(providers.flatMap((p) => p.samples.map((s) => s.id))).size, failed: new Set(faults.map((f) => f.id)).size, resumed, note: dataNote(context) },
+    shard: options.shard ?? null,
+    settings: { positions: options.positions ?? 16, generate: options.generate ?? 0, embeddings: context.embedder?.kind ?? null, gateSamples: options.gateSamples ?? 2 },
+    providers,
+    cost,
+    kept,
+    curve: options.curve ? readCurve(options.curve, context.plan) : null,
+    thresholds,
+    findings: findings(providers, cost, kept, synthetic),
+    verdict: failed ? 'failed' : faults.length > 0 ? 'incomplete' : 'passed',
+  };
+}
+
+async function validateOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, wantKept: boolean): Promise<{ report: ProviderReport; cost: CostReport | null; kept: KeptReport | null }> {
+  const { options } = context;
+  const samples = await firstSamples(context, options.gateSamples ?? 2);
+  const notes: string[] = [];
+  const faults = new Map<string, FaultRecord>();
+  let gates: { results: GateResult[]; control: number | null } = { results: [], control: null };
+  if (options.gates !== false && samples.length > 0) {
+    try {
+      gates = await gatesOn(context, provider, samples, progress);
+    } catch (error) {
+      // A sample that breaks a model is reported with the samples; the gates could not be decided with it.
+      if (!options.keepGoing) throw error;
+      notes.push(`the gates could not be decided: ${(error as Error).message}`);
+    }
+  }
+  const { records, baselines } = await fidelityOn(context, provider, partial, progress, signal, faults);
+  const good = new Set(records.map((r) => r.id));
+  const sample = samples.find((s) => good.has(s.id)) ?? samples[0];
+  const measured = sample ? await measure(context, provider, sample, progress) : undefined;
+  notes.push(...(measured?.notes ?? []));
+  let kept: KeptReport | null = null;
+  if (wantKept && options.maps !== 0 && sample) kept = await keptOn(context, provider, new Set(faults.keys()), progress, notes);
+  return {
+    report: {
+      provider,
+      gates: gates.results,
+      control: gates.control,
+      fidelity: fidelityOf(records, 'rewritten'),
+      baselines,
+      placement: measured?.placement ?? null,
+      latency: measured?.latency ?? null,
+      memory: measured?.memory ?? null,
+      samples: records,
+      faults: [...faults.values()],
+      notes,
+    },
+    cost: measured?.cost ?? null,
+    kept,
+  };
+}
+
+/** The first samples that can be read at all: gates, cost and speed use them. */
+async function firstSamples(context: Context, count: number): Promise<Sample[]> {
+  const out: Sample[] = [];
+  for await (const item of context.data.samples()) {
+    if (!('fault' in item)) out.push(item);
+    if (out.length >= Math.max(1, count)) break;
+  }
+  return out;
+}
+
+async function gatesOn(context: Context, provider: Provider, samples: readonly Sample[], progress: Progress): Promise<{ results: GateResult[]; control: number | null }> {
+  const variants = context.variants();
+  const { plan } = context;
+  const dtype = context.original.io.caches[0]?.dtype ?? context.original.io.logits.dtype;
+  progress.start(`gates on ${provider}`, undefined);
+  const original = await context.open(context.original.path, provider);
+  try {
+    const control = dtype === 'float32' && provider === 'cpu' ? null : await controlDifference(context, provider, original, samples);
+    const rewritten = await context.open(context.rewritten.path, provider);
+    try {
+      const results = await runGates({
+        plan,
+        source: plan.imageMask,
+        samples,
+        steps: 2,
+        bound: boundFor(dtype, provider, control ?? undefined),
+        original,
+        rewritten,
+        openIdentity: async () => context.open((await variants.replay('identity', { ...plan, keep: plan.keep.map(() => '1'), probe: false })).path, provider),
+        openFresh: async () => context.open((await variants.replay('fresh', { ...plan, probe: true })).path, provider),
+      });
+      return { results, control };
+    } finally {
+      await rewritten.close();
+    }
+  } finally {
+    await original.close();
+    progress.end();
+  }
+}
+
+async function controlDifference(context: Context, provider: Provider, original: Awaited<ReturnType<Context['open']>>, samples: readonly Sample[]): Promise<number> {
+  const path = join(context.original.path, '..', `.control.tmp-pdrop-${process.pid}.onnx`);
+  await writeControl(context.original.path, context.plan.layers, path);
+  try {
+    const control = await context.open(path, provider);
+    try {
+      let worst = NO_DIFFERENCE;
+      for (const s of samples) worst = worse(worst, compareOutputs((await control.prefill(s)).outputs, (await original.prefill(s)).outputs, original.session.outputs.map((o) => o.name)));
+      return worst.relative;
+    } finally {
+      await control.close();
+    }
+  } finally {
+    const { rmSync } = await import('node:fs');
+    rmSync(path, { force: true });
+  }
+}
+
+async function fidelityOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, faults: Map<string, FaultRecord>): Promise<{ records: SampleRecord[]; baselines: BaselineReport[] }> {
+  const { options, data } = context;
+  const means = context.textMeans || data.kind === 'synthetic';
+  const generate = means ? (options.generate ?? 0) : 0;
+  // Without embeddings the continuation means nothing, unless the samples bring their labels' embeddings.
+  const positions = means ? (options.positions ?? 16) : 1;
+  const ranks = options.baselines ?? (data.kind === 'synthetic' ? [] : ['uniform', 'random']);
+  const reference = new Reference(() => context.open(context.original.path, provider), {
+    positions,
+    generate,
+    eos: options.eos,
+    spool: ranks.length > 0 ? { folder: join(context.folder, `logits-${provider}`), limitBytes: options.spoolLimitBytes ?? 4 * 2 ** 30 } : undefined,
+  });
+  const pass = async (candidate: string, path: string): Promise<boolean> => {
+    const done = partial.done(provider, candidate);
+    const decoder = await context.open(path, provider);
+    progress.start(`${candidate} on ${provider}`, data.count);
+    try {
+      return await evaluatePass(data, reference, decoder, {
+        candidate,
+        generate,
+        eos: options.eos,
+        keepGoing: options.keepGoing === true,
+        wants: (i) => context.wants(i) && !signal?.aborted,
+        done: new Set([...done, ...(candidate === 'rewritten' ? [] : faults.keys())]),
+        onRecord: (r) => partial.add(provider, r),
+        onFault: (f) => {
+          if (!faults.has(f.id)) faults.set(f.id, f);
+        },
+        tick: (n) => progress.tick(n),
+      });
+    } finally {
+      progress.end();
+      await decoder.close();
+    }
+  };
+  try {
+    const complete = await pass('rewritten', context.rewritten.path);
+    await reference.close();
+    if (complete) {
+      for (const rank of ranks) {
+        if (signal?.aborted) break;
+        const variant = await context.variants().replay(rank.replace(':', '-'), { ...context.plan, ...rankOf(rank), probe: false });
+        const whole = await pass(rank, variant.path);
+        context.variants().drop(variant);
+        if (!whole) break;
+      }
+    }
+  } finally {
+    await reference.dispose();
+  }
+  const records = partial.records(provider);
+  return { records, baselines: ranks.map((rank) => ({ rank, fidelity: fidelityOf(records, rank), klAdvantage: advantage(records, rank) })) };
+}
+
+function rankOf(text: string): { rank: 'attention' | 'uniform' | 'random'; seed: number } {
+  const [rank, seed] = text.split(':');
+  return { rank: rank === 'uniform' ? 'uniform' : rank === 'random' ? 'random' : 'attention', seed: Number(seed ?? 1) };
+}
+
+/** Paired over samples: the baseline's mean KL on a sample minus the ranker's. */
+function advantage(records: readonly SampleRecord[], rank: string): BaselineReport['klAdvantage'] {
+  const differences = records.flatMap((r) => {
+    const own = r.candidates.rewritten;
+    const other = r.candidates[rank];
+    return own && other ? [mean(other.kl) - mean(own.kl)] : [];
+  });
+  return differences.length === 0 ? null : { mean: mean(differences), standardError: standardError(differences) };
+}
+
+async function keptOn(context: Context, provider: Provider, skip: ReadonlySet<string>, progress: Progress, notes: string[]): Promise<KeptReport | null> {
+  progress.start('kept tokens', undefined);
+  try {
+    const fresh = await context.variants().replay('fresh', { ...context.plan, probe: true });
+    const decoder = await context.open(fresh.path, provider);
+    try {
+      return await keptReport(context.data, decoder, { layers: context.plan.layers, samples: 64, maps: context.options.maps ?? 8, wants: context.wants, skip, tick: (n) => progress.tick(n) });
+    } finally {
+      await decoder.close();
+    }
+  } catch (error) {
+    notes.push(`no kept-token maps: ${(error as Error).message}`);
+    return null;
+  } finally {
+    progress.end();
+  }
+}
