@@ -4,12 +4,20 @@ import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
 import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
-import { Probes } from './probes.js';
+import { withContents, TEXT_ONLY } from './contents.js';
+import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
+import type { ShapeBindings } from './shapes/index.js';
+import type { ImageMaskSource } from '../plan/plan.js';
 import { findRoles, isFloat, shapesAt } from './roles.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
 /** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
 const UNKNOWN_HEAD_DIM = 947;
+
+export interface AnalyseOptions {
+  /** For a compiled graph: where its image tokens are marked. It is then analysed as for a prompt without images. */
+  readonly compiledWith?: ImageMaskSource | undefined;
+}
 
 /**
  * Finds the decoder in a graph.
@@ -17,7 +25,7 @@ const UNKNOWN_HEAD_DIM = 947;
  * @throws {Refusal} PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
  *   PD307 static sequence, PD308 unknown op on the path.
  */
-export function analyseDecoder(model: Model): DecoderFacts {
+export function analyseDecoder(model: Model, options: AnalyseOptions = {}): DecoderFacts {
   const { graph } = model;
   if (!isTopological(graph)) {
     const order = topologicalOrder(graph.nodes);
@@ -32,7 +40,13 @@ export function analyseDecoder(model: Model): DecoderFacts {
   const declines: { node: Node; reason: string }[] = [];
   const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; cores: AttentionCore[] } => {
     declines.length = 0;
-    const probes = new Probes(graph, (sizes) => shapesAt(graph, roles, sizes, headDim), fixedBatch);
+    const { compiledWith } = options;
+    const bindings = (sizes: ProbeSizes): ShapeBindings => {
+      const shapes = shapesAt(graph, roles, sizes, headDim);
+      if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
+      return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16 };
+    };
+    const probes = new Probes(graph, bindings, fixedBatch, compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES);
     const cores = findAttention({ graph, roles, content, probes, decline: (node, reason) => declines.push({ node, reason }) });
     return { probes, cores };
   };

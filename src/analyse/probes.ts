@@ -3,7 +3,7 @@
  * or the past when its size moves with it. Two evaluations are a proof where a declared symbol is only a claim.
  */
 import type { Graph, Value } from '../ir/graph.js';
-import { evaluateShapes, type ShapeFacts } from './shapes/index.js';
+import { evaluateShapes, type ShapeBindings, type ShapeFacts } from './shapes/index.js';
 
 /** B batch, S sequence of the chunk, P past, T = P + S, BS = B·S; a number is a constant size; `?` anything else. */
 export type Axis = 'B' | 'S' | 'P' | 'T' | 'BS' | '?' | number;
@@ -20,19 +20,21 @@ export const PROBE_SIZES: readonly [ProbeSizes, ProbeSizes] = [
   { batch: 67, sequence: 1201, past: 1723 },
 ];
 
+/** Smaller sizes for compiled graphs, whose masks are followed element by element. */
+export const COMPILED_PROBE_SIZES: readonly [ProbeSizes, ProbeSizes] = [
+  { batch: 7, sequence: 211, past: 307 },
+  { batch: 11, sequence: 239, past: 353 },
+];
+
 export class Probes {
   readonly facts: readonly [ShapeFacts, ShapeFacts];
   readonly #sizes: readonly [ProbeSizes, ProbeSizes];
   readonly #axes = new Map<Value, readonly Axis[] | null>();
 
-  constructor(graph: Graph, shapesAt: (sizes: ProbeSizes) => ReadonlyMap<Value, readonly (number | null)[]>, fixedBatch: number | undefined) {
-    const sizes = PROBE_SIZES.map((s) => ({ ...s, batch: fixedBatch ?? s.batch })) as [ProbeSizes, ProbeSizes];
-    this.#sizes = sizes;
-    this.facts = sizes.map((s) =>
-      evaluateShapes(graph, {
-        inputs: new Map([...shapesAt(s)].map(([value, shape]) => [value, { shape: [...shape] as number[] }])),
-      }),
-    ) as unknown as [ShapeFacts, ShapeFacts];
+  constructor(graph: Graph, bindingsAt: (sizes: ProbeSizes) => ShapeBindings, fixedBatch: number | undefined, sizes = PROBE_SIZES) {
+    const fixed = sizes.map((s) => ({ ...s, batch: fixedBatch ?? s.batch })) as [ProbeSizes, ProbeSizes];
+    this.#sizes = fixed;
+    this.facts = [evaluateShapes(graph, bindingsAt(fixed[0])), evaluateShapes(graph, bindingsAt(fixed[1]))];
   }
 
   /** Meaning of each axis, or null when the rank is unknown. */

@@ -249,7 +249,7 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
     else if (v === roles.positionIds) fill(v, (i, rank) => [batch, sequence][i - (rank - 2)]);
     else if (v === roles.cachePosition) fill(v, () => sequence);
     else if (roles.tokenInputs.includes(v) && v.type?.dims?.length === 2) fill(v, (i) => [batch, sequence][i]);
-    else fill(v, () => undefined);
+    else fill(v, (i, rank) => (rank === 2 && v.type?.dims?.[i] === null ? [batch, sequence][i] : undefined));
   }
   return shapes;
 }

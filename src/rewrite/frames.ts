@@ -263,7 +263,8 @@ export class Frames {
     if (this.positions === 'keep') return kept;
     const dtype = this.facts.probes.dtype(positions);
     const shift = dtype === DataType.INT64 ? this.#compaction(j) : b.cast(`compaction_cast_s${j}`, this.#compaction(j), dtype);
-    return b.op('Sub', `position_ids_s${j}`, [kept, shift]);
+    // Padding may carry any position; a negative one would be out of range for ops that look positions up.
+    return b.op('Max', `position_ids_s${j}`, [b.op('Sub', `position_ids_signed_s${j}`, [kept, shift]), b.constant(dtype, [0], [])]);
   }
 
   /** The stage's slots in its own cache: contiguous, from the first slot minus P_0 − P_j. */

@@ -57,7 +57,7 @@ export class LastToken {
     const inputs = node.inputs.map((v, i) => {
       if (!v) return null;
       if (facts.content.has(v)) return this.#content(v);
-      return isShapeSlot(node, i) ? this.#shape(v) : this.#data(v, node);
+      return isShapeSlot(node, i) ? this.#shape(v) : this.#data(v, node, i);
     });
     const copy = builder.clone(node, inputs);
     node.outputs.forEach((o, i) => {
@@ -98,13 +98,15 @@ export class LastToken {
   }
 
   /** cos, sin, position ids: the stage's own instance at the last valid token. */
-  #data(value: Value, consumer: Node): Value {
+  #data(value: Value, consumer: Node, slot: number): Value {
     const { facts, builder: b, dependent } = this.#frames;
     if (!dependent.has(value)) return value;
     const known = this.#memo.get(value);
     if (known) return known;
     const here = this.#frames.instantiate(value, this.#stage);
     const axes = facts.probes.axes(value);
+    // Tables of the fused op are looked up by its position ids, which are the ones to pick.
+    if (consumer.opType === 'RotaryEmbedding' && consumer.domain !== '' && slot > 1) return here;
     if (!axes || axes.some((a) => a === '?' || a === 'T' || a === 'BS' || a === 'P')) throw new CannotRestrict();
     const at = axes.indexOf('S');
     if (at < 0) {

@@ -1,0 +1,45 @@
+/**
+ * Contents of the inputs that steer lengths in a compiled graph: masks and ids. Without them the lengths of later
+ * stages depend on data and nothing behind the first boundary has a known size.
+ */
+import { DataType, type Graph, type Value } from '../ir/graph.js';
+import type { ImageMaskSource } from '../plan/plan.js';
+import type { InputRoles } from './facts.js';
+
+/** Which tokens of a chunk are valid and which are image tokens; row r, token t. */
+export interface TokenPattern {
+  readonly valid: (row: number, token: number) => boolean;
+  readonly image: (row: number, token: number) => boolean;
+}
+
+export const TEXT_ONLY: TokenPattern = { valid: () => true, image: () => false };
+
+/** Adds contents to bindings of sizes; those of other inputs are left alone. */
+export function withContents(
+  graph: Graph,
+  roles: InputRoles,
+  shapes: ReadonlyMap<Value, readonly (number | null)[]>,
+  source: ImageMaskSource,
+  pattern: TokenPattern,
+): Map<Value, { shape: number[]; data?: number[] }> {
+  const bindings = new Map([...shapes].map(([v, shape]): [Value, { shape: number[]; data?: number[] }] => [v, { shape: [...shape] as number[] }]));
+  const fill = (value: Value | undefined, at: (row: number, column: number, width: number) => number): void => {
+    const binding = value && bindings.get(value);
+    if (!binding || binding.shape.length !== 2) return;
+    const [rows, width] = binding.shape as [number, number];
+    binding.data = Array.from({ length: rows * width }, (_, i) => at(Math.floor(i / width), i % width, width));
+  };
+  const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds;
+  const sequence = (anchor && shapes.get(anchor)?.[1]) ?? 0;
+  fill(roles.attentionMask, (r, c, width) => (c < width - sequence || pattern.valid(r, c - (width - sequence)) ? 1 : 0));
+  if (source.kind === 'input-ids') {
+    const other = source.id === 0 ? 1 : 0;
+    const ids = roles.inputIds ?? graph.inputs.find((v) => v.name === 'input_ids');
+    fill(ids, (r, c) => (pattern.image(r, c) ? source.id : other));
+  }
+  if (source.kind === 'input') {
+    const mask = graph.inputs.find((v) => v.name === 'image_token_mask' && v.type?.elemType === DataType.BOOL);
+    fill(mask, (r, c) => (pattern.image(r, c) ? 1 : 0));
+  }
+  return bindings;
+}

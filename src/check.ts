@@ -1,0 +1,34 @@
+/** Soundness of a rewritten graph: structure, types and sizes, and that it does what its plan says. */
+import { describeNode, InternalError } from './diagnostics.js';
+import type { DecoderFacts } from './analyse/facts.js';
+import { evaluateShapes } from './analyse/shapes/index.js';
+import { shapesAt } from './analyse/roles.js';
+import { PROBE_SIZES } from './analyse/probes.js';
+import type { Model, Value } from './ir/graph.js';
+import { verifyGraph } from './ir/verify.js';
+import type { Plan } from './plan/plan.js';
+import type { RewriteResult } from './rewrite/rewrite.js';
+
+/**
+ * Checks what the compiler made before it is written: links, order, and sizes of every value at probe sizes.
+ *
+ * @throws {InternalError} when something does not hold; a broken graph is never written.
+ */
+export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, result: RewriteResult): void {
+  const problem = verifyGraph(model.graph)[0];
+  if (problem) throw new InternalError(problem.reason, problem.culprit);
+  if (result.stages.count !== plan.layers.length) throw new InternalError('the stages made are not those of the plan');
+  const known = facts.probes.facts[0].conflicts.length;
+  const headDims = new Map<Value, number>();
+  for (const { core } of facts.layers) {
+    if (core.past) headDims.set(core.past.key.value, core.headDim);
+    if (core.past?.value) headDims.set(core.past.value.value, core.headDim);
+  }
+  const [sizes] = PROBE_SIZES;
+  const inputs = shapesAt(model.graph, facts.roles, sizes, (p) => headDims.get(p.value));
+  const after = evaluateShapes(model.graph, { inputs: new Map([...inputs].map(([v, shape]) => [v, { shape: shape as number[] }])) });
+  if (after.conflicts.length > known) {
+    const conflict = after.conflicts.at(-1);
+    throw new InternalError(`the rewritten graph contradicts itself: ${conflict?.reason}`, conflict?.node ? describeNode(conflict.node) : undefined);
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * The pipeline, one line a phase: read → analyse → plan → passes → write. Nothing of Node: bytes come from a
+ * ByteSource and go to a ByteSink, so the same compiler runs in a web page.
+ */
+import { Refusal } from './diagnostics.js';
+import { analyseDecoder } from './analyse/decoder.js';
+import type { DecoderFacts } from './analyse/facts.js';
+import type { Model } from './ir/graph.js';
+import { checkSoundness } from './check.js';
+import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
+import { readModel } from './onnx/read.js';
+import { layoutModel, writePieces } from './onnx/write.js';
+import type { Plan } from './plan/plan.js';
+import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
+import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
+import { exposeRotary } from './rewrite/expose-rotary.js';
+import { PASSES } from '../passes/index.js';
+import { VERSION } from './version.js';
+
+/** metadata_props keys of a compiled model. */
+export const METADATA = { version: 'pdrop.version', plan: 'pdrop.plan' } as const;
+
+export interface CompileCoreOptions extends PlanOptions, RewriteOptions {
+  /** Replay this plan instead of making one from the other options. */
+  readonly planToReplay?: Plan | undefined;
+  /** Called when the plan stands and the graph is still as it was read. */
+  readonly analysed?: ((facts: DecoderFacts, plan: Plan) => void) | undefined;
+}
+
+export interface Compiled {
+  readonly model: Model;
+  readonly facts: DecoderFacts;
+  readonly plan: Plan;
+  readonly warnings: readonly string[];
+  readonly rewrite: RewriteResult;
+  readonly nodesBefore: number;
+  readonly nodesAfter: number;
+  /** Size of the output file. */
+  readonly byteLength: number;
+  readonly pieces: readonly Piece[];
+}
+
+/** The plan a compiled model carries, or undefined. */
+export function planInMetadata(model: Model): { version: string; plan: Plan } | undefined {
+  const text = model.metadata.get(METADATA.plan);
+  if (text === undefined) return undefined;
+  return { version: model.metadata.get(METADATA.version) ?? '?', plan: JSON.parse(text) as Plan };
+}
+
+/** @throws {Refusal} PD316 when the model has been compiled before. */
+export function refuseCompiled(model: Model): void {
+  if (!model.metadata.has(METADATA.plan)) return;
+  throw new Refusal({
+    code: 'PD316',
+    message: 'this model has been compiled by pdrop-compile already',
+    culprit: METADATA.plan,
+    hint: 'compile the original model; `pdrop-compile inspect` shows the plan this one was made with',
+  });
+}
+
+/** Reads, analyses, plans and rewrites; writes nothing yet. */
+export async function compileModel(source: ByteSource, options: CompileCoreOptions): Promise<Compiled> {
+  const model = await readModel(source);
+  refuseCompiled(model);
+  const nodesBefore = model.graph.nodes.length;
+  let facts = analyseDecoder(model);
+  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, options.planToReplay), warnings: [] } : resolvePlan(facts, options);
+  options.analysed?.(facts, plan);
+  if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
+  const result = rewrite(facts, plan, PASSES, options);
+  if (options.stopAfter === undefined && (options.skip ?? []).length === 0) checkSoundness(model, facts, plan, result);
+  const metadata = new Map([
+    [METADATA.version, VERSION],
+    [METADATA.plan, JSON.stringify(plan)],
+  ]);
+  const { pieces, byteLength } = layoutModel(model, { metadata });
+  return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces };
+}
+
+/** Streams a compiled model. `source` is the one it was read from. */
+export async function writeCompiled(compiled: Compiled, sink: ByteSink, progress?: (doneBytes: number) => void): Promise<void> {
+  await writePieces(compiled.model, compiled.pieces, sink, progress);
+}

@@ -1,0 +1,194 @@
+/**
+ * pdrop-compile as a library.
+ *
+ * ```ts
+ * import { compile, inspect, plan } from 'pdrop-compile';
+ * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
+ * ```
+ */
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { dirname, extname, resolve } from 'node:path';
+import { analyseDecoder } from './analyse/decoder.js';
+import type { DecoderFacts } from './analyse/facts.js';
+import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
+import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
+import { type DiagnosticDetail, Refusal, UsageError } from './diagnostics.js';
+import { checkExternalData, type ExternalDataMode, placeExternalData } from './external-files.js';
+import { AtomicFileSink, FileSource } from './files.js';
+import { readModelConfig } from './model-config.js';
+import { readModel } from './onnx/read.js';
+import type { Plan } from './plan/plan.js';
+import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
+import { requirePlan } from './schemas.js';
+import { type CompileReport, compileReport, originalCost } from './report/compile-report.js';
+import { type InspectReport, inspectReport } from './report/inspect-report.js';
+import type { RewriteOptions } from './rewrite/rewrite.js';
+
+export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
+export type { ImageMaskSource, Plan, RankMethod } from './plan/plan.js';
+export type { PlanOptions } from './plan/resolve.js';
+export type { CompileReport, StageReport } from './report/compile-report.js';
+export type { InspectReport, LayerReport } from './report/inspect-report.js';
+export type { PromptSizes } from './cost/stages.js';
+export type { ExternalDataMode } from './external-files.js';
+export { VERSION } from './version.js';
+export { check, type CheckReport } from './check-file.js';
+
+/** Options of `compile`; planning options keep their command-line names. */
+export interface CompileOptions extends PlanOptions, RewriteOptions {
+  /** Output path. Default: `<input>.pdrop.onnx` beside the input. */
+  readonly output?: string | undefined;
+  /** Where external data goes. Default `auto`. */
+  readonly externalData?: ExternalDataMode | undefined;
+  /** Replace existing files. Default false. */
+  readonly force?: boolean | undefined;
+  /** Do everything but write. Default false. */
+  readonly dryRun?: boolean | undefined;
+  /** A plan, or the path of a plan file, to replay instead of making one. */
+  readonly plan?: Plan | string | undefined;
+  /** Image tokens of the prompt that costs are reported for. Default: what the config beside the model says, else 576. */
+  readonly imageTokens?: number | undefined;
+  /** Text tokens of that prompt. Default 64. */
+  readonly textTokens?: number | undefined;
+  /** Bytes written so far and in all, for long copies. */
+  readonly progress?: ((done: number, total: number) => void) | undefined;
+}
+
+/** The default output path: `model.onnx` → `model.pdrop.onnx`. */
+export function defaultOutput(input: string): string {
+  const extension = extname(input);
+  return `${extension ? input.slice(0, -extension.length) : input}.pdrop.onnx`;
+}
+
+/**
+ * Compiles PyramidDrop into an ONNX decoder graph and writes the result.
+ *
+ * @param input path of the .onnx file
+ * @returns what was done: plan, stages with tokens and MACs, added nodes
+ * @throws {UsageError} for wrong options and unreadable or existing files
+ * @throws {Refusal} when the graph cannot be compiled, with code, culprit, reason and a way forward
+ */
+export async function compile(input: string, options: CompileOptions = {}): Promise<CompileReport> {
+  const started = performance.now();
+  const output = options.output ?? defaultOutput(input);
+  if (!options.dryRun) refuseOverwrite(input, output, options.force ?? false);
+  const source = new FileSource(input);
+  try {
+    const config = readModelConfig(input);
+    const planToReplay = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
+    const prompt: PromptSizes = {
+      ...TYPICAL_PROMPT,
+      imageTokens: options.imageTokens ?? config.imageTokens ?? TYPICAL_PROMPT.imageTokens,
+      textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
+    };
+    let original = { macs: 0, byNode: new Map() } as ReturnType<typeof originalCost>;
+    const compiled = await compileModel(source, {
+      ...options,
+      planToReplay,
+      imageTokenId: options.imageTokenId ?? config.imageTokenId,
+      analysed: (facts, plan) => {
+        checkExternalData(facts.model, input);
+        original = originalCost(countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table);
+      },
+    });
+    let externalData: { mode: string; files: readonly string[] } = { mode: compiled.model.externalLocations.length > 0 ? 'reference' : 'none', files: compiled.model.externalLocations };
+    if (!options.dryRun) {
+      mkdirSync(dirname(resolve(output)), { recursive: true });
+      const placed = await placeExternalData(compiled.model.externalLocations, input, output, options.externalData ?? 'auto', options.force ?? false, options.progress);
+      externalData = { mode: placed.mode, files: placed.files };
+      const sink = new AtomicFileSink(output);
+      try {
+        await writeCompiled(compiled, sink, (done) => options.progress?.(done, compiled.byteLength));
+        sink.commit();
+      } catch (error) {
+        sink.abort();
+        placed.undo();
+        throw error;
+      }
+    }
+    return compileReport(compiled, { input, output: options.dryRun ? null : output, prompt, original, externalData, milliseconds: performance.now() - started });
+  } finally {
+    source.close();
+  }
+}
+
+/**
+ * Makes the plan `compile` would follow, without touching anything.
+ *
+ * @throws {UsageError | Refusal} as `compile` does
+ */
+export async function plan(input: string, options: PlanOptions = {}): Promise<Plan> {
+  return withFacts(input, (facts) => resolvePlan(facts, { ...options, imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan);
+}
+
+/** Checks a plan against the graph it is meant for, and returns it completed. */
+export async function verifyPlan(input: string, candidate: Plan): Promise<Plan> {
+  return withFacts(input, (facts) => checkPlan(facts, requirePlan(candidate, 'plan')));
+}
+
+async function withFacts<T>(input: string, use: (facts: DecoderFacts) => T): Promise<T> {
+  const source = new FileSource(input);
+  try {
+    const model = await readModel(source);
+    refuseCompiled(model);
+    return use(analyseDecoder(model));
+  } finally {
+    source.close();
+  }
+}
+
+/**
+ * What analysis finds in a graph. A graph that would be refused is reported with the first reason, not thrown.
+ *
+ * @throws {UsageError} when the file cannot be read
+ * @throws {Refusal} PD101 when it is not an ONNX model at all
+ */
+export async function inspect(input: string): Promise<InspectReport> {
+  const source = new FileSource(input);
+  try {
+    const model = await readModel(source);
+    const compiled = planInMetadata(model);
+    let facts: DecoderFacts | undefined;
+    let refusal: DiagnosticDetail | undefined;
+    try {
+      checkExternalData(model, input);
+      refuseCompiled(model);
+      facts = analyseDecoder(model);
+      resolvePlan(facts, { stages: 2, imageTokenId: readModelConfig(input).imageTokenId });
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      refusal = error.toJSON();
+    }
+    return inspectReport(model, facts, { input, bytes: source.size, imageTokenId: readModelConfig(input).imageTokenId, compiled, refusal });
+  } finally {
+    source.close();
+  }
+}
+
+/** Reads and checks a plan file: a plan, or a report that holds one. */
+export function readPlanFile(path: string): Plan {
+  let text: string;
+  try {
+    text = readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UsageError({ code: 'PD002', message: `cannot read the plan: ${(error as Error).message}`, culprit: path, hint: 'check the path' }, { cause: error });
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new UsageError({ code: 'PD017', message: `the plan is not JSON: ${(error as Error).message}`, culprit: path, hint: 'a plan is written by `pdrop-compile … --report`, or by hand after schemas/plan.schema.json' }, { cause: error });
+  }
+  const inner = json !== null && typeof json === 'object' && 'plan' in json ? (json as { plan: unknown }).plan : json;
+  return requirePlan(inner, path);
+}
+
+function refuseOverwrite(input: string, output: string, force: boolean): void {
+  if (resolve(input) === resolve(output)) {
+    throw new UsageError({ code: 'PD005', message: 'the output would replace the input', culprit: output, hint: 'choose another path with -o' });
+  }
+  if (!force && existsSync(output)) {
+    throw new UsageError({ code: 'PD004', message: `${output} exists`, culprit: output, hint: 'use --force to replace it, or choose another path with -o' });
+  }
+}
+

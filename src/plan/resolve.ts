@@ -1,0 +1,152 @@
+/** Options and facts → plan. Everything the user can get wrong about a schedule is told here. */
+import { formatRatio, isLess, parseRatio, powRatio } from '../cost/keep.js';
+import { Refusal, UsageError } from '../diagnostics.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import { imageIdComparedInGraph } from './image-source.js';
+import type { ImageMaskSource, Plan, RankMethod } from './plan.js';
+
+/** Options of planning; the same names as on the command line and in a config file. */
+export interface PlanOptions {
+  /** Number of stages S; boundaries at floor(i·L/S). Default 4. */
+  readonly stages?: number | undefined;
+  /** Share of image tokens kept at each boundary, a decimal in (0, 1]. Default 0.5. */
+  readonly lambda?: string | number | undefined;
+  /** Layers before which tokens are dropped; instead of `stages`. */
+  readonly layers?: readonly number[] | undefined;
+  /** Cumulative keep ratios, one per boundary; instead of `lambda`. */
+  readonly keep?: readonly (string | number)[] | undefined;
+  /** `input`, `input-ids:<id>`, `span:<start>:<count>` or `none`. Default: what the graph offers. */
+  readonly imageMask?: string | undefined;
+  readonly positions?: 'auto' | 'compact' | 'keep' | undefined;
+  /** `attention`, `uniform`, `random` or `random:<seed>`. */
+  readonly rank?: string | undefined;
+  readonly probe?: boolean | undefined;
+  /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
+  readonly imageTokenId?: number | undefined;
+}
+
+export interface ResolvedPlan {
+  readonly plan: Plan;
+  readonly warnings: readonly string[];
+}
+
+export function resolvePlan(facts: DecoderFacts, options: PlanOptions): ResolvedPlan {
+  const warnings: string[] = [];
+  const layers = resolveLayers(facts.layers.length, options);
+  const keep = resolveKeep(layers.length, options);
+  const imageMask = resolveImageMask(facts, options, warnings);
+  const positions = resolvePositions(facts, options.positions ?? 'auto');
+  const { rank, seed } = parseRank(options.rank ?? 'attention');
+  return {
+    plan: { version: 1, layers, keep, imageMask, positions, rank, seed, probe: options.probe ?? false },
+    warnings,
+  };
+}
+
+/** Checks a plan (from a file, or edited) against the graph it is meant for. */
+export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
+  const layers = resolveLayers(facts.layers.length, { layers: plan.layers });
+  const keep = resolveKeep(layers.length, { keep: plan.keep });
+  if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
+  return { ...plan, layers, keep, positions: resolvePositions(facts, plan.positions) };
+}
+
+function usage(code: string, message: string, culprit: string, hint: string): UsageError {
+  return new UsageError({ code, message, culprit, hint });
+}
+
+function resolveLayers(count: number, options: PlanOptions): number[] {
+  if (options.layers && options.stages !== undefined && options.stages !== options.layers.length + 1) {
+    throw usage('PD011', `--stages ${options.stages} and --layers ${options.layers.join(',')} contradict each other`, '--stages', 'give one of the two');
+  }
+  if (options.layers) {
+    options.layers.forEach((l, i) => {
+      if (!Number.isInteger(l) || l < 1) throw usage('PD011', `--layers: ${l} is not a layer tokens can be dropped before`, '--layers', 'layers are counted from 0; the first that can see fewer tokens is 1');
+      if (i > 0 && l <= (options.layers?.[i - 1] as number)) throw usage('PD011', `--layers must ascend: ${options.layers?.join(',')}`, '--layers', 'list each layer once, in ascending order');
+      if (l >= count) {
+        throw new Refusal({ code: 'PD314', message: `there is no layer ${l}: the decoder has ${count} (0 … ${count - 1})`, culprit: '--layers', hint: `choose layers below ${count}` });
+      }
+    });
+    if (options.layers.length === 0) throw usage('PD011', '--layers is empty', '--layers', 'give at least one layer');
+    return [...options.layers];
+  }
+  const stages = options.stages ?? 4;
+  if (!Number.isInteger(stages) || stages < 2) throw usage('PD011', `--stages ${stages}: at least 2 stages are needed to drop anything`, '--stages', 'use a whole number from 2 to the number of layers');
+  if (stages > count) {
+    throw new Refusal({ code: 'PD314', message: `${stages} stages are more than the decoder has layers (${count})`, culprit: '--stages', hint: `use at most ${count} stages` });
+  }
+  return Array.from({ length: stages - 1 }, (_, i) => Math.floor(((i + 1) * count) / stages));
+}
+
+function resolveKeep(boundaries: number, options: PlanOptions): string[] {
+  if (options.keep && options.lambda !== undefined) throw usage('PD012', '--keep and --lambda both say how much is kept', '--keep', 'give one of the two');
+  if (options.keep) {
+    const ratios = options.keep.map((k) => parseRatio(String(k)));
+    if (ratios.length !== boundaries) throw usage('PD012', `--keep has ${ratios.length} ratios for ${boundaries} boundaries`, '--keep', 'give one cumulative ratio for each boundary');
+    ratios.forEach((r, i) => {
+      const before = ratios[i - 1];
+      if (before && isLess(before, r)) throw usage('PD012', `--keep must not increase: ${options.keep?.join(',')}`, '--keep', 'ratios are cumulative: shares of the original image tokens that are left');
+    });
+    return ratios.map(formatRatio);
+  }
+  const text = String(options.lambda ?? '0.5');
+  const lambda = parseRatio(text);
+  if (lambda.num === 0n) throw usage('PD010', '--lambda 0 is outside (0, 1]', '--lambda', 'to drop all image tokens at a boundary use --keep with 0');
+  return Array.from({ length: boundaries }, (_, i) => formatRatio(powRatio(lambda, i + 1)));
+}
+
+/** Reads `input`, `input-ids:<id>`, `span:<start>:<count>` or `none`. */
+export function parseImageMask(text: string): ImageMaskSource {
+  const wrong = (): UsageError => usage('PD013', `--image-mask ${text} is not understood`, '--image-mask', 'use input, input-ids:<id>, span:<start>:<count> or none');
+  const [kind, a, b, ...rest] = text.split(':');
+  const whole = (t: string | undefined): number => {
+    if (t === undefined || !/^\d+$/.test(t)) throw wrong();
+    return Number(t);
+  };
+  if (rest.length > 0) throw wrong();
+  if ((kind === 'input' || kind === 'none') && a === undefined) return { kind };
+  if (kind === 'input-ids' && b === undefined) return { kind, id: whole(a) };
+  if (kind === 'span') {
+    const count = whole(b);
+    if (count === 0) throw wrong();
+    return { kind, start: whole(a), count };
+  }
+  throw wrong();
+}
+
+function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: string[]): ImageMaskSource {
+  if (options.imageMask !== undefined) {
+    const source = parseImageMask(options.imageMask);
+    if (source.kind === 'span') warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
+    return source;
+  }
+  if (facts.roles.sourceKind === 'inputs_embeds') return { kind: 'input' };
+  const id = options.imageTokenId ?? imageIdComparedInGraph(facts);
+  if (id !== undefined) return { kind: 'input-ids', id };
+  throw new Refusal({
+    code: 'PD320',
+    message: 'it is not known which tokens are image tokens: the graph takes input_ids, and the image token id was found neither in the graph nor in a config.json or genai_config.json beside it',
+    culprit: facts.roles.inputIds?.name,
+    hint: 'give it with --image-mask input-ids:<id> (image_token_id or image_token_index of the model’s config), or add an input with --image-mask input',
+  });
+}
+
+function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | 'keep'): 'compact' | 'keep' {
+  const multi = (facts.roles.positionIds?.type?.dims?.length ?? 2) > 2;
+  if (positions === 'compact' && multi) {
+    throw new Refusal({
+      code: 'PD315',
+      message: 'multi-dimensional rotary positions (mRoPE) cannot be compacted: an image token’s place is not a running number',
+      culprit: facts.roles.positionIds?.name,
+      hint: 'use --positions keep (the default for this graph)',
+    });
+  }
+  if (positions !== 'auto') return positions;
+  return multi ? 'keep' : 'compact';
+}
+
+export function parseRank(text: string): { rank: RankMethod; seed: number } {
+  const match = /^(?:(attention|uniform)|random(?::(\d{1,9}))?)$/.exec(text);
+  if (!match) throw usage('PD014', `--rank ${text} is not understood`, '--rank', 'use attention, uniform, random or random:<seed>');
+  return { rank: (match[1] as RankMethod | undefined) ?? 'random', seed: Number(match[2] ?? 0) };
+}
