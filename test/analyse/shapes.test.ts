@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { evaluateShapes } from '../../src/analyse/shapes/index.js';
 import { castNumber, erf, roundBfloat, roundHalf, roundHalfEven } from '../../src/analyse/shapes/numbers.js';
 import { DataType, Graph } from '../../src/ir/graph.js';
 import { float32, int64, run, Sketch, weight } from './shapes-support.js';
@@ -65,6 +66,13 @@ describe('shape arithmetic', () => {
     const [sum] = s.node('ReduceSum', [s.node('Mul', [mask, mask])[0]!], { keepdims: 0 });
     expect(s.evaluate().scalar(sum!)).toBeUndefined();
     expect(s.evaluate(70_000).scalar(sum!)).toBe(5000);
+  });
+
+  it('follows floats only while they may be scalars of shape arithmetic', () => {
+    const s = new Sketch();
+    const [y] = s.node('Neg', [s.input([300], DataType.FLOAT, new Array(300).fill(1))]);
+    expect(s.evaluate().get(y!)?.data).toBeUndefined();
+    expect(evaluateShapes(s.graph, { inputs: s.bindings, floatLimit: 300 }).get(y!)?.data).toHaveLength(300);
   });
 
   it.each([
@@ -248,6 +256,23 @@ describe('attention', () => {
     expect(shapes(op, [[2, 9, 64], [2, 9, 32], [2, 9, 32], cache, cache, seqlens, total], attributes, 3)).toEqual(want);
     const buffer = [2, 2, 40, 16];
     expect(shapes(op, [[2, 9, 128], null, null, buffer, buffer, seqlens, total], attributes, 3)[1]).toEqual(buffer);
+  });
+});
+
+describe('states', () => {
+  it.each([
+    ['LinearAttention', [[2, 9, 64], [2, 9, 32], [2, 9, 16]], { q_num_heads: 4, kv_num_heads: 2 }, [[2, 9, 32], [2, 2, 16, 8]]],
+    ['CausalConvWithState', [[2, 64, 9], weight([64, 1, 4])], {}, [[2, 64, 9], [2, 64, 3]]],
+    ['com.microsoft:CausalConvWithState', [[2, 9, 64], weight([64, 1, 4])], { channels_last: 1, dilation: 2 }, [[2, 9, 64], [2, 6, 64]]],
+    ['LSTM', [[9, 2, 8], weight([1, 64, 8]), weight([1, 64, 16])], {}, [[9, 1, 2, 16], [1, 2, 16]]],
+  ])('%s', (op, inputs, attributes, want) => {
+    expect(shapes(op, inputs as Parameters<typeof run>[1], attributes as Record<string, number>, 2)).toEqual(want);
+  });
+
+  it('keeps a window-sized cache of GroupQueryAttention at its size', () => {
+    const attributes = { num_heads: 4, kv_num_heads: 2, local_window_size: 8, sliding_window_cache: 1 };
+    const inputs = [[2, 1, 128], null, null, [2, 2, 8, 16], [2, 2, 8, 16], int64([11, 11]), int64([12], [])];
+    expect(shapes('com.microsoft:GroupQueryAttention', inputs, attributes, 3)).toEqual([[2, 1, 64], [2, 2, 8, 16], [2, 2, 8, 16]]);
   });
 });
 

@@ -26,6 +26,9 @@ describe('products', () => {
     ['Conv', [[1, 8, 10], weight([8, 1, 3])], { group: 8, pads: [1, 1] }, 8 * 10 * 3],
     ['ConvTranspose', [[1, 8, 5], weight([8, 4, 2])], { strides: [2] }, 8 * 5 * 4 * 2],
     ['com.microsoft:MoE', [[2, 9, 64], [18, 8], weight([8, 64, 128]), null, weight([8, 128, 64])], { k: 2 }, 2 * 18 * (64 * 128 * 2)],
+    ['com.microsoft:MatMulNBitsQkv', [[2, 9, 64]], { K: 64, Nq: 64, Nkv: 32 }, 2 * 9 * 64 * 128],
+    ['CausalConvWithState', [[2, 64, 9], weight([64, 1, 4])], {}, 2 * 64 * 9 * 4],
+    ['LSTM', [[9, 2, 8], weight([1, 64, 8]), weight([1, 64, 16])], {}, 9 * 2 * 64 * (8 + 16)],
     ['com.microsoft:QMoE', [[2, 9, 64], [18, 8], weight([8, 64, 64]), null, null, weight([8, 128, 32])], { k: 2 }, 2 * 18 * (64 * 128 * 2)],
   ])('%s %#', (op, inputs, attributes, macs) => {
     expect(cost(op, inputs, attributes)).toEqual({ macs, elementOps: 0, uncounted: 0 });
@@ -48,6 +51,13 @@ describe('attention', () => {
   ])('%s %#: QK and PV over all keys', (op, inputs, attributes, macs) => {
     expect(cost(op, inputs, attributes, 3)).toEqual({ macs, elementOps: rows, uncounted: 0 });
   });
+});
+
+it('counts linear attention by states updated and read', () => {
+  const inputs = [[2, 9, 64], [2, 9, 32], [2, 9, 16]];
+  const of = (update_rule: string) => cost('LinearAttention', inputs, { q_num_heads: 4, kv_num_heads: 2, update_rule }, 2).macs;
+  expect(of('gated')).toBe(2 * 9 * 16 * 8 * (2 + 4));
+  expect(of('gated_delta')).toBe(2 * 9 * 16 * 8 * (2 * 2 + 4));
 });
 
 describe('element work', () => {

@@ -75,6 +75,16 @@ export function dimsFrom(elements: readonly number[]): (number | null)[] {
   return elements.map((e) => (e >= 0 ? e : null));
 }
 
+/** Up to how many elements contents are followed. */
+export interface DataLimits {
+  readonly integers: number;
+  readonly floats: number;
+}
+
+export function limitFor(limits: DataLimits, dtype: number): number {
+  return isIntegral(dtype) ? limits.integers : limits.floats;
+}
+
 /** Fact of an initializer: most are weights whose contents nobody asks for, so they are decoded when first read. */
 export class ConstantFact implements Fact {
   readonly dtype: number;
@@ -101,8 +111,7 @@ export class Call {
   constructor(
     readonly node: Node,
     private readonly facts: readonly (Fact | undefined)[],
-    /** Contents of larger results are not followed. */
-    readonly limit: number,
+    readonly limits: DataLimits,
     private readonly report: (reason: string) => void,
   ) {}
 
@@ -193,15 +202,15 @@ export class Call {
     return a ?? b;
   }
 
-  /** True when contents of a value of this shape are to be followed. */
-  follows(shape: Dims | null): boolean {
+  /** True when contents of a value of this dtype and shape are to be followed. */
+  follows(dtype: number, shape: Dims | null): boolean {
     const count = countOf(shape);
-    return count !== null && count <= this.limit;
+    return count !== null && count <= limitFor(this.limits, dtype);
   }
 
   /** A fact; `elements` are kept as full or partial contents, or dropped when they are too many or unknown. */
   fact(dtype: number, shape: Dims | null, elements?: readonly number[] | undefined): Fact {
-    if (elements === undefined || !this.follows(shape)) return { dtype, shape };
+    if (elements === undefined || !this.follows(dtype, shape)) return { dtype, shape };
     if (isIntegral(dtype) && elements.some(Number.isNaN)) {
       return elements.every(Number.isNaN) ? { dtype, shape } : { dtype, shape, partial: elements };
     }

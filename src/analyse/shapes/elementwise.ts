@@ -20,7 +20,7 @@ const tanhGelu: Unary = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) *
 function mapAll(call: Call, dtype: number, inputs: readonly number[], fn: (at: (k: number) => number) => number): Fact {
   const shape = broadcast(call, inputs.map((i) => call.shape(i)));
   const sizes = known(shape);
-  if (sizes === undefined || !call.follows(sizes) || !inputs.every((i) => call.hasElements(i))) return { dtype, shape };
+  if (sizes === undefined || !call.follows(dtype, sizes) || !inputs.every((i) => call.hasElements(i))) return { dtype, shape };
   const columns: (readonly number[])[] = [];
   let partial = false;
   for (const i of inputs) {
@@ -96,7 +96,7 @@ function where(call: Call): Fact {
   const dtype = call.dtype(1) || call.dtype(2);
   const shape = broadcast(call, [call.shape(0), call.shape(1), call.shape(2)]);
   const sizes = known(shape);
-  if (sizes === undefined || !call.follows(sizes)) return { dtype, shape };
+  if (sizes === undefined || !call.follows(dtype, sizes)) return { dtype, shape };
   if (!call.hasElements(0)) return { dtype, shape };
   const spread = [0, 1, 2].map((i) => {
     const elements = call.elements(i);

@@ -3,7 +3,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, countOf, dimsFrom, type HandlerTable } from './call.js';
+import { type Call, countOf, dimsFrom, type HandlerTable, limitFor } from './call.js';
 import { rounder, tensorElements } from './numbers.js';
 import type { Fact } from './types.js';
 
@@ -12,7 +12,7 @@ function constant(call: Call): Fact {
     switch (attribute.kind) {
       case 'tensor': {
         const tensor = attribute.value;
-        return call.fact(tensor.dataType, tensor.dims, tensorElements(tensor, call.limit));
+        return call.fact(tensor.dataType, tensor.dims, tensorElements(tensor, limitFor(call.limits, tensor.dataType)));
       }
       case 'int':
         return call.fact(DataType.INT64, [], [Number(attribute.value)]);
@@ -45,7 +45,7 @@ function constantOfShape(call: Call): Fact {
     return { dtype, shape: rank === null ? null : new Array<null>(rank).fill(null) };
   }
   const shape = dimsFrom(sizes);
-  if (fill === undefined || !call.follows(shape)) return { dtype, shape };
+  if (fill === undefined || !call.follows(dtype, shape)) return { dtype, shape };
   return call.fact(dtype, shape, new Array<number>(countOf(shape) as number).fill(fill));
 }
 
@@ -55,7 +55,7 @@ function range(call: Call): Fact {
   if (start === undefined || limit === undefined || delta === undefined) return { dtype, shape: [null] };
   const count = Math.max(0, Math.ceil((limit - start) / delta));
   if (!Number.isFinite(count)) return { dtype, shape: [null] };
-  if (!call.follows([count])) return { dtype, shape: [count] };
+  if (!call.follows(dtype, [count])) return { dtype, shape: [count] };
   const round = rounder(dtype);
   return call.fact(dtype, [count], Array.from({ length: count }, (_, i) => round(start + i * delta)));
 }
@@ -80,7 +80,7 @@ function eyeLike(call: Call): Fact {
   const [rows, columns] = [call.dim(0, 0), call.dim(0, 1)];
   const dtype = call.node.int('dtype', call.dtype(0));
   const shape = [rows, columns];
-  if (rows === null || columns === null || !call.follows(shape)) return { dtype, shape };
+  if (rows === null || columns === null || !call.follows(dtype, shape)) return { dtype, shape };
   const k = call.node.int('k', 0);
   return call.fact(dtype, shape, Array.from({ length: rows * columns }, (_, i) => ((i % columns) - Math.floor(i / columns) === k ? 1 : 0)));
 }

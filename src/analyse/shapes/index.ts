@@ -7,7 +7,7 @@
  */
 
 import type { Graph, Node, Value } from '../../ir/graph.js';
-import { Call, ConstantFact, countOf, type HandlerTable } from './call.js';
+import { Call, ConstantFact, countOf, type DataLimits, type HandlerTable, limitFor } from './call.js';
 import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
@@ -23,6 +23,7 @@ import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './typ
 export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
 const DEFAULT_DATA_LIMIT = 4096;
+const DEFAULT_FLOAT_LIMIT = 256;
 
 const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> = new Map([
   ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, recurrence, standardAttentionOps)],
@@ -52,10 +53,10 @@ class Evaluator implements ShapeFacts {
   readonly conflicts: ShapeConflict[] = [];
   readonly takenBranches = new Map<Node, Graph>();
   private readonly facts = new Map<Value, Fact>();
-  private readonly limit: number;
+  private readonly limits: DataLimits;
 
   constructor(bindings: ShapeBindings) {
-    this.limit = bindings.dataLimit ?? DEFAULT_DATA_LIMIT;
+    this.limits = { integers: bindings.dataLimit ?? DEFAULT_DATA_LIMIT, floats: bindings.floatLimit ?? DEFAULT_FLOAT_LIMIT };
   }
 
   get(value: Value): Fact | undefined {
@@ -78,7 +79,7 @@ class Evaluator implements ShapeFacts {
   /** Facts of initializers and graph inputs. */
   enter(graph: Graph, bindings: ShapeBindings | undefined): void {
     for (const value of graph.initializers) {
-      if (value.tensor !== undefined) this.facts.set(value, new ConstantFact(value.tensor, this.limit));
+      if (value.tensor !== undefined) this.facts.set(value, new ConstantFact(value.tensor, limitFor(this.limits, value.tensor.dataType)));
     }
     for (const value of graph.inputs) {
       const bound = bindings?.inputs.get(value);
@@ -118,7 +119,7 @@ class Evaluator implements ShapeFacts {
       return;
     }
     const inputs = node.inputs.map((value) => (value === null ? undefined : (this.facts.get(value) ?? { dtype: 0, shape: null })));
-    const result = handler(new Call(node, inputs, this.limit, (reason) => this.conflicts.push({ node, reason })));
+    const result = handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
     for (const [i, output] of node.outputs.entries()) {
       if (output === null) continue;
       const fact = Array.isArray(result) ? (result as readonly (Fact | undefined)[])[i] : i === 0 ? (result as Fact) : undefined;

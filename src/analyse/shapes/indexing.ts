@@ -32,7 +32,7 @@ function gather(call: Call): Fact {
   const indices = call.elements(1);
   const from = known(source);
   const elements = indices && readable(call, indices);
-  if (indices === undefined || elements === undefined || from === undefined || !call.follows(shape)) return { dtype, shape };
+  if (indices === undefined || elements === undefined || from === undefined || !call.follows(dtype, shape)) return { dtype, shape };
   const size = from[axis] as number;
   const inner = product(from.slice(axis + 1));
   const outer = product(from.slice(0, axis));
@@ -54,7 +54,7 @@ function gatherElements(call: Call): Fact {
   const to = known(shape);
   const indices = call.data(1);
   const data = call.data(0);
-  if (!from || !to || !indices || !data || !call.follows(to)) return { dtype, shape };
+  if (!from || !to || !indices || !data || !call.follows(dtype, to)) return { dtype, shape };
   const axis = call.axis(call.node.int('axis', 0), from.length);
   if (axis === null) return { dtype, shape };
   const strides = stridesOf(from);
@@ -86,7 +86,7 @@ function gatherND(call: Call): Fact {
   const rows = known(index);
   const indices = call.data(1);
   const data = call.data(0);
-  if (!from || !rows || !indices || !data || !call.follows(shape)) return { dtype, shape };
+  if (!from || !rows || !indices || !data || !call.follows(dtype, shape)) return { dtype, shape };
   const strides = stridesOf(from);
   const inner = product(from.slice(batch + depth));
   const perBatch = product(rows.slice(batch, -1));
@@ -201,7 +201,7 @@ function oneHot(call: Call): Fact {
   const data = call.data(0);
   const choice = call.data(2);
   const sizes = known(shape);
-  if (!data || !choice || !sizes || depth === null || !call.follows(shape)) return { dtype, shape };
+  if (!data || !choice || !sizes || depth === null || !call.follows(dtype, shape)) return { dtype, shape };
   const inner = product(sizes.slice(at + 1));
   const out = Array.from({ length: product(sizes) }, (_, flat) => {
     const hot = data[Math.floor(flat / (inner * depth)) * inner + (flat % inner)] as number;

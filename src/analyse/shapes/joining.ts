@@ -29,7 +29,7 @@ function concat(call: Call): Fact {
   }
   out[axis] = joined;
   const sizes = known(out);
-  if (sizes === undefined || !call.follows(sizes)) return { dtype, shape: out };
+  if (sizes === undefined || !call.follows(dtype, sizes)) return { dtype, shape: out };
   const parts: (readonly number[])[] = [];
   for (let i = 0; i < shapes.length; i++) {
     const count = countOf(shapes[i] ?? null) as number;
@@ -157,7 +157,7 @@ function pad(call: Call): Fact {
   const from = known(shape);
   const to = known(out);
   const constant = call.node.string('mode', 'constant') === 'constant';
-  if (!constant || value === undefined || data === undefined || from === undefined || to === undefined || !call.follows(to)) {
+  if (!constant || value === undefined || data === undefined || from === undefined || to === undefined || !call.follows(dtype, to)) {
     return { dtype, shape: out };
   }
   const strides = stridesOf(from);

@@ -120,7 +120,7 @@ function expand(call: Call): Fact {
   const elements = call.elements(0);
   const from = known(call.shape(0));
   const to = known(shape);
-  if (elements === undefined || from === undefined || to === undefined || !call.follows(to)) return { dtype, shape };
+  if (elements === undefined || from === undefined || to === undefined || !call.follows(dtype, to)) return { dtype, shape };
   return call.fact(dtype, shape, expandElements(elements, from, to));
 }
 
@@ -135,7 +135,7 @@ function tile(call: Call): Fact {
   });
   const elements = call.elements(0);
   const sizes = known(shape);
-  if (elements === undefined || sizes === undefined || !call.follows(out)) return { dtype, shape: out };
+  if (elements === undefined || sizes === undefined || !call.follows(dtype, out)) return { dtype, shape: out };
   // A repeat is an axis of stride 0 in front of the axis it repeats.
   const strides = stridesOf(sizes);
   const view = sizes.flatMap((d, axis) => [repeats[axis] as number, d]);

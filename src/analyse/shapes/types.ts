@@ -33,8 +33,10 @@ export interface InputBinding {
 export interface ShapeBindings {
   /** Sizes of graph inputs. An input that is missing falls back to its declared type; its symbols are unknown sizes. */
   readonly inputs: ReadonlyMap<Value, InputBinding>;
-  /** Contents are followed for values of up to this many elements. Default 4096. */
+  /** Contents of integers and booleans are followed for values of up to this many elements. Default 4096. */
   readonly dataLimit?: number | undefined;
+  /** The same for floats, of which little more than scalars ever steers a size. Default 256. */
+  readonly floatLimit?: number | undefined;
 }
 
 /** Two facts about the graph that cannot both be true, such as a MatMul whose inner sizes differ. */
