@@ -7,12 +7,10 @@
  */
 import { Refusal } from '../src/diagnostics.js';
 import { DataType, Value } from '../src/ir/graph.js';
+import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import type { GraphEditor } from '../src/rewrite/editor.js';
-
-/** Name of the input that marks image tokens: bool [batch, sequence]. */
-export const IMAGE_TOKEN_MASK = 'image_token_mask';
 
 /** Added to the score of tokens that must stay: scores of the others are probabilities. */
 const PROTECTION = 4;

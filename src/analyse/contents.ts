@@ -4,6 +4,7 @@
  */
 import { DataType, type Graph, type Value } from '../ir/graph.js';
 import type { ImageMaskSource } from '../plan/plan.js';
+import { IMAGE_TOKEN_MASK } from './roles.js';
 import type { InputRoles } from './facts.js';
 
 /** Which tokens of a chunk are valid and which are image tokens; row r, token t. */
@@ -38,7 +39,7 @@ export function withContents(
     fill(ids, (r, c) => (pattern.image(r, c) ? source.id : other));
   }
   if (source.kind === 'input') {
-    const mask = graph.inputs.find((v) => v.name === 'image_token_mask' && v.type?.elemType === DataType.BOOL);
+    const mask = graph.inputs.find((v) => v.name === IMAGE_TOKEN_MASK && v.type?.elemType === DataType.BOOL);
     fill(mask, (r, c) => (pattern.image(r, c) ? 1 : 0));
   }
   return bindings;

@@ -31,10 +31,9 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     const order = topologicalOrder(graph.nodes);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
-  refuseFunctions(model);
   const roles = findRoles(graph);
   refuseStatic(roles);
-  const content = contentOf(graph, roles.source);
+  const content = contentOf(graph, roles.source, options.compiledWith !== undefined);
   const logits = findLogits(graph, content);
   const fixedBatch = batchOf(roles);
   const declines: { node: Node; reason: string }[] = [];
@@ -59,6 +58,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     }
     ({ probes, cores } = attempt((p) => headDims.get(p.value) ?? UNKNOWN_HEAD_DIM));
   }
+  refuseFunctions(model, probes);
   const chain = dominatorChain(graph, content, roles.source, logits);
   const last = lastLinks(graph, content, chain);
   const layers: Layer[] = [];
@@ -136,10 +136,12 @@ function refuseStatic(roles: InputRoles): void {
   }
 }
 
-function refuseFunctions(model: Model): void {
+/** Model-local functions are fine where they only spell out an op that is known anyway (a portable fallback). */
+function refuseFunctions(model: Model, probes: Probes): void {
+  if (model.functions.length === 0) return;
   const local = new Set(model.functions);
-  if (local.size === 0) return;
-  const used = model.graph.nodes.find((n) => local.has(`${n.domain}:${n.opType}`) || local.has('?'));
+  const unknown = probes.facts[0].unknownOps;
+  const used = model.graph.nodes.find((n) => (local.has(`${n.domain}:${n.opType}`) || local.has('?')) && unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType));
   if (used) {
     throw new Refusal({
       code: 'PD308',

@@ -7,6 +7,9 @@ import { DataType, type Dim, type Graph, type Node, type Value } from '../ir/gra
 import type { InputRoles, PastInput } from './facts.js';
 import type { ProbeSizes } from './probes.js';
 
+/** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
+export const IMAGE_TOKEN_MASK = 'image_token_mask';
+
 const MS = 'com.microsoft';
 const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];
@@ -152,7 +155,8 @@ function best<T>(items: readonly T[], score: (item: T) => number): T | undefined
 const same = (a: Dim | undefined, b: Dim | undefined): boolean => typeof a === 'string' && a === b;
 
 export function findRoles(graph: Graph): InputRoles {
-  const inputs = graph.inputs.filter((v) => !v.tensor);
+  // The input that pdrop-compile adds is not one of the model's own.
+  const inputs = graph.inputs.filter((v) => !v.tensor && v.name !== IMAGE_TOKEN_MASK);
   const pasts = findPasts(graph);
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));

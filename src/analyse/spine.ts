@@ -11,11 +11,16 @@ export function carriesNoContent(node: Node): boolean {
   return node.domain === '' && (node.opType === 'Shape' || node.opType === 'Size');
 }
 
-/** Values that depend on `source` other than through a shape. */
-export function contentOf(graph: Graph, source: Value): Set<Value> {
+/**
+ * Values that depend on `source` other than through a shape.
+ *
+ * @param compiled for a graph with PyramidDrop inside: which tokens were picked (TopK) steers masks and positions, and
+ *   is not content there, else every mask behind the first boundary would be
+ */
+export function contentOf(graph: Graph, source: Value, compiled = false): Set<Value> {
   const content = new Set<Value>([source]);
   for (const node of graph.nodes) {
-    if (carriesNoContent(node)) continue;
+    if (carriesNoContent(node) || (compiled && node.is('TopK'))) continue;
     if (node.inputs.some((v) => v !== null && content.has(v)) || node.captures.some((v) => content.has(v))) {
       for (const out of node.outputs) if (out) content.add(out);
     }

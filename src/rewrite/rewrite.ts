@@ -1,6 +1,6 @@
 /** Runs the passes over an analysed graph, and checks it between them when asked to. */
 import { InternalError } from '../diagnostics.js';
-import type { Node } from '../ir/graph.js';
+import type { Graph, Node } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Plan } from '../plan/plan.js';
@@ -34,7 +34,7 @@ export interface RewriteOptions {
   readonly stopAfter?: string | undefined;
   readonly skip?: readonly string[] | undefined;
   /** Called after every pass (dumps for debugging). */
-  readonly observe?: ((run: PassRun) => void) | undefined;
+  readonly observe?: ((run: PassRun, graph: Graph) => void) | undefined;
 }
 
 /** Rewrites `facts.graph` in place. */
@@ -69,7 +69,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
       const problems = verifyGraph(graph, { extra: builder.created, order: pending === 0 });
       if (problems[0]) throw new InternalError(`after pass ${pass.name}: ${problems[0].reason}`, problems[0].culprit);
     }
-    options.observe?.(run);
+    options.observe?.(run, graph);
     if (options.stopAfter === pass.name) break;
   }
   editor.sort();

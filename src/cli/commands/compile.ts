@@ -1,0 +1,191 @@
+/** `pdrop-compile <model.onnx>`: the main job. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { type Command, Option } from 'commander';
+import { UsageError } from '../../diagnostics.js';
+import { type CompileOptions, compile, type CompileReport } from '../../index.js';
+import { requireSchema } from '../../schemas.js';
+import { PASSES } from '../../../passes/index.js';
+import { bytes, percent, progressLine, si, table } from '../terminal.js';
+import { debugDump } from '../debug.js';
+
+/** Options as commander gives them; a config file has the same names with dashes. */
+interface Flags {
+  output?: string;
+  stages?: number;
+  lambda?: string;
+  layers?: number[];
+  keep?: string[];
+  imageMask?: string;
+  positions?: 'auto' | 'compact' | 'keep';
+  config?: string;
+  externalData?: 'auto' | 'reference' | 'link' | 'copy';
+  plan?: string;
+  report?: string;
+  dryRun?: boolean;
+  probe?: boolean;
+  rank?: string;
+  force?: boolean;
+  json?: boolean;
+  quiet?: boolean;
+  imageTokens?: number;
+  textTokens?: number;
+  stopAfter?: string;
+  skipPass?: string[];
+  explain?: boolean;
+}
+
+export function wholeNumber(text: string): number {
+  if (!/^\d{1,9}$/.test(text)) throw new UsageError({ code: 'PD001', message: `"${text}" is not a whole number`, culprit: text, hint: 'see --help' });
+  return Number(text);
+}
+
+const list = (text: string): string[] => text.split(',').map((t) => t.trim());
+const passNames = PASSES.map((p) => p.name);
+
+export function register(program: Command): void {
+  program
+    .command('compile', { isDefault: true })
+    .summary('compile PyramidDrop into a decoder graph (default command)')
+    .description('Compiles PyramidDrop into an ONNX decoder graph: image tokens are dropped at a few layers, ranked by the last instruction token’s attention.')
+    .argument('[model]', 'path of the decoder’s .onnx file')
+    .option('-o, --output <file>', 'output path (default: <model>.pdrop.onnx beside it)')
+    .option('--stages <n>', 'number of stages; tokens are dropped at floor(i·layers/n) (default: 4)', wholeNumber)
+    .option('--lambda <share>', 'share of image tokens kept at each boundary, in (0, 1] (default: 0.5)')
+    .option('--layers <list>', 'layers before which tokens are dropped, e.g. 8,16,24', (t) => list(t).map(wholeNumber))
+    .option('--keep <list>', 'share of the original image tokens left after each boundary, e.g. 0.5,0.25,0.125', list)
+    .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | none (default: what the graph offers)')
+    .addOption(new Option('--positions <mode>', 'positions after dropping').choices(['auto', 'compact', 'keep']))
+    .option('--config <file>', 'JSON file with these options; the command line wins')
+    .addOption(new Option('--external-data <mode>', 'how the output gets its external data').choices(['auto', 'reference', 'link', 'copy']))
+    .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
+    .option('--report <file>', 'write the report as JSON')
+    .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
+    .option('--probe', 'add an int64 output per boundary with the kept indices')
+    .option('--rank <method>', 'attention | uniform | random[:seed]; the last two are baselines (default: attention)')
+    .option('--force', 'replace existing files')
+    .option('--json', 'print the report as JSON')
+    .option('--quiet', 'print nothing but errors')
+    .option('--image-tokens <n>', 'image tokens of the prompt that costs are shown for (default: from config.json, else 576)', wholeNumber)
+    .option('--text-tokens <n>', 'text tokens of that prompt (default: 64)', wholeNumber)
+    .option('--explain', 'list the passes and what they do')
+    .addOption(new Option('--stop-after <pass>', 'for pass authors: stop after this pass').choices(passNames))
+    .addOption(new Option('--skip-pass <list>', 'for pass authors: leave these passes out').argParser(list))
+    .action(run);
+}
+
+async function run(model: string | undefined, given: Flags, command: Command): Promise<void> {
+  if (given.explain) {
+    process.stdout.write(`${table([{ title: 'pass' }, { title: 'what it does' }], PASSES.map((p) => [p.name, p.summary]))}\n`);
+    return;
+  }
+  if (model === undefined) {
+    command.parent?.outputHelp();
+    throw new UsageError({ code: 'PD001', message: 'no model given', hint: 'give the path of a decoder: pdrop-compile model.onnx --stages 4 --lambda 0.5' });
+  }
+  const flags = given.config ? merge(readConfig(given.config), given) : given;
+  for (const name of flags.skipPass ?? []) {
+    if (!passNames.includes(name)) throw new UsageError({ code: 'PD001', message: `there is no pass "${name}"`, culprit: '--skip-pass', hint: `passes: ${passNames.join(', ')}` });
+  }
+  const level = Number(process.env.PDROP_DEBUG ?? 0);
+  const bar = progressLine('writing');
+  const options: CompileOptions = {
+    ...pick(flags, ['output', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    skip: flags.skipPass,
+    verify: level >= 1,
+    observe: level >= 2 ? debugDump(model) : undefined,
+    progress: flags.quiet ? undefined : bar,
+  };
+  if (flags.report && !flags.force) refuseExistingReport(flags.report);
+  const report = await compile(model, options);
+  bar.end();
+  if (flags.report) writeReport(flags.report, report);
+  if (flags.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  else if (!flags.quiet) process.stdout.write(`${render(report)}\n`);
+  for (const w of flags.quiet ? [] : report.warnings) process.stderr.write(`warning: ${w}\n`);
+}
+
+function pick<K extends keyof Flags>(flags: Flags, keys: readonly K[]): Pick<Flags, K> {
+  return Object.fromEntries(keys.flatMap((k) => (flags[k] === undefined ? [] : [[k, flags[k]]]))) as Pick<Flags, K>;
+}
+
+function readConfig(path: string): Flags {
+  let json: unknown;
+  try {
+    json = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new UsageError({ code: 'PD017', message: `cannot read the config: ${(error as Error).message}`, culprit: path, hint: 'give a JSON file after schemas/config.schema.json' }, { cause: error });
+  }
+  const config = requireSchema<Record<string, unknown>>('config', json, path);
+  const camel = (name: string): string => name.replace(/-(\w)/g, (_, c: string) => c.toUpperCase());
+  const entries = Object.entries(config).filter(([k]) => k !== '$schema');
+  const flags = Object.fromEntries(entries.map(([k, v]) => [camel(k), v])) as Flags;
+  if (flags.keep) flags.keep = flags.keep.map(String);
+  if (flags.lambda !== undefined) flags.lambda = String(flags.lambda);
+  return flags;
+}
+
+/** The command line wins; giving one side of a pair there (stages or layers, lambda or keep) drops the config's other side. */
+function merge(config: Flags, given: Flags): Flags {
+  const merged = { ...config };
+  if (given.layers && given.stages === undefined) delete merged.stages;
+  if (given.stages !== undefined && !given.layers) delete merged.layers;
+  if (given.keep && given.lambda === undefined) delete merged.lambda;
+  if (given.lambda !== undefined && !given.keep) delete merged.keep;
+  return Object.assign(merged, Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)));
+}
+
+function refuseExistingReport(path: string): void {
+  try {
+    readFileSync(path);
+  } catch {
+    return;
+  }
+  throw new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it' });
+}
+
+function writeReport(path: string, report: CompileReport): void {
+  try {
+    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
+  } catch (error) {
+    throw new UsageError({ code: 'PD003', message: `cannot write the report: ${(error as Error).message}`, culprit: path, hint: 'check the folder; the model itself was written' }, { cause: error });
+  }
+}
+
+export function render(report: CompileReport): string {
+  const rows = report.stages.map((s) => [
+    String(s.stage),
+    s.layers[0] === s.layers[1] ? String(s.layers[0]) : `${s.layers[0]}–${s.layers[1]}`,
+    String(s.tokens),
+    String(s.imageTokens),
+    s.macs === null ? '?' : si(s.macs),
+    s.macs === null || !s.originalMacs ? '' : percent(s.macs / s.originalMacs),
+  ]);
+  const { macs, nodes } = report;
+  const lines = [
+    `${report.layers} layers, hidden size ${report.hiddenSize}; tokens dropped before layer${report.plan.layers.length > 1 ? 's' : ''} ${report.plan.layers.join(', ')}; keep ${report.plan.keep.join(', ')}`,
+    '',
+    table(
+      [{ title: 'stage', right: true }, { title: 'layers' }, { title: 'tokens', right: true }, { title: 'image', right: true }, { title: 'MACs', right: true }, { title: 'of original', right: true }],
+      rows,
+    ),
+    '',
+    `prefill of ${report.prompt.imageTokens} image + ${report.prompt.textTokens} text tokens: ${si(macs.original)} → ${si(macs.rewritten)} MACs (${percent(macs.ratio)}), of which ranking ${percent(macs.rankShare)}`,
+    `image tokens: ${describeMask(report)}; positions: ${report.plan.positions}; rank: ${report.plan.rank}`,
+    `nodes: ${nodes.before} → ${nodes.after} (${nodes.added} added)`,
+    report.output === null ? 'dry run: nothing written' : `wrote ${report.output} (${bytes(report.bytes)}${externalWords(report)}) in ${(report.milliseconds / 1000).toFixed(2)} s`,
+  ];
+  const declined = report.passes.flatMap((p) => p.declined);
+  return [...lines, ...declined.map((d) => `note: ${d}`)].join('\n');
+}
+
+function describeMask(report: CompileReport): string {
+  const added = report.addedInputs.length > 0 ? ` (new graph input ${report.addedInputs.join(', ')})` : '';
+  return `${report.imageMask}${added}`;
+}
+
+function externalWords(report: CompileReport): string {
+  const { mode, files } = report.externalData;
+  if (mode === 'none') return '';
+  const word = { reference: 'referenced', link: 'hard-linked', copy: 'copied' }[mode as 'link'] ?? mode;
+  return `, ${files.length} external data file${files.length > 1 ? 's' : ''} ${word}`;
+}
