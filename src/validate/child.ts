@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PdropError } from '../diagnostics.js';
 import type { Provider } from './providers.js';
-import { packageRoot } from './schema.js';
+import { packageRoot } from '../schemas.js';
 import { openSession } from './session.js';
 import { type Dtype, fromBytes, type HostTensor } from './tensor.js';
 

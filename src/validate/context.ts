@@ -2,6 +2,8 @@
 import { mkdtempSync, rmSync, statSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { type CompileCoreOptions, compileModel } from '../compile.js';
+import { FileSource } from '../files.js';
 import type { Plan } from '../plan/plan.js';
 import { openData } from './data/index.js';
 import { SYNTHETIC_NOTE, syntheticData } from './data/synthetic.js';
@@ -17,14 +19,15 @@ import { runtimeInfo } from './session.js';
 import { Variants } from './variants.js';
 
 export interface Context {
-  readonly options: ValidateOptions;
+  readonly options: Omit<ValidateOptions, 'rewritten'>;
   readonly original: ModelFile;
-  readonly rewritten: ModelFile;
   readonly plan: Plan;
   readonly data: DataSet;
   readonly embedder: Embedder | undefined;
   /** False when tokens cannot be turned into embeddings that mean something. */
   readonly textMeans: boolean;
+  /** What must be said about the data; null when nothing. */
+  readonly note: string | null;
   readonly variants: () => Variants;
   readonly folder: string;
   readonly wants: (index: number) => boolean;
@@ -35,10 +38,23 @@ export interface Context {
 const DEFAULTS = { samples: 4, imageTokens: 64, textTokens: 16, seed: 1 };
 
 /** @throws {UsageError} when a file cannot be read, the rewritten model carries no plan, or there is no data. */
-export async function prepare(options: ValidateOptions): Promise<Context> {
+export async function prepare(options: ValidateOptions): Promise<Context & { rewritten: ModelFile }> {
   const original = await readModelFile(options.original);
   const rewritten = await readModelFile(options.rewritten, { analyse: false, caches: original.caches });
-  const plan = planOf(rewritten.model, rewritten.name);
+  return { ...(await assemble(options, original, planOf(rewritten.model, rewritten.name))), rewritten };
+}
+
+/** As `prepare`, for an original without a rewritten model: the plan is what the options would give. */
+export async function prepareData(options: Omit<ValidateOptions, 'rewritten'>, original: ModelFile, compileOptions: CompileCoreOptions): Promise<Context> {
+  const source = new FileSource(options.original);
+  try {
+    return await assemble(options, original, (await compileModel(source, compileOptions)).plan);
+  } finally {
+    source.close();
+  }
+}
+
+async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: ModelFile, plan: Plan): Promise<Context> {
   const source = plan.imageMask;
   const synthetic = {
     samples: options.samples ?? DEFAULTS.samples,
@@ -56,18 +72,25 @@ export async function prepare(options: ValidateOptions): Promise<Context> {
   let embedder: Embedder | undefined;
   if (embeds && path) embedder = await openEmbedder(path);
   else if (embeds) embedder = standInEmbedder(typeof hidden === 'number' ? hidden : (original.facts?.hiddenSize ?? 0), options.seed ?? DEFAULTS.seed);
+  const textMeans = embedder === undefined || embedder.kind !== 'stand-in';
   const folder = mkdtempSync(join(options.workDir ?? tmpdir(), 'pdrop-validate-'));
   let variants: Variants | undefined;
   const limit = options.limit ?? Number.POSITIVE_INFINITY;
   const shard = options.shard;
+  const dispose = (): void => {
+    variants?.dispose();
+    rmSync(folder, { recursive: true, force: true });
+  };
+  // A second Ctrl-C or a crash must not leave variants beside the user's model.
+  process.once('exit', dispose);
   return {
     options,
     original,
-    rewritten,
     plan,
     data,
     embedder,
-    textMeans: embedder === undefined || embedder.kind !== 'stand-in',
+    textMeans,
+    note: dataNote(data, textMeans),
     folder,
     wants: (index) => index < limit && (!shard || index % shard.of === shard.index - 1),
     variants: () => {
@@ -76,9 +99,9 @@ export async function prepare(options: ValidateOptions): Promise<Context> {
     },
     open: (file, provider, extra = {}) => Decoder.open(file, { provider, imageSource: source, embedder, caches: original.caches, ...extra }),
     async dispose() {
-      variants?.dispose();
+      process.off('exit', dispose);
+      dispose();
       await embedder?.close();
-      rmSync(folder, { recursive: true, force: true });
     },
   };
 }
@@ -102,15 +125,15 @@ export async function machine(): Promise<ValidateReport['machine']> {
   return { platform: `${process.platform} ${process.arch}`, cpus: list.length, cpu: list[0]?.model.trim() ?? '', node: process.version, onnxruntime: info.version };
 }
 
-export function dataNote(context: Context): string | null {
-  if (context.data.kind === 'synthetic') return SYNTHETIC_NOTE;
-  if (!context.textMeans) return 'no embeddings of generated tokens: only the prompt’s last position is compared; give --embed <embed_tokens.onnx or table.npy>';
+function dataNote(data: DataSet, textMeans: boolean): string | null {
+  if (data.kind === 'synthetic') return SYNTHETIC_NOTE;
+  if (!textMeans) return 'no embeddings of generated tokens: only the prompt’s last position is compared; give --embed <embed_tokens.onnx or table.npy>';
   return null;
 }
 
 /** What the records of a partial report depend on. */
-export function partialKey(context: Context): string {
-  const { options, plan } = context;
+export function partialKey(context: Context, options: ValidateOptions): string {
+  const { plan } = context;
   const stat = (path: string): string => {
     const s = statSync(path);
     return `${s.size}@${Math.round(s.mtimeMs)}`;

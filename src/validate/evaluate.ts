@@ -21,12 +21,15 @@ export interface PassOptions {
   readonly onRecord: (record: SampleRecord) => void;
   readonly onFault: (fault: FaultRecord) => void;
   readonly tick: (done: number) => void;
+  /** Ctrl-C: stop between samples. */
+  readonly aborted: () => boolean;
 }
 
 /** Runs `decoder` over the data. Returns false when it stopped at a fault (no --keep-going). */
 export async function evaluatePass(data: DataSet, reference: Reference, decoder: Decoder, options: PassOptions): Promise<boolean> {
   let seen = 0;
   for await (const item of data.samples()) {
+    if (options.aborted()) return false;
     if (!options.wants(item.index)) continue;
     if (!options.done.has(item.id)) {
       try {

@@ -9,6 +9,18 @@ export class RunFault extends PdropError {
 /** Something is wrong with one sample; others may still be good (`--keep-going`). */
 export class SampleFault extends RunFault {}
 
+/** Ctrl-C, after the sample at hand: exit code 130, as shells have it. */
+export class Interrupted extends PdropError {
+  readonly exitCode = 130;
+  constructor(resumable: boolean) {
+    super({
+      code: 'PD530',
+      message: 'interrupted',
+      hint: resumable ? 'run the same command again to go on where it stopped' : 'with --report <file> an interrupted run can be resumed',
+    });
+  }
+}
+
 export function missingInput(sample: string, tensor: string, shape: string): SampleFault {
   return new SampleFault({
     code: 'PD511',

@@ -1,14 +1,17 @@
 /** Cost, placement, latency and memory of both models on one prompt. */
 import { join } from 'node:path';
 import { runInChild, writeFeeds } from './child.js';
-import type { Context } from './context.js';
+import type { Context as BaseContext } from './context.js';
 import { costReport } from './costreport.js';
 import { measureLatency } from './latency.js';
+import type { ModelFile } from './model.js';
 import type { Progress } from './options.js';
 import { profileModel, type ProfiledModel } from './placement.js';
 import type { Provider } from './providers.js';
 import type { CostReport, LatencyReport, MemoryReport, PlacementReport } from './result.js';
 import type { Sample } from './sample.js';
+
+type Context = BaseContext & { readonly rewritten: ModelFile };
 
 export interface Measured {
   readonly cost: CostReport | null;

@@ -30,6 +30,8 @@ export interface ValidateOptions {
   readonly textTokens?: number | undefined;
   readonly dims?: Readonly<Record<string, number>> | undefined;
   readonly vocab?: number | undefined;
+  /** Id of image tokens, where the graph's own source is input_ids and nothing else says it. */
+  readonly imageTokenId?: number | undefined;
   /** At most this many samples of the data. */
   readonly limit?: number | undefined;
   readonly shard?: { readonly index: number; readonly of: number } | undefined;

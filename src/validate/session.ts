@@ -91,6 +91,8 @@ export async function openSession(path: string, options: SessionOptions = {}): P
       executionProviders: [provider],
       graphOptimizationLevel: options.optimize ?? 'all',
       logSeverityLevel: 4,
+      // Idle sessions' threads would spin and slow down the one that is measured.
+      extra: { session: { intra_op: { allow_spinning: '0' }, inter_op: { allow_spinning: '0' } } },
       ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
       ...(options.keepOnDevice && DEVICE_BUFFERS.has(provider) ? { preferredOutputLocation: Object.fromEntries(options.keepOnDevice.map((n) => [n, 'gpu-buffer' as const])) } : {}),
       ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),

@@ -2,12 +2,15 @@
  * The whole validation, one phase after another: gates tell a rewrite bug from pruning loss, then fidelity, baselines,
  * cost and speed, for each execution provider; then thresholds. Returns the report; writes nothing but the partial one.
  */
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { VERSION } from '../version.js';
-import { type Context, dataNote, machine, partialKey, prepare, summaryOf } from './context.js';
+import { type Context as BaseContext, machine, partialKey, prepare, summaryOf } from './context.js';
+import { klAdvantage, rankOf } from './baselines.js';
 import { writeControl } from './control.js';
 import { evaluatePass } from './evaluate.js';
 import { readCurve } from './curve.js';
+import { Interrupted } from './faults.js';
 import { findings, judgeThresholds } from './findings.js';
 import { boundFor } from './gates/bound.js';
 import { compareOutputs, worse, NO_DIFFERENCE } from './gates/compare.js';
@@ -15,6 +18,7 @@ import { runGates } from './gates/run.js';
 import type { GateResult } from './gates/types.js';
 import { keptReport } from './keptmaps.js';
 import { measure } from './measure.js';
+import type { ModelFile } from './model.js';
 import { type Progress, SILENT, type ValidateOptions } from './options.js';
 import { PartialReport } from './partial.js';
 import type { Provider } from './providers.js';
@@ -22,7 +26,8 @@ import { type FaultRecord, fidelityOf, type SampleRecord } from './records.js';
 import { Reference } from './reference.js';
 import { type BaselineReport, type CostReport, type KeptReport, type ProviderReport, REPORT_SCHEMA, type ValidateReport } from './result.js';
 import type { Sample } from './sample.js';
-import { mean, standardError } from './statistics.js';
+
+type Context = BaseContext & { readonly rewritten: ModelFile };
 
 export interface Validation {
   readonly report: ValidateReport;
@@ -34,7 +39,7 @@ export interface Validation {
 export async function validate(options: ValidateOptions, progress: Progress = SILENT, signal?: AbortSignal): Promise<Validation> {
   const context = await prepare(options);
   try {
-    const partial = new PartialReport(options.report && `${options.report}.partial.jsonl`, partialKey(context), options.resume !== false);
+    const partial = new PartialReport(options.report && `${options.report}.partial.jsonl`, partialKey(context, options), options.resume !== false);
     const providers: ProviderReport[] = [];
     let cost: CostReport | null = null;
     let kept: KeptReport | null = null;
@@ -62,7 +67,7 @@ async function assemble(context: Context, providers: ProviderReport[], cost: Cos
     machine: await machine(),
     original: summaryOf(context.original, context.original),
     rewritten: { ...summaryOf(context.rewritten, context.original), plan: context.plan },
-    data: { kind: context.data.kind, source: context.data.source, samples: new Set(providers.flatMap((p) => p.samples.map((s) => s.id))).size, failed: new Set(faults.map((f) => f.id)).size, resumed, note: dataNote(context) },
+    data: { kind: context.data.kind, source: context.data.source, samples: new Set(providers.flatMap((p) => p.samples.map((s) => s.id))).size, failed: new Set(faults.map((f) => f.id)).size, resumed, note: context.note },
     shard: options.shard ?? null,
     settings: { positions: options.positions ?? 16, generate: options.generate ?? 0, embeddings: context.embedder?.kind ?? null, gateSamples: options.gateSamples ?? 2 },
     providers,
@@ -91,6 +96,7 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
     }
   }
   const { records, baselines } = await fidelityOn(context, provider, partial, progress, signal, faults);
+  if (signal?.aborted) throw new Interrupted(options.report !== undefined);
   const good = new Set(records.map((r) => r.id));
   const sample = samples.find((s) => good.has(s.id)) ?? samples[0];
   const measured = sample ? await measure(context, provider, sample, progress) : undefined;
@@ -170,7 +176,6 @@ async function controlDifference(context: Context, provider: Provider, original:
       await control.close();
     }
   } finally {
-    const { rmSync } = await import('node:fs');
     rmSync(path, { force: true });
   }
 }
@@ -198,7 +203,8 @@ async function fidelityOn(context: Context, provider: Provider, partial: Partial
         generate,
         eos: options.eos,
         keepGoing: options.keepGoing === true,
-        wants: (i) => context.wants(i) && !signal?.aborted,
+        wants: context.wants,
+        aborted: () => signal?.aborted === true,
         done: new Set([...done, ...(candidate === 'rewritten' ? [] : faults.keys())]),
         onRecord: (r) => partial.add(provider, r),
         onFault: (f) => {
@@ -227,22 +233,7 @@ async function fidelityOn(context: Context, provider: Provider, partial: Partial
     await reference.dispose();
   }
   const records = partial.records(provider);
-  return { records, baselines: ranks.map((rank) => ({ rank, fidelity: fidelityOf(records, rank), klAdvantage: advantage(records, rank) })) };
-}
-
-function rankOf(text: string): { rank: 'attention' | 'uniform' | 'random'; seed: number } {
-  const [rank, seed] = text.split(':');
-  return { rank: rank === 'uniform' ? 'uniform' : rank === 'random' ? 'random' : 'attention', seed: Number(seed ?? 1) };
-}
-
-/** Paired over samples: the baseline's mean KL on a sample minus the ranker's. */
-function advantage(records: readonly SampleRecord[], rank: string): BaselineReport['klAdvantage'] {
-  const differences = records.flatMap((r) => {
-    const own = r.candidates.rewritten;
-    const other = r.candidates[rank];
-    return own && other ? [mean(other.kl) - mean(own.kl)] : [];
-  });
-  return differences.length === 0 ? null : { mean: mean(differences), standardError: standardError(differences) };
+  return { records, baselines: ranks.map((rank) => ({ rank, fidelity: fidelityOf(records, rank), klAdvantage: klAdvantage(records, rank) })) };
 }
 
 async function keptOn(context: Context, provider: Provider, skip: ReadonlySet<string>, progress: Progress, notes: string[]): Promise<KeptReport | null> {

@@ -7,7 +7,7 @@ import { basename, dirname, join, relative } from 'node:path';
 import { UsageError } from '../../diagnostics.js';
 import { badSample } from '../faults.js';
 import type { DataSet, Sample } from '../sample.js';
-import { schemaComplaint, schemaOf } from '../schema.js';
+import { schemaComplaint, schemaOf } from '../../schemas.js';
 import type { HostTensor } from '../tensor.js';
 import { type JsonSample, jsonSamples, toSample } from './json.js';
 import { parseNpz } from './npy.js';

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { badSample } from '../faults.js';
 import type { PatchGrid, Sample } from '../sample.js';
-import { schemaComplaint, schemaOf } from '../schema.js';
+import { schemaComplaint, schemaOf } from '../../schemas.js';
 import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../tensor.js';
 import { parseNpy, parseNpz } from './npy.js';
 
