@@ -49,7 +49,7 @@ export function layerMap(original: ModelFile): LayerMap | undefined {
 const IS_PRODUCT = /MatMul|Gemm/;
 
 /** Products nearest to the logits: what is reached from them backwards before any other product. */
-function lmHead(file: ModelFile): Set<Node> {
+export function lmHead(file: ModelFile): Set<Node> {
   const head = new Set<Node>();
   const logits = file.model.graph.outputs.find((v) => v.name === file.io.logits.name);
   const seen = new Set<Node>();

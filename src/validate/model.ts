@@ -3,6 +3,9 @@ import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { analyseDecoder } from '../analyse/decoder.js';
 import type { DecoderFacts } from '../analyse/facts.js';
+import { attentionGeometry } from '../analyse/shapes/attention.js';
+import { evaluateShapes, type InputBinding } from '../analyse/shapes/index.js';
+import { METADATA } from '../compile.js';
 import { FileSource } from '../files.js';
 import { DataType, type Model, type Value } from '../ir/graph.js';
 import { readModel } from '../onnx/read.js';
@@ -54,23 +57,48 @@ export async function readModelFile(path: string, options: { readonly analyse?: 
       if (existsSync(file)) bytes += statSync(file).size;
     }
     let facts: DecoderFacts | undefined;
-    if (options.analyse !== false) {
+    // A compiled graph is past analysis: what its passes made would be taken for the model's own.
+    if (options.analyse !== false && !model.metadata.has(METADATA.plan)) {
       try {
         facts = analyseDecoder(model);
       } catch {
         facts = undefined;
       }
     }
-    const caches = options.caches ?? knownCaches(facts);
+    const caches = options.caches ?? (facts ? knownCaches(facts) : fusedCaches(model));
     return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs, caches), bytes, facts, caches };
   } finally {
     source.close();
   }
 }
 
-function knownCaches(facts: DecoderFacts | undefined): Map<string, KnownCache> {
+/** Slots of past_key and past_value in attention ops that hold the cache. */
+const FUSED: Readonly<Record<string, readonly [number, number]>> = { GroupQueryAttention: [3, 4], MultiHeadAttention: [6, 7], Attention: [4, 5] };
+
+/** Without facts: heads and head sizes of caches that go straight into an attention op, which alone knows them. */
+function fusedCaches(model: Model): Map<string, KnownCache> {
   const out = new Map<string, KnownCache>();
-  for (const { index, core } of facts?.layers ?? []) {
+  const inputs = new Map<Value, InputBinding>();
+  for (const v of model.graph.inputs) inputs.set(v, { shape: (v.type?.dims ?? []).map((d) => (typeof d === 'number' ? d : 1)) });
+  const shapes = evaluateShapes(model.graph, { inputs });
+  let layer = 0;
+  for (const node of model.graph.nodes) {
+    const slots = FUSED[node.opType];
+    const pasts = slots?.map((i) => node.inputs[i]) ?? [];
+    if (!pasts.some((p) => p?.isInput)) continue;
+    const g = attentionGeometry(node, (i) => (node.inputs[i] ? shapes.get(node.inputs[i]) : undefined));
+    for (const [i, kind] of (['key', 'value'] as const).entries()) {
+      const past = pasts[i];
+      if (past?.isInput && g?.kvHeads && g.headSize) out.set(past.name, { layer, kind, tokenAxis: 2, kvHeads: g.kvHeads, headDim: g.headSize });
+    }
+    layer++;
+  }
+  return out;
+}
+
+function knownCaches(facts: DecoderFacts): Map<string, KnownCache> {
+  const out = new Map<string, KnownCache>();
+  for (const { index, core } of facts.layers) {
     for (const kind of ['key', 'value'] as const) {
       const past = core.past?.[kind];
       if (past) out.set(past.value.name, { layer: index, kind, tokenAxis: past.tokenAxis, kvHeads: core.kvHeads, headDim: core.headDim });

@@ -1,0 +1,260 @@
+/** What validate, sweep and merge share on the command line: options, progress, Ctrl-C, output. */
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import { UsageError } from '../../diagnostics.js';
+import { readModelConfig } from '../../model-config.js';
+import { checkWritable, writeAtomically } from '../../report/write.js';
+import { toJunit } from '../../report/validate-junit.js';
+import { toMarkdown } from '../../report/validate-markdown.js';
+import { allTables, type TextTable, thresholdsTable } from '../../report/validate-tables.js';
+import type { Thresholds } from '../../validate/findings.js';
+import type { Progress, ValidateOptions } from '../../validate/options.js';
+import { parseProviders } from '../../validate/providers.js';
+import type { ValidateReport } from '../../validate/result.js';
+import { table } from '../terminal.js';
+
+export function wrong(message: string, culprit: string, hint = 'see --help'): UsageError {
+  return new UsageError({ code: 'PD001', message, culprit, hint });
+}
+
+export function whole(name: string, least = 0): (text: string) => number {
+  return (text) => {
+    if (!/^\d{1,9}$/.test(text) || Number(text) < least) throw wrong(`${name}: "${text}" is not a whole number of at least ${least}`, name);
+    return Number(text);
+  };
+}
+
+export function decimal(name: string): (text: string) => number {
+  return (text) => {
+    const v = Number(text);
+    if (text.trim() === '' || !Number.isFinite(v)) throw wrong(`${name}: "${text}" is not a number`, name);
+    return v;
+  };
+}
+
+const collect = (value: string, all: string[] = []): string[] => [...all, value];
+
+/** Options that say what the samples are and how they are run. */
+export function addDataOptions(command: Command): Command {
+  return command
+    .option('--data <path>', 'samples: a folder, .npz, .json or .jsonl; may be given several times', collect)
+    .option('--embed <file>', 'embed_tokens model or .npy table, for decoders that take embeddings (default: embed_tokens.onnx beside the model)')
+    .option('--continue <n>', 'positions compared: the prompt’s end and teacher-forced ones after it (default: 16)', whole('--continue', 1))
+    .option('--eos <id>', 'token that ends generation', whole('--eos'))
+    .option('--limit <n>', 'use only the first samples', whole('--limit', 1))
+    .option('--samples <n>', 'synthetic prompts when there is no data (default: 4)', whole('--samples', 1))
+    .option('--image-tokens <n>', 'image tokens of synthetic prompts (default: from config.json, else 64)', whole('--image-tokens'))
+    .option('--text-tokens <n>', 'text tokens of synthetic prompts (default: 16)', whole('--text-tokens', 1))
+    .option('--seed <n>', 'seed of synthetic prompts (default: 1)', whole('--seed'))
+    .option('--vocab <n>', 'draw token ids below this where the graph does not say', whole('--vocab', 1))
+    .option('--dim <name=size>', 'size of a symbolic dimension of synthetic inputs; may be given several times', collect)
+    .option('--keep-going', 'a bad sample does not end the run; the exit code is 4')
+    .option('--work-dir <folder>', 'where variants of the original are written (default: beside it)');
+}
+
+/** Limits; a missed one is exit code 1. */
+export function addThresholds(command: Command): Command {
+  return command
+    .option('--max-kl <x>', 'mean KL divergence, nats', decimal('--max-kl'))
+    .option('--max-kl-p99 <x>', '99th percentile of the KL divergence', decimal('--max-kl-p99'))
+    .option('--min-top1 <x>', 'share of positions with the same most likely token', decimal('--min-top1'))
+    .option('--max-ppl-ratio <x>', 'perplexity, rewritten over original (needs labels)', decimal('--max-ppl-ratio'))
+    .option('--max-divergent <x>', 'share of divergent tokens in greedy text (needs --generate)', decimal('--max-divergent'))
+    .option('--min-accuracy <x>', 'task accuracy of the rewritten model (needs answers and --generate)', decimal('--min-accuracy'))
+    .option('--max-accuracy-drop <x>', 'task accuracy, original minus rewritten', decimal('--max-accuracy-drop'))
+    .option('--min-flops-cut <x>', 'share of the prefill FLOPs that is saved', decimal('--min-flops-cut'))
+    .option('--min-cache-cut <x>', 'share of the KV cache that is saved', decimal('--min-cache-cut'))
+    .option('--min-speedup <x>', 'prefill latency, original over rewritten', decimal('--min-speedup'))
+    .option('--require-ep [share]', 'share of the MACs that must have run on the provider (default: 1)', (t: string) => decimal('--require-ep')(t))
+    .option('--beat-baselines', 'the ranker must not lose to the baselines in mean KL');
+}
+
+export interface ThresholdFlags {
+  maxKl?: number;
+  maxKlP99?: number;
+  minTop1?: number;
+  maxPplRatio?: number;
+  maxDivergent?: number;
+  minAccuracy?: number;
+  maxAccuracyDrop?: number;
+  minFlopsCut?: number;
+  minCacheCut?: number;
+  minSpeedup?: number;
+  requireEp?: number | true;
+  beatBaselines?: boolean;
+}
+
+export function thresholdsOf(f: ThresholdFlags): Thresholds {
+  const names = ['maxKl', 'maxKlP99', 'minTop1', 'maxPplRatio', 'maxDivergent', 'minAccuracy', 'maxAccuracyDrop', 'minFlopsCut', 'minCacheCut', 'minSpeedup'] as const;
+  const out: Record<string, number | boolean> = {};
+  for (const n of names) if (f[n] !== undefined) out[n] = f[n];
+  if (f.requireEp !== undefined) out.requireEp = f.requireEp === true ? 1 : f.requireEp;
+  if (f.beatBaselines) out.beatBaselines = true;
+  return out as Thresholds;
+}
+
+export interface DataFlags {
+  data?: string[];
+  ep?: string[];
+  embed?: string;
+  continue?: number;
+  eos?: number;
+  limit?: number;
+  samples?: number;
+  imageTokens?: number;
+  textTokens?: number;
+  seed?: number;
+  vocab?: number;
+  dim?: string[];
+  keepGoing?: boolean;
+  workDir?: string;
+}
+
+export function dataOptions(original: string, f: DataFlags): Omit<ValidateOptions, 'original' | 'rewritten'> {
+  const config = existsSync(original) ? readModelConfig(original) : undefined;
+  const dims = Object.fromEntries((f.dim ?? []).map((d) => {
+    const [name, size] = d.split('=');
+    if (!name || !/^\d+$/.test(size ?? '')) throw wrong(`--dim ${d} is not name=size`, '--dim');
+    return [name, Number(size)];
+  }));
+  return {
+    data: f.data,
+    providers: parseProviders(f.ep),
+    embed: f.embed,
+    positions: f.continue,
+    eos: f.eos,
+    limit: f.limit,
+    samples: f.samples,
+    imageTokens: f.imageTokens ?? config?.imageTokens,
+    textTokens: f.textTokens,
+    seed: f.seed,
+    vocab: f.vocab,
+    dims,
+    keepGoing: f.keepGoing,
+    workDir: f.workDir,
+    imageTokenId: config?.imageTokenId,
+  };
+}
+
+/** `i/n`, counted from 1. */
+export function parseShard(text: string): { index: number; of: number } {
+  const m = /^(\d+)\/(\d+)$/.exec(text);
+  const [index, of] = [Number(m?.[1]), Number(m?.[2])];
+  if (!m || index < 1 || index > of) throw wrong(`--shard ${text} is not i/n with 1 ≤ i ≤ n`, '--shard');
+  return { index, of };
+}
+
+/** One line on a terminal that is rewritten; nothing when output is redirected. */
+export function progressLines(quiet: boolean, stream: NodeJS.WriteStream = process.stderr): Progress {
+  let label = '';
+  let total: number | undefined;
+  let started = 0;
+  const show = stream.isTTY && !quiet;
+  const draw = (done: number): void => {
+    const elapsed = (performance.now() - started) / 1000;
+    const left = total && done > 0 ? `, about ${Math.ceil((elapsed / done) * (total - done))} s left` : '';
+    const width = 24;
+    const filled = total ? Math.round((Math.min(done, total) / total) * width) : 0;
+    const bar = total ? `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] ${done}/${total}` : `${done > 0 ? done : ''}`;
+    stream.write(`\r${label} ${bar}${left}\u001b[K`);
+  };
+  return {
+    start(name, of) {
+      label = name;
+      total = of;
+      started = performance.now();
+      if (show) draw(0);
+    },
+    tick(done) {
+      if (show) draw(done);
+    },
+    end() {
+      if (show) stream.write('\r\u001b[K');
+    },
+  };
+}
+
+/** First Ctrl-C: end after the sample at hand. Second: end now; exit handlers remove what was made. */
+export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const abort = new AbortController();
+  const onSignal = (): void => {
+    if (abort.signal.aborted) process.exit(130);
+    abort.abort();
+    process.stderr.write('\nstopping after this sample; press Ctrl-C again to stop now\n');
+  };
+  process.on('SIGINT', onSignal);
+  process.on('SIGTERM', onSignal);
+  try {
+    return await work(abort.signal);
+  } finally {
+    process.off('SIGINT', onSignal);
+    process.off('SIGTERM', onSignal);
+  }
+}
+
+export function renderTables(tables: readonly TextTable[]): string {
+  return tables.map((t) => `${t.title}\n${table(t.columns, t.rows).replace(/^/gm, '  ')}${t.note ? `\n  ${t.note}` : ''}`).join('\n\n');
+}
+
+export interface OutputFlags {
+  report?: string;
+  html?: string;
+  summary?: string;
+  junit?: string;
+  json?: boolean;
+  quiet?: boolean;
+}
+
+export function addOutputs(command: Command): Command {
+  return command
+    .option('--report <file>', 'write the report as JSON; an interrupted run resumes from <file>.partial.jsonl')
+    .option('--html <file>', 'write the report as one HTML page')
+    .option('--summary <file>', 'append a Markdown summary (default: $GITHUB_STEP_SUMMARY when set)')
+    .option('--junit <file>', 'write JUnit XML')
+    .option('--json', 'print the report as JSON')
+    .option('--quiet', 'print nothing but errors and what fell short');
+}
+
+/** Fails early when an output cannot be written. */
+export function checkOutputs(f: OutputFlags): void {
+  for (const path of [f.report, f.html, f.summary, f.junit]) if (path) checkWritable(path);
+}
+
+/** Writes everything asked for, prints, and returns the exit code: 0 passed, 1 something fell short, 4 samples failed. */
+export async function emit(report: ValidateReport, f: OutputFlags): Promise<number> {
+  if (f.report) writeAtomically(f.report, `${JSON.stringify(report, null, 1)}\n`);
+  if (f.html) {
+    // Loaded when asked for only.
+    const page = '../../report/html.js';
+    const { toHtml } = (await import(page)) as { toHtml: (r: ValidateReport) => string };
+    writeAtomically(f.html, toHtml(report));
+  }
+  if (f.junit) writeAtomically(f.junit, toJunit(report));
+  const summary = f.summary ?? process.env.GITHUB_STEP_SUMMARY;
+  if (summary) appendFileSync(summary, toMarkdown(report));
+  if (f.json) process.stdout.write(`${JSON.stringify(report, null, 1)}\n`);
+  else if (!f.quiet) {
+    const { data } = report;
+    const lines = [
+      renderTables(allTables(report)),
+      ...(data.note ? [`note: ${data.note}`] : []),
+      report.findings.join('\n'),
+      `${report.verdict}: ${data.samples} sample${data.samples === 1 ? '' : 's'}${data.failed ? `, ${data.failed} failed` : ''}${data.resumed ? `, ${data.resumed} records resumed` : ''}${f.report ? `; report in ${f.report}` : ''}`,
+    ];
+    process.stdout.write(`${lines.filter((l) => l !== '').join('\n\n')}\n`);
+  }
+  const missed = thresholdsTable(report, true);
+  const gates = report.providers.flatMap((p) => p.gates.filter((g) => g.status === 'failed').map((g) => [g.gate, p.provider, g.detail]));
+  if (gates.length > 0) process.stderr.write(`${renderTables([{ title: 'Gates that failed', columns: [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], rows: gates }])}\n`);
+  if (missed) process.stderr.write(`${renderTables([missed])}\n`);
+  for (const p of report.providers) for (const fault of p.faults.slice(0, 10)) process.stderr.write(`error ${fault.code}: ${fault.message}\n  ${fault.hint}\n`);
+  return report.verdict === 'failed' ? 1 : report.verdict === 'incomplete' ? 4 : 0;
+}
+
+export function readJson<T>(path: string): T {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as T;
+  } catch (error) {
+    throw new UsageError({ code: 'PD002', message: `cannot read ${path}: ${(error as Error).message}`, culprit: path, hint: 'give a report that pdrop-compile wrote' }, { cause: error });
+  }
+}

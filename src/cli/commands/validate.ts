@@ -1,0 +1,81 @@
+/** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
+import type { Command } from 'commander';
+import { validate } from '../../validate/validate.js';
+import { addDataOptions, addOutputs, addThresholds, checkOutputs, type DataFlags, dataOptions, emit, interruptible, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole, wrong } from './validate-shared.js';
+
+interface Flags extends DataFlags, OutputFlags, ThresholdFlags {
+  generate?: number;
+  baselines?: string;
+  gates: boolean;
+  gateSamples?: number;
+  latency: boolean;
+  repeats?: number;
+  warmups?: number;
+  memory: boolean;
+  maps?: number;
+  shard?: { index: number; of: number };
+  resume: boolean;
+  curve?: string;
+}
+
+export function register(program: Command): void {
+  const command = program
+    .command('validate')
+    .summary('prove what the rewritten model costs and loses')
+    .description('Compares a rewritten model with its original: gates that tell a rewrite bug from pruning loss, divergence, generation, task accuracy, baselines at equal cost, MACs, memory and latency.')
+    .argument('<original>', 'path of the original decoder')
+    .argument('<rewritten>', 'path of the model pdrop-compile made of it')
+    .option('--ep <list>', 'execution providers: cpu, webgpu, cuda, tensorrt, coreml, dml; several side by side (default: cpu)', (t: string, all: string[] = []) => [...all, t])
+    .option('--generate <n>', 'greedy tokens each model generates through its own cache (default: 0)', whole('--generate'));
+  addDataOptions(command)
+    .option('--baselines <list>', 'uniform, random[:seed] or none (default: uniform,random with data, none without)')
+    .option('--no-gates', 'leave the gates out')
+    .option('--gate-samples <n>', 'samples the gates look at (default: 2)', whole('--gate-samples', 1))
+    .option('--no-latency', 'leave the latency out')
+    .option('--repeats <n>', 'timed runs of each model (default: 10)', whole('--repeats', 1))
+    .option('--warmups <n>', 'runs before timing (default: 2)', whole('--warmups'))
+    .option('--no-memory', 'leave peak memory out')
+    .option('--maps <n>', 'samples with kept-token maps (default: 8; 0: none)', whole('--maps'))
+    .option('--curve <file>', 'JSON of `sweep`, to show the chosen point on its curve')
+    .option('--shard <i/n>', 'the i-th of n parts of the data; join the reports with merge', parseShard)
+    .option('--no-resume', 'do not take up a partial report');
+  addOutputs(addThresholds(command)).action(run);
+}
+
+async function run(original: string, rewritten: string, f: Flags): Promise<void> {
+  checkOutputs(f);
+  const progress = progressLines(f.quiet === true || f.json === true);
+  const { report, finish } = await interruptible((signal) => validate(
+    {
+      ...dataOptions(original, f),
+      original,
+      rewritten,
+      generate: f.generate,
+      baselines: baselinesOf(f.baselines),
+      gates: f.gates,
+      gateSamples: f.gateSamples,
+      latency: f.latency,
+      repeats: f.repeats,
+      warmups: f.warmups,
+      memory: f.memory,
+      maps: f.maps,
+      shard: f.shard,
+      resume: f.resume,
+      report: f.report,
+      curve: f.curve,
+      thresholds: thresholdsOf(f),
+    },
+    progress,
+    signal,
+  ));
+  process.exitCode = await emit(report, f);
+  finish();
+}
+
+function baselinesOf(text: string | undefined): string[] | undefined {
+  if (text === undefined) return undefined;
+  if (text === 'none') return [];
+  const list = text.split(',').map((t) => t.trim());
+  for (const t of list) if (!/^(uniform|random(:\d{1,9})?)$/.test(t)) throw wrong(`--baselines: "${t}" is not a baseline`, '--baselines', 'use uniform, random, random:<seed> or none');
+  return list;
+}
