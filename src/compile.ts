@@ -5,6 +5,7 @@
 import { Refusal } from './diagnostics.js';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
+import { requireTokenWise } from './analyse/token-wise.js';
 import type { Model } from './ir/graph.js';
 import { checkSoundness } from './check.js';
 import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
@@ -65,6 +66,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   const nodesBefore = model.graph.nodes.length;
   let facts = analyseDecoder(model);
   const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, options.planToReplay), warnings: [] } : resolvePlan(facts, options);
+  requireTokenWise(facts, plan.layers[0] as number);
   options.analysed?.(facts, plan);
   if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
   const result = rewrite(facts, plan, PASSES, options);

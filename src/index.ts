@@ -10,6 +10,7 @@ import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname, extname, resolve } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
+import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
 import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, Refusal, UsageError } from './diagnostics.js';
@@ -118,12 +119,17 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
  * @throws {UsageError | Refusal} as `compile` does
  */
 export async function plan(input: string, options: PlanOptions = {}): Promise<Plan> {
-  return withFacts(input, (facts) => resolvePlan(facts, { ...options, imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan);
+  return withFacts(input, (facts) => followable(facts, resolvePlan(facts, { ...options, imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan));
 }
 
 /** Checks a plan against the graph it is meant for, and returns it completed. */
 export async function verifyPlan(input: string, candidate: Plan): Promise<Plan> {
-  return withFacts(input, (facts) => checkPlan(facts, requirePlan(candidate, 'plan')));
+  return withFacts(input, (facts) => followable(facts, checkPlan(facts, requirePlan(candidate, 'plan'))));
+}
+
+function followable(facts: DecoderFacts, made: Plan): Plan {
+  requireTokenWise(facts, made.layers[0] as number);
+  return made;
 }
 
 async function withFacts<T>(input: string, use: (facts: DecoderFacts) => T): Promise<T> {
@@ -155,6 +161,8 @@ export async function inspect(input: string): Promise<InspectReport> {
       refuseCompiled(model);
       facts = analyseDecoder(model);
       resolvePlan(facts, { stages: 2, imageTokenId: readModelConfig(input).imageTokenId });
+      // The first boundary of the default schedule.
+      requireTokenWise(facts, Math.max(1, Math.floor(facts.layers.length / 4)));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       refusal = error.toJSON();

@@ -59,6 +59,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     ({ probes, cores } = attempt((p) => headDims.get(p.value) ?? UNKNOWN_HEAD_DIM));
   }
   refuseFunctions(model, probes);
+  refuseUnknownOps(graph, content, probes, cores);
   const chain = dominatorChain(graph, content, roles.source, logits);
   const last = lastLinks(graph, content, chain);
   const layers: Layer[] = [];
@@ -78,6 +79,15 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     layers.push({ index: layers.length, cut: cutAt(chain, at, content), core });
   }
   if (layers.length < 2) throw noLayers(graph, layers.length, declines);
+  const missed = declines.find((d) => !d.node.is('Softmax'));
+  if (missed) {
+    throw new Refusal({
+      code: 'PD303',
+      message: `one of the decoder's attention ops is not understood, so layers cannot be counted: ${missed.reason}`,
+      culprit: describeNode(missed.node),
+      hint: 'export all layers alike, or report this graph; see `pdrop-compile inspect --json`',
+    });
+  }
   const hidden = probes.axes(roles.source)?.at(-1);
   return {
     model,
@@ -149,6 +159,29 @@ function refuseFunctions(model: Model, probes: Probes): void {
       culprit: describeNode(used),
       hint: 'inline them first: onnx.inliner.inline_local_functions(model)',
     });
+  }
+}
+
+/** An op of unknown effect hides the attention behind it: layers would be missed and counted wrong. */
+function refuseUnknownOps(graph: Graph, content: ReadonlySet<Value>, probes: Probes, cores: readonly AttentionCore[]): void {
+  const unknown = probes.facts[0].unknownOps;
+  if (unknown.size === 0) return;
+  const anchors = new Set(cores.map((c) => c.anchor));
+  const hidden = new Map<Value, Node>();
+  for (const n of graph.nodes) {
+    const reads = n.inputs.find((v) => v && hidden.has(v));
+    const op = n.domain ? `${n.domain}.${n.opType}` : n.opType;
+    const first = (reads && hidden.get(reads)) ?? (unknown.has(op) && n.outputs.some((o) => o && content.has(o)) ? n : undefined);
+    if (!first) continue;
+    for (const o of n.outputs) if (o) hidden.set(o, first);
+    if (/^Softmax$|Attention$/.test(n.opType) && !anchors.has(n)) {
+      throw new Refusal({
+        code: 'PD308',
+        message: 'what this op does is not known, and there is attention behind it',
+        culprit: describeNode(first),
+        hint: 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
+      });
+    }
   }
 }
 

@@ -1,0 +1,124 @@
+/**
+ * Proves that behind a boundary only attention mixes tokens.
+ *
+ * Dropping tokens is the model's own computation on fewer tokens only where every other op treats each token alone: a
+ * convolution, a recurrence, a running sum or a pooling over the sequence would silently compute something else. So
+ * each content node behind the first boundary must be known to be token-wise; what is not known is refused.
+ *
+ * A value's token axis is followed from the cut by the ops' own rules, not guessed from sizes: an axis, and how many
+ * elements of it belong to one token (more than one after a Reshape that merges heads or features into it).
+ */
+import { describeNode, Refusal } from '../diagnostics.js';
+import type { Node, Value } from '../ir/graph.js';
+import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
+import { carriesNoContent } from './spine.js';
+import { mixes, RULES, type Step, type TokenState } from './token-rules.js';
+
+/**
+ * @param boundary first layer that sees fewer tokens
+ * @throws {Refusal} PD308 naming the first node that mixes tokens, or whose effect on tokens is not known
+ */
+export function requireTokenWise(facts: DecoderFacts, boundary: number): void {
+  const layer = facts.layers[boundary];
+  if (layer) new Walk(facts).run(layer);
+}
+
+class Walk {
+  readonly #facts: DecoderFacts;
+  readonly #states = new Map<Value, TokenState>();
+  /** Nodes of attention cores, each with the core it belongs to. */
+  readonly #cores = new Map<Node, AttentionCore>();
+
+  constructor(facts: DecoderFacts) {
+    this.#facts = facts;
+    for (const { core } of facts.layers) for (const n of core.nodes) this.#cores.set(n, core);
+  }
+
+  run(first: Layer): void {
+    const { graph, content } = this.#facts;
+    const behind = new Set<Value>(first.cut.values);
+    for (const v of first.cut.values) this.#states.set(v, this.#fromSizes(v));
+    for (const node of graph.nodes) {
+      if (node === first.cut.node || carriesNoContent(node)) continue;
+      const reads = [...node.inputs, ...node.captures].filter((v): v is Value => v !== null && content.has(v));
+      if (!reads.some((v) => behind.has(v))) continue;
+      for (const o of node.outputs) if (o) behind.add(o);
+      const out = this.#node(node, reads);
+      node.outputs.forEach((o, i) => {
+        if (o) this.#states.set(o, out[i] ?? out[0] ?? { kind: 'none' });
+      });
+    }
+  }
+
+  #node(node: Node, reads: readonly Value[]): readonly TokenState[] {
+    const states = reads.map((v) => this.#stateOf(v));
+    const core = this.#cores.get(node);
+    if (core) return this.#coreNode(node, core, states);
+    if (states.some((s) => s.kind === 'scores')) return [{ kind: 'scores' }];
+    const aligned = states.some((s) => s.kind === 'tokens');
+    const picked = states.some((s) => s.kind === 'picked');
+    // Behind a selection (the last token's logits) nothing is aligned with tokens any more, and anything goes.
+    if (!aligned) return [{ kind: picked ? 'picked' : 'none' }];
+    if (picked) throw refusal(node, 'it brings some tokens of the sequence together with all of them');
+    if (node.captures.length > 0 || node.subgraphs.length > 0) throw refusal(node, 'what its subgraph does with tokens is not analysed');
+    const rule = RULES.get(node.domain)?.get(node.opType);
+    if (!rule) throw refusal(node, 'it is not known to treat each token alone');
+    const { content, probes } = this.#facts;
+    const step: Step = {
+      node,
+      state: (i) => {
+        const v = node.inputs[i];
+        return v && content.has(v) ? this.#stateOf(v) : { kind: 'none' };
+      },
+      sizes: (v) => {
+        const a = v && probes.facts[0].shape(v);
+        const b = v && probes.facts[1].shape(v);
+        return a && b && a.length === b.length ? [a, b] : undefined;
+      },
+      constant: (i) => {
+        const v = node.inputs[i];
+        return v ? probes.constant(v) : undefined;
+      },
+      opset: this.#facts.model.opsets.get('') ?? 0,
+    };
+    const out = rule(step);
+    if (mixes(out)) throw refusal(node, out.mixes);
+    return out;
+  }
+
+  /** Inside a core tokens meet; its products' operands must be whole sequences, and what leaves it is aligned again. */
+  #coreNode(node: Node, core: AttentionCore, states: readonly TokenState[]): readonly TokenState[] {
+    if (states.some((s) => s.kind === 'picked')) throw refusal(node, 'attention over some tokens of the sequence only');
+    if (node !== core.nodes.at(-1) && core.nodes.length > 1) return [{ kind: 'scores' }];
+    return node.outputs.map((o, i) => (o && i === 0 ? this.#fromSizes(o) : { kind: 'picked' }));
+  }
+
+  #stateOf(value: Value): TokenState {
+    let state = this.#states.get(value);
+    if (!state) {
+      state = this.#fromSizes(value);
+      this.#states.set(value, state);
+    }
+    return state;
+  }
+
+  /** Where a walk begins: the one axis whose size is the sequence's (or batch · sequence). */
+  #fromSizes(value: Value): TokenState {
+    const axes = this.#facts.probes.axes(value);
+    const shapes = this.#facts.probes.facts.map((f) => f.shape(value));
+    const at = axes?.flatMap((a, i) => (a === 'S' || a === 'T' || a === 'BS' ? [i] : [])) ?? [];
+    const [axis] = at;
+    if (axes && at.length === 0 && axes.every((a) => typeof a === 'number')) return { kind: 'none' };
+    if (axis === undefined || at.length > 1) return { kind: 'picked' };
+    return { kind: 'tokens', axis, inner: [1, 1], count: [shapes[0]?.[axis] ?? 0, shapes[1]?.[axis] ?? 0] };
+  }
+}
+
+function refusal(node: Node, reason: string): Refusal {
+  return new Refusal({
+    code: 'PD308',
+    message: `behind a boundary only attention may mix tokens, but here ${reason}`,
+    culprit: describeNode(node),
+    hint: 'choose boundaries behind this node with --layers; in hybrid models (convolution or recurrent layers) that means behind the last such layer',
+  });
+}
