@@ -1,0 +1,75 @@
+/**
+ * λ = 1 and text-only prompts: the compiled graph must equal the original, whatever the exporter made of it, with
+ * onnxruntime's own optimizations off and on. For half precision, where even a Gather of all rows moves results, the
+ * bound is what a control (the original with such Gathers) is off by.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as ort from 'onnxruntime-node';
+import { afterAll, describe, expect, test } from 'vitest';
+import { compile } from '../src/index.js';
+import { writeControl } from '../src/validate/control.js';
+import { fixtureNames, LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from './support/fixtures.js';
+
+const folder = mkdtempSync(join(tmpdir(), 'pdrop-identity-'));
+const FLOAT32_BOUND = 1e-5;
+
+afterAll(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
+
+async function outputsOf(model: string, fixture: LoadedFixture, scenario: Scenario, level: 'disabled' | 'all'): Promise<Map<string, number[]>> {
+  const session = await ort.InferenceSession.create(model, { ...SESSION, graphOptimizationLevel: level });
+  const all = new Map<string, number[]>();
+  await runScenario(session, fixture, scenario, (run, outputs) => {
+    for (const [name, value] of Object.entries(outputs)) all.set(`${run.name} / ${name}`, toNumbers(value as ort.Tensor));
+  });
+  await session.release();
+  return all;
+}
+
+function worst(a: ReadonlyMap<string, number[]>, b: ReadonlyMap<string, number[]>): { error: number; at: string } {
+  let found = { error: 0, at: '' };
+  for (const [name, original] of b) {
+    const other = a.get(name);
+    if (!other || other.length !== original.length) return { error: Number.POSITIVE_INFINITY, at: `${name}: ${other?.length} values instead of ${original.length}` };
+    if (original.length === 0 || original.every((v, i) => v === other[i])) continue;
+    const error = relativeError(other, original, 1);
+    if (!(error <= found.error)) found = { error, at: name };
+  }
+  return found;
+}
+
+describe.each(fixtureNames())('%s', (name) => {
+  const fixture = new LoadedFixture(name);
+  const { info } = fixture;
+  const plan = info.plans.default;
+  if (!plan || info.execution_provider === 'webgpu') return;
+  const scenarios = info.scenarios.filter((s) => s.plan === 'default' && (s.kind === 'prefill' || s.kind === 'batch' || s.kind === 'right-padding'));
+  const first = scenarios[0];
+  const batch = scenarios.find((s) => s.kind !== 'prefill');
+  const text = info.scenarios.find((s) => s.plan === 'default' && s.kind === 'text-only');
+
+  test.each(['disabled', 'all'] as const)('equals the original at λ = 1 and on text, optimizations %s', async (level) => {
+    const whole = join(folder, `${name}-${level}-1.onnx`);
+    const half = join(folder, `${name}-${level}-2.onnx`);
+    const control = join(folder, `${name}-${level}-c.onnx`);
+    await compile(fixture.model, { layers: plan.layers, keep: plan.keep.map(() => '1'), imageMask: plan.imageMask, positions: plan.positions, output: whole });
+    await compile(fixture.model, { layers: plan.layers, keep: plan.keep, imageMask: plan.imageMask, positions: plan.positions, output: half });
+    const isHalf = info.dtype === 'float16';
+    if (isHalf) await writeControl(fixture.model, plan.layers, control);
+    const pairs: [Scenario, string][] = [];
+    for (const s of [first, batch]) if (s) pairs.push([s, whole]);
+    if (text) pairs.push([text, half]);
+    expect(pairs.length).toBeGreaterThan(0);
+    for (const [scenario, compiled] of pairs) {
+      const original = await outputsOf(fixture.model, fixture, scenario, level);
+      const found = worst(await outputsOf(compiled, fixture, scenario, level), original);
+      let bound = FLOAT32_BOUND;
+      if (isHalf) bound = Math.max(FLOAT32_BOUND, 4 * worst(await outputsOf(control, fixture, scenario, level), original).error, 2e-3);
+      expect(found.error, `${scenario.name}: ${found.at}`).toBeLessThanOrEqual(bound);
+    }
+    for (const path of [whole, half, control]) rmSync(path, { force: true });
+  });
+});
