@@ -1,6 +1,7 @@
 /** How far the rewritten model's distributions are from the original's: KL, same top-1, Δp, perplexity, greedy text. */
 import type { DivergenceSummary, Percentiles } from '../../validate/divergence.js';
-import type { Fidelity, ProviderReport, ValidateReport } from '../../validate/result.js';
+import type { Fidelity } from '../../validate/records.js';
+import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { dotRows } from './bars.js';
 import { type Cursor, each, figure } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';

@@ -36,7 +36,7 @@ function state(p: Placement): Markup {
 }
 
 function fallback(p: Cursor<ProviderReport>): Markup | null {
-  const rows = runs(p).flatMap(([name, x]) => each(x.at('fellBack')).map((f) => [html`${f.value.op}${f.value.floats && html` ${verdict('doubt', 'large floats')}`}`, f.value.provider.replace(/ExecutionProvider$/, ''), figure(f.at('nodes'), count), html`<data value="${f.value.microseconds}" data-path="${f.at('microseconds').pointer}" data-value="${f.value.microseconds}" data-unit="µs">${ms(f.value.microseconds / 1000)}</data>`, name]));
+  const rows = runs(p).flatMap(([name, x]) => each(x.at('fellBack')).map((f) => [html`${f.value.op}${f.value.floats && html` ${verdict('doubt', 'large floats')}`}`, f.value.provider.replace(/ExecutionProvider$/, ''), figure(f.at('nodes'), count), figure(f.at('microseconds'), (v) => ms(v / 1000)), name]));
   if (rows.length === 0) return null;
   return behind(`Ops that did not run on ${p.value.provider} (${count(rows.length)})`, table(`Ops that fell back from ${p.value.provider}`, [{ title: 'op' }, { title: 'ran on' }, { title: 'nodes', right: true }, { title: 'time', right: true }, { title: 'run' }], rows));
 }

@@ -1,0 +1,105 @@
+/** The top of the page: what was compared, the verdict and its reason, the figures people look for, warnings, findings. */
+import type { ProviderReport, ValidateReport } from '../../validate/result.js';
+import { type Cursor, each, figure, known } from './cursor.js';
+import { html, type Markup, type Piece } from './markup.js';
+import { bytes, count, counted, plain, share, si, times } from './numbers.js';
+import { table, verdict } from './parts.js';
+
+const VERDICT = { passed: ['good', 'Passed'], failed: ['bad', 'Failed'], incomplete: ['doubt', 'Incomplete'] } as const;
+
+export function header(report: Cursor<ValidateReport>): Markup {
+  const r = report.value;
+  const [state, word] = VERDICT[r.verdict];
+  const { plan } = r.rewritten;
+  return html`<header>
+<p class="kicker">pdrop-compile validate</p>
+<h1>${r.rewritten.file} <small>against ${r.original.file}</small></h1>
+<p class="lead"><span class="badge ${state}" data-verdict="${r.verdict}">${verdict(state, word)}</span> ${reason(r)}</p>
+<p class="note">Image tokens are dropped before ${plan.layers.length === 1 ? 'layer' : 'layers'} ${plan.layers.join(', ')}; ${plan.keep.map((k) => share(Number(k))).join(', ')} of them stay. ${counted(r.data.samples, 'sample')} (${r.data.kind}), ${r.providers.map((p) => p.provider).join(', ')}${r.shard && `, shard ${r.shard.index} of ${r.shard.of}`}.</p>
+${warnings(r)}
+${tiles(report)}
+${providers(report)}
+${r.findings.length > 0 && html`<section id="findings" class="card"><h2>Findings</h2><ul class="findings">${r.findings.map((f) => html`<li>${f}</li>`)}</ul></section>`}
+</header>`;
+}
+
+function reason(r: ValidateReport): string {
+  const gates = r.providers.flatMap((p) => p.gates);
+  const failedGates = gates.filter((g) => g.status === 'failed').length;
+  const skipped = gates.filter((g) => g.status === 'skipped').length;
+  const missed = r.thresholds.filter((t) => !t.met).length;
+  const parts = [
+    gates.length === 0 ? 'Gates were not run' : failedGates > 0 ? `${failedGates} of ${counted(gates.length, 'gate')} failed` : `${counted(gates.length - skipped, 'gate')} passed${skipped > 0 ? `, ${skipped} skipped` : ''}`,
+    r.thresholds.length === 0 ? 'no thresholds were given' : missed > 0 ? `${missed} of ${counted(r.thresholds.length, 'threshold')} missed` : `${counted(r.thresholds.length, 'threshold')} met`,
+    ...(r.data.failed > 0 ? [`${counted(r.data.failed, 'sample')} could not be used`] : []),
+  ];
+  return `${parts.join('; ')}.`;
+}
+
+function warnings(r: ValidateReport): Markup {
+  const list = [
+    ...(r.data.note ? [r.data.note] : []),
+    ...(r.shard ? [`This is shard ${r.shard.index} of ${r.shard.of}: thresholds are judged on this part of the data only, until the shards are merged.`] : []),
+    ...r.providers.flatMap((p) => p.notes.map((n) => `${p.provider}: ${n}`)),
+  ];
+  return html`${list.map((w) => html`<p class="callout doubt"><strong>Note</strong> ${w}</p>`)}`;
+}
+
+interface Tile {
+  readonly name: string;
+  readonly value: Piece;
+  readonly detail: Piece;
+}
+
+function tiles(report: Cursor<ValidateReport>): Markup {
+  const list: Tile[] = [];
+  const cost = report.at('cost').some;
+  if (cost) {
+    const p = cost.at('prefill');
+    list.push({ name: 'Prompt MACs cut', value: figure(p.at('cut'), share), detail: html`${figure(p.at('original').at('graph'), si)} → ${figure(p.at('rewritten').at('graph'), si)}` });
+    const c = cost.at('cacheBytes');
+    list.push({ name: 'KV cache cut', value: figure(c.at('cut'), share), detail: html`${figure(c.at('original'), bytes)} → ${figure(c.at('rewritten'), bytes)}` });
+  }
+  const first = each(report.at('providers'))[0];
+  if (first) list.push(...providerTiles(first));
+  return html`<div class="tiles">${list.map((t) => html`<div class="tile"><span class="name">${t.name}</span><span class="value">${t.value}</span><span class="detail">${t.detail}</span></div>`)}</div>`;
+}
+
+function providerTiles(p: Cursor<ProviderReport>): Tile[] {
+  const out: Tile[] = [];
+  const latency = p.at('latency').some;
+  if (latency) out.push({ name: `Prefill speed, ${p.value.provider}`, value: figure(latency.at('prefill').at('speedup'), times), detail: known(latency.value.achievedPrefill) ? html`${figure(latency.at('achievedPrefill'), share)} of the ideal ${figure(latency.at('idealPrefill'), times)}` : '' });
+  const fidelity = p.at('fidelity').some;
+  const all = fidelity?.at('all').some;
+  if (all) {
+    out.push({ name: 'Mean KL', value: html`${figure(all.at('kl').at('mean'), plain)} <small>nats</small>`, detail: html`99%: ${figure(all.at('kl').at('p99'), plain)}` });
+    out.push({ name: 'Same top-1', value: figure(all.at('sameTop1'), share), detail: counted(all.value.positions, 'position') });
+  }
+  const answers = fidelity?.at('answers').some;
+  if (answers) out.push({ name: 'Task accuracy', value: figure(answers.at('rewritten'), share), detail: html`${figure(answers.at('original'), share)} before` });
+  return out;
+}
+
+/** Several providers side by side. */
+function providers(report: Cursor<ValidateReport>): Markup | null {
+  const list = each(report.at('providers'));
+  if (list.length < 2) return null;
+  const none = html`<span class="none">–</span>`;
+  const rows = list.map((p): Piece[] => {
+    const all = p.at('fidelity').some?.at('all').some;
+    const l = p.at('latency').some;
+    const placed = p.at('placement').some?.at('rewritten').at('prefill');
+    const failed = p.value.gates.filter((g) => g.status === 'failed').length;
+    return [
+      p.value.provider,
+      p.value.gates.length === 0 ? none : failed > 0 ? verdict('bad', `${count(failed)} failed`) : verdict('good', 'passed'),
+      all ? figure(all.at('kl').at('mean'), plain) : none,
+      all ? figure(all.at('sameTop1'), share) : none,
+      l ? figure(l.at('prefill').at('speedup'), times) : none,
+      l ? figure(l.at('achievedPrefill'), share) : none,
+      placed ? figure(placed.at('macShare'), share) : none,
+    ];
+  });
+  const right = (title: string): { title: string; right: true } => ({ title, right: true });
+  return html`<section class="card"><h2>Providers</h2>${table('Providers side by side', [{ title: 'provider' }, { title: 'gates' }, right('mean KL'), right('same top-1'), right('prefill speed'), right('of the ideal'), right('MACs on it')], rows)}</section>`;
+}

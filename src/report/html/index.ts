@@ -1,0 +1,96 @@
+/**
+ * The report of `validate` as one HTML file: JSON in, text out. No network, no fonts, no scripts (a content security
+ * policy in the page forbids them), light and dark, from a phone's width up. Every figure carries its JSON pointer.
+ */
+import type { SweepReport } from '../../validate/curve.js';
+import type { ValidateReport } from '../../validate/result.js';
+import { baselinesSection } from './baselines.js';
+import { checksSection, fellShort } from './checks.js';
+import { costSection } from './cost.js';
+import { curveSection } from './curve.js';
+import { Cursor } from './cursor.js';
+import { fidelitySection } from './fidelity.js';
+import { header } from './header.js';
+import { keptSection, type Pictures } from './kept.js';
+import { html, Markup, scriptJson } from './markup.js';
+import { note, type Section } from './parts.js';
+import { placementSection } from './placement.js';
+import { samplesSection } from './samples.js';
+import { setupSection } from './setup.js';
+import { speedSection } from './speed.js';
+import { STYLE } from './style.js';
+
+export interface HtmlOptions {
+  /** Pictures of samples as `data:image/…;base64,…`, by the path that the report has; see `readPictures`. */
+  readonly pictures?: Pictures | undefined;
+  /** The records of samples are left out of the embedded JSON when they are longer than this many characters. Default 16 Mi. */
+  readonly embedLimit?: number | undefined;
+}
+
+const EMBED_LIMIT = 16 * 2 ** 20;
+
+/**
+ * The page of one report.
+ * @param report as `validate` returns it, or as parsed from its JSON
+ * @returns a complete HTML document, the same for the same input
+ */
+export function toHtml(report: ValidateReport, options: HtmlOptions = {}): string {
+  const c = new Cursor(report);
+  const sections = [
+    checksSection(c),
+    costSection(c),
+    speedSection(c),
+    fidelitySection(c),
+    baselinesSection(c),
+    keptSection(c, options.pictures ?? new Map()),
+    curveSection(c.at('curve')),
+    placementSection(c),
+    samplesSection(c),
+    setupSection(c),
+  ].flatMap((s) => s ?? []);
+  const title = `${report.rewritten.file}: ${report.verdict} (pdrop-compile validate)`;
+  return page(title, html`${header(c)}${fellShort(c)}${contents(sections)}`, sections, embedded(report, options.embedLimit ?? EMBED_LIMIT), `pdrop-compile ${report.tool.version}`);
+}
+
+/** The page of a `sweep`: its curve and the data it stands on. */
+export function sweepToHtml(sweep: SweepReport): string {
+  const curve = curveSection(new Cursor({ points: sweep.points, chosen: -1 }));
+  const { data } = sweep;
+  const head = html`<header><p class="kicker">pdrop-compile sweep</p><h1>${sweep.original}</h1><p class="note">${sweep.points.length} schedules on ${sweep.provider}; ${data.kind} data, ${data.source}, ${data.samples} samples.</p>${data.note && html`<p class="callout doubt"><strong>Note</strong> ${data.note}</p>`}</header>`;
+  return page(`${sweep.original}: trade-off of schedules (pdrop-compile sweep)`, head, curve ? [curve] : [], scriptJson(sweep), 'pdrop-compile');
+}
+
+function contents(sections: readonly Section[]): Markup {
+  return html`<nav aria-label="Contents">${sections.map((s) => html`<a href="#${s.id}">${s.title}</a>`)}</nav>`;
+}
+
+function page(title: string, top: Markup, sections: readonly Section[], json: Markup, tool: string): string {
+  return html`<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>${title}</title>
+<link rel="icon" href="data:,">
+<style>${new Markup(STYLE)}</style>
+</head>
+<body>
+<div class="page">
+${top}
+<main>${sections.map((s) => html`<section class="card" id="${s.id}" aria-labelledby="${s.id}-title"><h2 id="${s.id}-title">${s.title}</h2>${s.body}</section>`)}</main>
+<footer>${note(`Made by ${tool}. The full report is in this file as JSON: the script element with the id "report".`)}</footer>
+</div>
+<script type="application/json" id="report">${json}</script>
+</body>
+</html>
+`.text;
+}
+
+/** The report, without the records of samples when these would make the page too heavy. */
+function embedded(report: ValidateReport, limit: number): Markup {
+  const whole = scriptJson(report);
+  if (whole.text.length <= limit) return whole;
+  return scriptJson({ ...report, providers: report.providers.map((p) => ({ ...p, samples: [] })), samplesLeftOut: true });
+}

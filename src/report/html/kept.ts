@@ -1,0 +1,77 @@
+/** Which image tokens stay: maps on the image's patch grid, a boundary each, and where in the image they lie on average. */
+import type { KeptReport, KeptSample, ValidateReport } from '../../validate/result.js';
+import { columnsChart } from './columns.js';
+import { type Cursor, each } from './cursor.js';
+import { cellsPath, type Panel, panelsOf } from './grids.js';
+import { html, type Markup } from './markup.js';
+import { count, counted, share } from './numbers.js';
+import { behind, legend, note, type Section, table } from './parts.js';
+
+/** Data URIs of pictures by the path that the report has. */
+export type Pictures = ReadonlyMap<string, string>;
+
+export function keptSection(report: Cursor<ValidateReport>, pictures: Pictures): Section | null {
+  const kept = report.at('kept').some;
+  if (!kept || (kept.value.samples.length === 0 && kept.value.histogram.samples === 0)) return null;
+  const { layers } = report.value.rewritten.plan;
+  const samples = each(kept.at('samples'));
+  const anyPicture = samples.some((s) => s.value.picture !== undefined && pictures.has(s.value.picture));
+  const body = html`
+${samples.length > 0 && html`${note(`Patches that are left after each boundary${anyPicture ? ', over the picture' : ''}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
+${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear, over a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: 'dropped' }])}
+${samples.map((s, i) => sampleMaps(s, layers, pictures, `picture-${i}`))}`}
+${histogram(kept)}`;
+  return { id: 'kept', title: 'Kept tokens', body };
+}
+
+function sampleMaps(s: Cursor<KeptSample>, layers: readonly number[], pictures: Pictures, id: string): Markup {
+  const uri = s.value.picture === undefined ? undefined : pictures.get(s.value.picture);
+  const safe = uri && /^data:image\/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+$/.test(uri) ? uri : undefined;
+  const rows = each(s.at('rows'));
+  return html`<article class="maps"><h3>${s.value.title ?? s.value.id}${s.value.title !== undefined && html` <small>${s.value.id}</small>`}</h3>
+${safe && html`<svg class="store" width="0" height="0" aria-hidden="true"><defs><image id="${id}" href="${safe}" width="1" height="1" preserveAspectRatio="none"/></defs></svg>`}
+${rows.map((row, r) => {
+  const panels = panelsOf(row.value.grids, row.value.imageTokens);
+  if (panels.length === 0) return note('This prompt has no image tokens.');
+  return html`${rows.length > 1 && html`<h4>Row ${r} of the batch</h4>`}<div class="boundaries">${each(row.at('kept')).map((k, b) => boundaryMaps(k, layers[b], row.value.imageTokens, panels, safe ? id : undefined))}</div>`;
+})}</article>`;
+}
+
+function boundaryMaps(kept: Cursor<readonly number[]>, layer: number | undefined, imageTokens: number, panels: readonly Panel[], picture: string | undefined): Markup {
+  const has = new Set(kept.value);
+  const words = `${count(kept.value.length)} of ${count(imageTokens)} kept`;
+  const label = `Before layer ${layer ?? '?'}: ${words}`;
+  return html`<figure class="map"><figcaption>before layer ${layer ?? '?'}<br><small data-path="${kept.pointer}" data-length="${kept.value.length}">${words}</small></figcaption>
+<div class="panels">${panels.map((p) => panelSvg(p, has, label, picture, kept.pointer))}</div></figure>`;
+}
+
+function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: string | undefined, pointer: string): Markup {
+  const many = p.grids.length > 1;
+  const over = picture !== undefined && p.picture.width > 0;
+  const covers = p.grids.map((g) => g.grid.first).join(',');
+  // Lines between tiles only: lines between patches would be most of the ink.
+  const borders = many ? html`<path class="tiles" d="${p.grids.map(({ grid, x, y }) => `M${x} ${y}h${grid.columns}v${grid.rows}h${-grid.columns}z`).join('')}"/>` : '';
+  const title = `${label}${many ? ` (${p.grids.length} tiles of ${p.grids[0]?.grid.rows} × ${p.grids[0]?.grid.columns})` : ` (grid of ${p.height} × ${p.width})`}`;
+  return html`<svg role="img" class="patches${over && ' pictured'}" viewBox="0 0 ${p.width} ${p.height}" aria-label="${title}" data-grids="${covers}"><title>${title}</title>
+${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="edge" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/><path class="kept" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>`}${borders}</svg>`;
+}
+
+function histogram(kept: Cursor<KeptReport>): Markup | null {
+  const h = kept.at('histogram');
+  const boundaries = each(h.at('boundaries'));
+  if (h.value.samples === 0 || boundaries.length === 0) return null;
+  const bins = h.value.bins;
+  const range = (i: number): string => `${((100 * i) / bins).toFixed(0)}–${((100 * (i + 1)) / bins).toFixed(0)}%`;
+  return html`<h3>Where in the image tokens are kept</h3>
+${note(`Share kept by place in the order of image tokens (the top of a picture comes first), over ${counted(h.value.samples, 'sample')}. Attention ranks are known to favour late tokens; a ranker that follows content gives a level line.`)}
+<div class="three">${boundaries.map((b) => html`<figure><figcaption>before layer ${b.value.layer}</figcaption>${columnsChart({
+    label: `Share of image tokens kept before layer ${b.value.layer}, by place in the image`,
+    columns: each(b.at('keptShare')).map((v, i) => ({ title: `${range(i)} of the image tokens: ${share(v.value)} kept`, tick: '', values: [v] })),
+    tones: ['rewritten'],
+    format: (v) => `${Math.round(100 * v)}%`,
+    height: 96,
+    max: 1,
+    ends: ['first token', 'last'],
+  })}</figure>`)}</div>
+${behind('Figures of the histogram', table('Share kept by place', [{ title: 'place' }, ...boundaries.map((b) => ({ title: `before layer ${b.value.layer}`, right: true }))], Array.from({ length: bins }, (_, i) => [range(i), ...boundaries.map((b) => share(b.value.keptShare[i] ?? 0))])))}`;
+}
