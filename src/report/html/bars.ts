@@ -1,6 +1,7 @@
 /** Horizontal bars, a row each, with quartile whiskers; and dots on a common axis, a row each. */
 import { type Cursor, dataOf, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
+import { round } from './numbers.js';
 import { type Mark, shape } from './parts.js';
 import { fitting, linear, percent } from './scale.js';
 
@@ -43,7 +44,7 @@ export function dotRows(label: string, rows: readonly DotRow[], format: (v: numb
   const top = Math.max(...values);
   const scale = top > 0 ? fitting(values) : linear(1);
   const [step, height] = [28, rows.length * 28];
-  const grid = scale.ticks.map((t) => html`<line class="grid" x1="${percent(scale.place(t))}" x2="${percent(scale.place(t))}" y1="0" y2="${height}"/><text class="tick" x="${percent(scale.place(t))}" y="${height + 16}" text-anchor="middle">${format(t)}</text>`);
+  const grid = scale.ticks.map((t) => html`<line class="grid" x1="${percent(scale.place(t))}" x2="${percent(scale.place(t))}" y1="0" y2="${height}"/><text class="tick" x="${percent(scale.place(t))}" y="${height + 16}" text-anchor="middle">${round(format(t))}</text>`);
   const lines = rows.map((row, i) => {
     const y = (i + 0.5) * step;
     const shown = row.dots.filter((d) => known(d.value.value));

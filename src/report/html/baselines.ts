@@ -3,7 +3,7 @@ import type { Fidelity } from '../../validate/records.js';
 import type { BaselineReport, ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { plain, share, size } from './numbers.js';
+import { error, plain, share, size } from './numbers.js';
 import { note, type Section, table, verdict } from './parts.js';
 
 export function baselinesSection(report: Cursor<ValidateReport>): Section | null {
@@ -39,7 +39,7 @@ function one(p: Cursor<ProviderReport>, rank: string): Markup {
     [html`<strong>this model</strong> <small>${rank}</small>`, ...cells(p.at('fidelity').some), '', ''],
     ...each(p.at('baselines')).map((b) => [b.value.rank, ...cells(b.at('fidelity').some), ...advantage(b)]),
   ];
-  return table('This model and dropping at equal cost', heads, rows);
+  return table('This model and dropping at equal cost', heads, rows, 'stack');
 }
 
 function advantage(b: Cursor<BaselineReport>): [Piece, Piece] {
@@ -48,5 +48,5 @@ function advantage(b: Cursor<BaselineReport>): [Piece, Piece] {
   const { mean, standardError } = a.value;
   const sure = Math.abs(mean) > 2 * standardError;
   const words = !sure ? verdict('doubt', 'no difference') : mean > 0 ? verdict('good', 'ranker is better') : verdict('bad', 'ranker loses');
-  return [html`${figure(a.at('mean'), plain)} <small>± ${figure(a.at('standardError'), plain)}</small>`, words];
+  return [html`${figure(a.at('mean'), plain)} <small>± ${figure(a.at('standardError'), error)}</small>`, words];
 }

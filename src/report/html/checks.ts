@@ -3,7 +3,7 @@ import { GATE_MEANING } from '../../validate/gates/types.js';
 import type { ThresholdResult, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { plain, share, times } from './numbers.js';
+import { plain, round, share, times } from './numbers.js';
 import { note, type Section, table, verdict } from './parts.js';
 
 /** Options whose figures are shares. */
@@ -22,12 +22,12 @@ export function thresholdTable(list: readonly Cursor<ThresholdResult>[], label: 
     return [
       html`${t.value.name} <small><code>${t.value.option}</code></small>`,
       t.value.provider ?? 'all',
-      html`${sign} ${figure(t.at('limit'), format)}`,
+      html`${sign} ${figure(t.at('limit'), (v) => round(format(v)))}`,
       t.value.actual === null ? 'nothing to compare' : figure(t.at('actual'), format),
       t.value.met ? verdict('good', 'met') : verdict('bad', 'missed'),
     ];
   });
-  return table(label, [{ title: 'threshold' }, { title: 'provider' }, { title: 'limit', right: true }, { title: 'measured', right: true }, { title: '' }], rows);
+  return table(label, [{ title: 'threshold' }, { title: 'provider' }, { title: 'limit', right: true }, { title: 'measured', right: true }, { title: '' }], rows, 'stack');
 }
 
 /** Thresholds that were missed and gates that failed; null when nothing fell short. */
@@ -37,9 +37,9 @@ export function fellShort(report: Cursor<ValidateReport>): Markup | null {
   const faults = report.value.providers.flatMap((p) => p.faults.map((f) => ({ p, f })));
   if (missed.length + failed.length + faults.length === 0) return null;
   return html`<section id="fell-short" class="card"><h2>What fell short</h2>
-${failed.length > 0 && table('Gates that failed', [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], failed.map(({ p, g }) => [html`${verdict('bad', g.gate)}`, p.provider, g.detail]))}
+${failed.length > 0 && table('Gates that failed', [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], failed.map(({ p, g }) => [html`${verdict('bad', g.gate)}`, p.provider, g.detail]), 'stack')}
 ${thresholdTable(missed, 'Thresholds that were missed')}
-${faults.length > 0 && table('Samples that failed', [{ title: 'sample' }, { title: 'provider' }, { title: 'why' }, { title: 'what to do' }], faults.map(({ p, f }) => [f.id, p.provider, html`<code>${f.code}</code> ${f.message}`, f.hint]))}
+${faults.length > 0 && table('Samples that failed', [{ title: 'sample' }, { title: 'provider' }, { title: 'why' }, { title: 'what to do' }], faults.map(({ p, f }) => [f.id, p.provider, html`<code>${f.code}</code> ${f.message}`, f.hint]), 'stack')}
 </section>`;
 }
 
@@ -61,7 +61,7 @@ export function checksSection(report: Cursor<ValidateReport>): Section | null {
     });
     const control = p.at('control').some;
     return html`<h3>Gates on ${p.value.provider}</h3>
-${table(`Gates on ${p.value.provider}`, [{ title: 'gate' }, { title: '' }, { title: 'difference', right: true }, { title: 'bound', right: true }, { title: 'what was seen' }], rows)}
+${table(`Gates on ${p.value.provider}`, [{ title: 'gate' }, { title: '' }, { title: 'difference', right: true }, { title: 'bound', right: true }, { title: 'what was seen' }], rows, 'stack')}
 ${control && html`<p class="note">Gathers that move nothing change the original’s outputs by ${figure(control, plain)} here; bounds come from that.</p>`}`;
   });
   const body = html`

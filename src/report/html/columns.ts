@@ -11,7 +11,8 @@
  */
 import { type Cursor, dataOf, known } from './cursor.js';
 import { html, type Markup } from './markup.js';
-import { linear, percent, type Scale } from './scale.js';
+import { round } from './numbers.js';
+import { binary, linear, percent, type Scale } from './scale.js';
 
 export interface ColumnsChart {
   readonly label: string;
@@ -22,8 +23,10 @@ export interface ColumnsChart {
   /** Dashed lines before these columns. */
   readonly boundaries?: readonly number[];
   readonly height?: number;
-  /** Top of the axis; by default what the values need. */
-  readonly max?: number;
+  /** A dashed level, such as the mean. */
+  readonly level?: number;
+  /** Round ticks in powers of 1024. */
+  readonly bytes?: boolean;
   /** Words under the left and the right end instead of ticks. */
   readonly ends?: readonly [string, string];
 }
@@ -32,15 +35,15 @@ export interface ColumnsChart {
 export function valueAxis(scale: Scale, height: number, format: (v: number) => string): Markup {
   return html`${scale.ticks.map((t) => {
     const y = Number((height * (1 - scale.place(t))).toFixed(1));
-    return html`<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/><text class="tick" x="-8" y="${y + 4}" text-anchor="end">${format(t)}</text>`;
+    return html`<line class="grid" x1="0" x2="100%" y1="${y}" y2="${y}"/><text class="tick" x="-8" y="${y + 4}" text-anchor="end">${round(format(t))}</text>`;
   })}`;
 }
 
 export function columnsChart(chart: ColumnsChart): Markup {
   const { columns, tones, format, height = 132 } = chart;
   const n = columns.length;
-  const top = chart.max ?? Math.max(0, ...columns.flatMap((c) => c.values.map((v) => (known(v.value) ? v.value : 0))));
-  const scale = linear(top, 3);
+  const top = Math.max(0, ...columns.flatMap((c) => c.values.map((v) => (known(v.value) ? v.value : 0))));
+  const scale = (chart.bytes ? binary : linear)(top, 3);
   const every = Math.ceil(n / 8);
   const bars = columns.map((column, i) => {
     const rects = column.values.map((v, k) => {
@@ -52,8 +55,9 @@ export function columnsChart(chart: ColumnsChart): Markup {
     return html`<g>${rects}<rect class="hit" x="${percent(i / n)}" width="${percent(1 / n)}" y="0" height="${height}"><title>${column.title}</title></rect>${tick}</g>`;
   });
   const lines = (chart.boundaries ?? []).map((b) => html`<line class="boundary" x1="${percent(b / n)}" x2="${percent(b / n)}" y1="-6" y2="${height}"/>`);
+  const level = chart.level === undefined ? '' : html`<line class="boundary" x1="0" x2="100%" y1="${Number((height * (1 - scale.place(chart.level))).toFixed(1))}" y2="${Number((height * (1 - scale.place(chart.level))).toFixed(1))}"/>`;
   const ends = chart.ends
     ? html`<text class="tick" x="0" y="${height + 16}">${chart.ends[0]}</text><text class="tick" x="100%" y="${height + 16}" text-anchor="end">${chart.ends[1]}</text>`
     : '';
-  return html`<div class="plot"><svg role="img" height="${height + 22}" aria-label="${chart.label}"><title>${chart.label}</title>${valueAxis(scale, height, format)}${bars}${lines}${ends}</svg></div>`;
+  return html`<div class="plot"><svg role="img" height="${height + 22}" aria-label="${chart.label}"><title>${chart.label}</title>${valueAxis(scale, height, format)}${bars}${lines}${level}${ends}</svg></div>`;
 }

@@ -1,7 +1,7 @@
 /** Tokens, MACs and cache bytes per layer before and after, and the three counts side by side. */
 import type { CostReport, LayerCost, MacCount, ValidateReport } from '../../validate/result.js';
 import { columnsChart } from './columns.js';
-import { Cursor, each, figure } from './cursor.js';
+import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
 import { bytes, count, counted, share, si } from './numbers.js';
 import { behind, legend, note, type Section, table } from './parts.js';
@@ -16,11 +16,10 @@ export function costSection(report: Cursor<ValidateReport>): Section | null {
 ${note(`At sample ${at.sample}: ${at.rows > 1 ? `${at.rows} rows of ` : ''}${counted(at.tokens, 'token')}, ${count(at.imageTokens)} of them of the image. FLOPs are twice the MACs.`)}
 ${layers.length > 0 && html`${legend([{ mark: 'box', tone: 'original', text: 'original' }, { mark: 'box', tone: 'rewritten', text: 'rewritten' }, { mark: 'dash', tone: 'boundary', text: 'tokens are dropped here' }])}
 <div class="three">
-${perLayer('Tokens', layers, boundaries, (l) => l.at('tokens'), count)}
-${perLayer('MACs of the prompt', layers, boundaries, (l) => l.at('macs'), si)}
-${perLayer('KV cache', layers, boundaries, (l) => l.at('cacheBytes'), bytes)}
+${perLayer('Tokens per layer', layers, boundaries, (l) => l.at('tokens'), count)}
+${perLayer('MACs of the prompt per layer', layers, boundaries, (l) => l.at('macs'), si)}
+${perLayer('KV cache per layer', layers, boundaries, (l) => l.at('cacheBytes'), bytes, true)}
 </div>
-<p class="axis">layer</p>
 ${behind('Figures per layer', layerTable(layers))}`}
 <h3>Whole model</h3>
 ${totals(cost)}
@@ -32,12 +31,12 @@ ${parts(cost)}`;
 
 type Pair = { readonly original: number; readonly rewritten: number };
 
-function perLayer(title: string, layers: readonly Cursor<LayerCost>[], boundaries: readonly number[], of: (l: Cursor<LayerCost>) => Cursor<Pair>, format: (v: number) => string): Markup {
+function perLayer(title: string, layers: readonly Cursor<LayerCost>[], boundaries: readonly number[], of: (l: Cursor<LayerCost>) => Cursor<Pair>, format: (v: number) => string, inBytes = false): Markup {
   const columns = layers.map((l) => {
     const pair = of(l);
     return { title: `Layer ${l.value.layer}: ${format(pair.value.original)} before, ${format(pair.value.rewritten)} after`, tick: String(l.value.layer), values: [pair.at('original'), pair.at('rewritten')] };
   });
-  return html`<figure><figcaption>${title}</figcaption>${columnsChart({ label: `${title} per layer, original and rewritten`, columns, tones: ['original', 'rewritten'], format, boundaries })}</figure>`;
+  return html`<figure><figcaption>${title}</figcaption>${columnsChart({ label: `${title}, original and rewritten`, columns, tones: ['original', 'rewritten'], format, boundaries, bytes: inBytes })}</figure>`;
 }
 
 function layerTable(layers: readonly Cursor<LayerCost>[]): Markup {
@@ -52,13 +51,13 @@ function layerTable(layers: readonly Cursor<LayerCost>[]): Markup {
 
 function totals(cost: Cursor<CostReport>): Markup {
   const rows: Piece[][] = [];
-  const missing = html`<span class="none">–</span>`;
+  const cut = (o: number | null, r: number | null): string => (known(o) && known(r) && o > 0 ? share(1 - r / o) : '');
   const paper = cost.at('paper').some;
   if (paper) rows.push(['Image tokens only, the paper’s formula (MACs)', figure(paper.at('original'), si), figure(paper.at('rewritten'), si), figure(paper.at('cut'), share)]);
   const phase = (name: string, p: Cursor<CostReport['prefill']>): void => {
     rows.push([`${name}, whole graph (MACs)`, figure(p.at('original').at('graph'), si), figure(p.at('rewritten').at('graph'), si), figure(p.at('cut'), share)]);
-    rows.push([`${name}, executed in the profile (MACs)`, figure(p.at('original').at('executed'), si), figure(p.at('rewritten').at('executed'), si), missing]);
-    rows.push([`${name}, element-wise, norms, softmax (elements)`, figure(p.at('original').at('elementOps'), si), figure(p.at('rewritten').at('elementOps'), si), missing]);
+    rows.push([`${name}, executed in the profile (MACs)`, figure(p.at('original').at('executed'), si), figure(p.at('rewritten').at('executed'), si), cut(p.value.original.executed, p.value.rewritten.executed)]);
+    rows.push([`${name}, element-wise, norms, softmax (elements)`, figure(p.at('original').at('elementOps'), si), figure(p.at('rewritten').at('elementOps'), si), cut(p.value.original.elementOps, p.value.rewritten.elementOps)]);
   };
   phase('Prompt', cost.at('prefill'));
   const decode = cost.at('decode').some;

@@ -39,8 +39,7 @@ export function curveSection(curve: Cursor<Curve | null>): Section | null {
   const body = html`
 ${note('Each point is a schedule compiled from the original; further right is cheaper.')}
 ${legend([...marks, ...(chosen >= 0 ? [{ mark: 'ring' as const, tone: 'chosen', text: 'this model’s schedule' }] : [])])}
-<div class="two">${shown.map((m) => html`<figure><figcaption>${m.title}</figcaption>${plot(points, chosen, stages, m)}</figure>`)}</div>
-<p class="axis">cut in the prompt’s MACs</p>
+<div class="two">${shown.map((m) => html`<figure><figcaption>${m.title}</figcaption>${plot(points, chosen, stages, m)}<p class="axis">cut in the prompt’s MACs</p></figure>`)}</div>
 ${behind('Figures of the curve', pointTable(c))}`;
   return { id: 'curve', title: 'Trade-off', body };
 }
@@ -70,13 +69,17 @@ function plot(points: readonly CurvePoint[], chosen: number, stages: readonly nu
     const dots = own.map(({ p, v, index }) => {
       const place = at(p, v);
       const title = `${p.stages} stages, λ ${p.lambda}: ${m.format(v)} at ${share(p.macsCut)} fewer MACs${index === chosen ? ' (this model)' : ''}`;
-      return html`<svg x="${place.x}" y="${place.y}" overflow="visible">${index === chosen && html`<circle class="chosen" r="9"/>`}${shape(look.mark, look.tone, title)}${index === chosen && html`<text class="tick strong" y="-15" text-anchor="middle">λ ${p.lambda}</text>`}</svg>`;
+      return html`<svg x="${place.x}" y="${place.y}" overflow="visible">${shape(look.mark, look.tone, title)}</svg>`;
     });
     return html`${lines}${dots}`;
   });
+  const mine = points[chosen];
+  const v = mine ? value(mine) : null;
+  const place = mine && v !== null ? at(mine, v) : null;
+  const ring = place && html`<svg x="${place.x}" y="${place.y}" overflow="visible"><circle class="chosen" r="9"/><text class="tick strong" y="-15" text-anchor="middle">λ ${mine?.lambda}</text></svg>`;
   const ticks = x.ticks.map((t) => html`<text class="tick" x="${percent(x.place(t))}" y="${height + 16}" text-anchor="middle">${`${Math.round(100 * t)}%`}</text>`);
   const label = `${m.title} against the cut in MACs, ${points.length} schedules`;
-  return html`<div class="plot"><svg role="img" height="${height + 22}" aria-label="${label}"><title>${label}</title>${valueAxis(y, height, m.kind === 'share' ? (v) => `${Number((100 * v).toFixed(1))}%` : plain)}${ticks}${series}</svg></div>`;
+  return html`<div class="plot"><svg role="img" height="${height + 22}" aria-label="${label}"><title>${label}</title>${valueAxis(y, height, m.kind === 'share' ? share : plain)}${ticks}${series}${ring}</svg></div>`;
 }
 
 /** Shares close to each other get an axis that shows their differences. */

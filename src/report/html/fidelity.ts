@@ -5,7 +5,7 @@ import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { dotRows } from './bars.js';
 import { type Cursor, each, figure } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { count, counted, plain, points, share, size } from './numbers.js';
+import { count, counted, error, plain, points, share, size } from './numbers.js';
 import { legend, type Mark, note, type Section, table } from './parts.js';
 
 const KL: readonly (readonly [keyof Percentiles, string])[] = [
@@ -72,7 +72,7 @@ function klTable(f: Cursor<Fidelity>): Markup {
   const row = (name: string, cell: (s: Cursor<DivergenceSummary>) => Piece): Piece[] => [name, ...columns.map(([, s]) => cell(s))];
   const rows = [
     row('positions', (s) => figure(s.at('positions'), count)),
-    ...KL.map(([key, name]) => row(name, (s) => html`${figure(s.at('kl').at(key), plain)}${key === 'mean' && html` <small>± ${figure(s.at('kl').at('standardError'), plain)}</small>`}`)),
+    ...KL.map(([key, name]) => row(name, (s) => html`${figure(s.at('kl').at(key), plain)}${key === 'mean' && html` <small>± ${figure(s.at('kl').at('standardError'), error)}</small>`}`)),
     row('same top-1', (s) => figure(s.at('sameTop1'), share)),
     ...(f.value.all?.perplexity ? (['original', 'rewritten', 'ratio'] as const).map((key) => row(`perplexity, ${key}`, (s) => {
       const p = s.at('perplexity').some;
@@ -100,7 +100,7 @@ function generation(f: Cursor<Fidelity>): Markup {
   ];
   if (g) {
     rows.push(['greedy texts that are identical', figure(g.at('identical'), count), html`of ${figure(g.at('texts'), count)}, ${figure(g.at('tokens'), count)} tokens`]);
-    rows.push(['first divergent token', g.value.medianFirstDivergent === null ? 'never' : figure(g.at('medianFirstDivergent'), plain), g.value.medianFirstDivergent === null ? '' : 'median over texts that part, from 0']);
+    rows.push(['first divergent token', g.value.medianFirstDivergent === null ? 'never' : figure(g.at('medianFirstDivergent'), plain), g.value.medianFirstDivergent === null ? '' : 'median of the texts that diverge, from 0']);
     rows.push(['divergent tokens', figure(g.at('meanDivergentShare'), share), 'mean over texts']);
   }
   if (answers) {

@@ -2,7 +2,7 @@
 import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { bytes, count, counted, plain, share, si, times } from './numbers.js';
+import { bytes, count, counted, plain, round, share, si, times } from './numbers.js';
 import { table, verdict } from './parts.js';
 
 const VERDICT = { passed: ['good', 'Passed'], failed: ['bad', 'Failed'], incomplete: ['doubt', 'Incomplete'] } as const;
@@ -15,7 +15,7 @@ export function header(report: Cursor<ValidateReport>): Markup {
 <p class="kicker">pdrop-compile validate</p>
 <h1>${r.rewritten.file} <small>against ${r.original.file}</small></h1>
 <p class="lead"><span class="badge ${state}" data-verdict="${r.verdict}">${verdict(state, word)}</span> ${reason(r)}</p>
-<p class="note">Image tokens are dropped before ${plan.layers.length === 1 ? 'layer' : 'layers'} ${plan.layers.join(', ')}; ${plan.keep.map((k) => share(Number(k))).join(', ')} of them stay. ${counted(r.data.samples, 'sample')} (${r.data.kind}), ${r.providers.map((p) => p.provider).join(', ')}${r.shard && `, shard ${r.shard.index} of ${r.shard.of}`}.</p>
+<p class="note">Image tokens are dropped before ${plan.layers.length === 1 ? 'layer' : 'layers'} ${plan.layers.join(', ')}; ${plan.keep.map((k) => round(share(Number(k)))).join(', ')} of them stay. ${counted(r.data.samples, 'sample')} (${r.data.kind}), ${r.providers.map((p) => p.provider).join(', ')}${r.shard && `, shard ${r.shard.index} of ${r.shard.of}`}.</p>
 ${warnings(r)}
 ${tiles(report)}
 ${providers(report)}

@@ -18,8 +18,8 @@ export function keptSection(report: Cursor<ValidateReport>, pictures: Pictures):
   const anyPicture = samples.some((s) => s.value.picture !== undefined && pictures.has(s.value.picture));
   const body = html`
 ${samples.length > 0 && html`${note(`Patches that are left after each boundary${anyPicture ? ', over the picture' : ''}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
-${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear, over a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: 'dropped' }])}
-${samples.map((s, i) => sampleMaps(s, layers, pictures, `picture-${i}`))}`}
+${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear where there is a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: anyPicture ? 'dropped (dark)' : 'dropped' }])}
+<div class="gallery">${samples.map((s, i) => sampleMaps(s, layers, pictures, `picture-${i}`))}</div>`}
 ${histogram(kept)}`;
   return { id: 'kept', title: 'Kept tokens', body };
 }
@@ -56,6 +56,8 @@ function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: st
 ${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="edge" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/><path class="kept" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>`}${borders}</svg>`;
 }
 
+const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);
+
 function histogram(kept: Cursor<KeptReport>): Markup | null {
   const h = kept.at('histogram');
   const boundaries = each(h.at('boundaries'));
@@ -63,14 +65,14 @@ function histogram(kept: Cursor<KeptReport>): Markup | null {
   const bins = h.value.bins;
   const range = (i: number): string => `${((100 * i) / bins).toFixed(0)}–${((100 * (i + 1)) / bins).toFixed(0)}%`;
   return html`<h3>Where in the image tokens are kept</h3>
-${note(`Share kept by place in the order of image tokens (the top of a picture comes first), over ${counted(h.value.samples, 'sample')}. Attention ranks are known to favour late tokens; a ranker that follows content gives a level line.`)}
+${note(`Share kept by place in the order of image tokens (the top of a picture comes first), over ${counted(h.value.samples, 'sample')}. Attention ranks are known to favour late tokens; the dashed line is the mean.`)}
 <div class="three">${boundaries.map((b) => html`<figure><figcaption>before layer ${b.value.layer}</figcaption>${columnsChart({
     label: `Share of image tokens kept before layer ${b.value.layer}, by place in the image`,
     columns: each(b.at('keptShare')).map((v, i) => ({ title: `${range(i)} of the image tokens: ${share(v.value)} kept`, tick: '', values: [v] })),
     tones: ['rewritten'],
-    format: (v) => `${Math.round(100 * v)}%`,
+    format: share,
     height: 96,
-    max: 1,
+    level: mean(b.value.keptShare),
     ends: ['first token', 'last'],
   })}</figure>`)}</div>
 ${behind('Figures of the histogram', table('Share kept by place', [{ title: 'place' }, ...boundaries.map((b) => ({ title: `before layer ${b.value.layer}`, right: true }))], Array.from({ length: bins }, (_, i) => [range(i), ...boundaries.map((b) => share(b.value.keptShare[i] ?? 0))])))}`;

@@ -63,6 +63,16 @@ export function plain(v: number): string {
   return minus(a < 1e-3 || a >= 1e6 ? v.toExponential(2) : a >= 1000 ? v.toFixed(0) : v.toPrecision(3));
 }
 
+/** Without trailing zeros: 0.0500 → 0.05, 50.0% → 50%, 5.00 M → 5 M; for limits and ticks. */
+export function round(text: string): string {
+  return text.replace(/(\.\d*?)0+(?!\d)/, '$1').replace(/\.(?!\d)/, '');
+}
+
+/** A standard error: two digits say enough. */
+export function error(v: number): string {
+  return v === 0 ? '0' : minus(v < 1e-3 ? v.toExponential(1) : v.toPrecision(2));
+}
+
 /** Milliseconds. */
 export function ms(v: number): string {
   if (v === 0) return '0 ms';

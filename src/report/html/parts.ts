@@ -14,12 +14,16 @@ export interface Column {
   readonly right?: boolean;
 }
 
-/** A table with its heads; the first column heads its row. */
-export function table(label: string, columns: readonly Column[], rows: readonly (readonly Piece[])[]): Markup {
+/**
+ * A table with its heads; the first column heads its row. On a phone a wide table scrolls sideways by itself; `stack`
+ * sets each row as a block of labelled lines there instead, which suits rows with sentences in them.
+ */
+export function table(label: string, columns: readonly Column[], rows: readonly (readonly Piece[])[], narrow: 'scroll' | 'stack' = 'scroll'): Markup {
   const head = columns.map((c) => html`<th scope="col"${c.right ? html` class="num"` : ''}>${c.title}</th>`);
   const line = (cells: readonly Piece[]): Markup =>
-    html`<tr>${cells.map((cell, i) => (i === 0 ? html`<th scope="row">${cell}</th>` : html`<td${columns[i]?.right ? html` class="num"` : ''}>${cell}</td>`))}</tr>`;
-  return html`<div class="scroll" role="region" aria-label="${label}" tabindex="0"><table><thead><tr>${head}</tr></thead><tbody>${rows.map(line)}</tbody></table></div>`;
+    html`<tr>${cells.map((cell, i) => (i === 0 ? html`<th scope="row">${cell}</th>` : html`<td${columns[i]?.right ? html` class="num"` : ''}${narrow === 'stack' && columns[i]?.title ? html` data-label="${columns[i]?.title}"` : ''}>${cell}</td>`))}</tr>`;
+  const heads = columns.some((c) => c.title) && html`<thead><tr>${head}</tr></thead>`;
+  return html`<div class="scroll${narrow === 'stack' && ' stack'}" role="region" aria-label="${label}" tabindex="0"><table>${heads}<tbody>${rows.map(line)}</tbody></table></div>`;
 }
 
 /** The numbers behind a chart, folded away. */

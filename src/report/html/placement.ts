@@ -13,7 +13,7 @@ export function placementSection(report: Cursor<ValidateReport>): Section | null
   const rows = providers.flatMap((p) => runs(p).map(([name, x]) => [`${p.value.provider}: ${name}`, figure(x.at('nodes'), count), figure(x.at('nodeShare'), share), figure(x.at('timeShare'), share), figure(x.at('macShare'), share), state(x.value)]));
   const body = html`
 ${note('From the profile of a run, not from what was asked for. Shape arithmetic on the CPU is normal; products there are not.')}
-${table('Share of nodes, time and MACs on the provider', [{ title: 'run' }, right('nodes'), right('nodes on it'), right('time on it'), right('MACs on it'), { title: '' }], rows)}
+${table('Share of nodes, time and MACs on the provider', [{ title: 'run' }, right('nodes'), right('nodes on it'), right('time on it'), right('MACs on it'), { title: '' }], rows, 'stack')}
 ${providers.map(fallback)}`;
   return { id: 'placement', title: 'Where nodes ran', body };
 }

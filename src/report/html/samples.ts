@@ -45,5 +45,5 @@ function one(p: Cursor<ProviderReport>): Markup {
     ];
   });
   return html`${note(`By mean KL on ${p.value.provider}${ranked.length > SHOWN ? `: the first ${SHOWN} of ${count(ranked.length)}` : ''}. All of them are in the JSON at the end of this file.`)}
-${table(`Samples by mean KL on ${p.value.provider}`, [{ title: 'sample' }, right('tokens'), right('of the image'), right('mean KL'), right('largest KL'), right('same top-1'), ...(generated ? [right('first divergent token')] : [])], rows)}`;
+${table(`Samples by mean KL on ${p.value.provider}`, [{ title: 'sample' }, right('tokens'), right('of the image'), right('mean KL'), right('largest KL'), right('same top-1'), ...(generated ? [right('first divergent token')] : [])], rows, 'stack')}`;
 }

@@ -17,6 +17,13 @@ export function linear(max: number, wanted = 4, from = 0): Scale {
   return { place: (v) => (v - from) / (steps * step), ticks };
 }
 
+/** As `linear`, with ticks that are round in KiB, MiB and so on. */
+export function binary(max: number, wanted = 4): Scale {
+  const unit = 1024 ** Math.max(0, Math.floor(Math.log2(Math.max(1, max)) / 10));
+  const scale = linear(max / unit, wanted);
+  return { place: (v) => scale.place(v / unit), ticks: scale.ticks.map((t) => t * unit) };
+}
+
 /** Whole decades around the values; these must be positive. */
 export function logarithmic(values: readonly number[]): Scale {
   const low = Math.floor(Math.log10(Math.min(...values)) + 1e-9);

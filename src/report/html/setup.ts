@@ -3,7 +3,7 @@ import { formatImageMask } from '../../plan/plan.js';
 import type { ModelSummary, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { bytes, count, counted, share } from './numbers.js';
+import { bytes, count, counted, round, share } from './numbers.js';
 import { type Section, table } from './parts.js';
 
 export function setupSection(report: Cursor<ValidateReport>): Section {
@@ -28,7 +28,7 @@ function schedule(report: Cursor<ValidateReport>): Markup {
   const layers = each(report.at('rewritten').at('plan').at('layers'));
   const rows = layers.map((l, i): Piece[] => {
     const keep = plan.keep[i];
-    return [html`before layer ${figure(l, count)}`, keep === undefined ? '–' : html`${keep} <small>${share(Number(keep))} of the image tokens</small>`];
+    return [html`before layer ${figure(l, count)}`, keep === undefined ? '–' : html`${keep} <small>${round(share(Number(keep)))} of the image tokens</small>`];
   });
   return html`<h3>Plan</h3>${table('Plan', [{ title: 'boundary' }, { title: 'kept' }], rows)}
 <dl><dt>rank</dt><dd>${plan.rank}${plan.rank === 'random' && `, seed ${plan.seed}`}</dd><dt>image tokens marked by</dt><dd><code>${formatImageMask(plan.imageMask)}</code></dd><dt>positions after dropping</dt><dd>${plan.positions}</dd></dl>`;

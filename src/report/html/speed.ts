@@ -4,7 +4,7 @@ import type { LatencyReport, ProviderReport, ValidateReport } from '../../valida
 import { barRows } from './bars.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { bytes, counted, ms, plain, share, times } from './numbers.js';
+import { bytes, counted, ms, share, times } from './numbers.js';
 import { legend, note, type Section, table } from './parts.js';
 
 export function speedSection(report: Cursor<ValidateReport>): Section | null {
@@ -37,7 +37,7 @@ function phase(title: string, p: Cursor<PhaseLatency>, ideal: Cursor<number | nu
   const goal = known(ideal.value) && ideal.value > 0 ? original.median / ideal.value : null;
   const bars = barRows([row('original'), row('rewritten'), ...(goal === null ? [] : [{ name: 'ideal', value: goal, tone: 'ideal', title: `ideal: ${ms(goal)}` }])], ms);
   return html`<figure><figcaption>${title}</figcaption>${bars}
-<p class="note"><strong>${figure(p.at('speedup'), times)}</strong> as fast, ± ${figure(p.at('uncertainty'), plain)}; the MACs allow ${figure(ideal, times)}, so ${figure(achieved, share)} of the ideal. Quartiles: ${figure(p.at('original').at('p25'), ms)} to ${figure(p.at('original').at('p75'), ms)} before, ${figure(p.at('rewritten').at('p25'), ms)} to ${figure(p.at('rewritten').at('p75'), ms)} after; ${figure(p.at('rewritten').at('n'), String)} repeats after ${counted(latency.warmups, 'warm-up')}${original.n !== rewritten.n && ` (${original.n} of the original)`}.</p></figure>`;
+<p class="note"><strong>${figure(p.at('speedup'), times)}</strong> as fast, ± ${figure(p.at('uncertainty'), (v) => v.toFixed(2))}; the MACs allow ${figure(ideal, times)}, so ${figure(achieved, share)} of the ideal. Quartiles: ${figure(p.at('original').at('p25'), ms)} to ${figure(p.at('original').at('p75'), ms)} before, ${figure(p.at('rewritten').at('p25'), ms)} to ${figure(p.at('rewritten').at('p75'), ms)} after; ${figure(p.at('rewritten').at('n'), String)} repeats after ${counted(latency.warmups, 'warm-up')}${original.n !== rewritten.n && ` (${original.n} of the original)`}.</p></figure>`;
 }
 
 function memory(providers: readonly Cursor<ProviderReport>[]): Markup | null {
@@ -52,5 +52,5 @@ function memory(providers: readonly Cursor<ProviderReport>[]): Markup | null {
   });
   if (rows.length === 0) return null;
   const right = (title: string): { title: string; right: true } => ({ title, right: true });
-  return html`<h3>Host memory of a process that runs one prompt</h3>${table('Host memory', [{ title: 'provider' }, right('original, loaded'), right('rewritten, loaded'), right('original, peak'), right('rewritten, peak'), { title: '' }], rows)}`;
+  return html`<h3>Host memory of a process that runs one prompt</h3>${table('Host memory', [{ title: 'provider' }, right('original, loaded'), right('rewritten, loaded'), right('original, peak'), right('rewritten, peak'), ...(rows.some((r) => r.at(-1) !== '') ? [{ title: '' }] : [])], rows)}`;
 }

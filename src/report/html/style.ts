@@ -16,8 +16,8 @@ p{margin:0 0 10px}
 code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 .kicker{margin:0 0 4px;color:var(--muted);font-size:.85rem}
 .lead{font-size:1.05rem}
-.note,.axis{color:var(--muted);font-size:.88rem;max-width:80ch}
-.axis{margin:-4px 0 8px;max-width:none;text-align:center;font-size:.78rem}
+.note,.axis{color:var(--muted);font-size:.88rem;max-width:46rem}
+.axis{margin:-2px 0 8px;padding-left:58px;max-width:none;text-align:center;font-size:.78rem}
 .card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:20px 22px;margin:20px 0}
 .badge{display:inline-block;padding:1px 10px;border-radius:5px;margin-right:4px}
 .badge.good{background:var(--good-bg)}.badge.bad{background:var(--bad-bg)}.badge.doubt{background:var(--doubt-bg)}
@@ -62,7 +62,7 @@ figcaption{font-size:.88rem;font-weight:600;margin-bottom:10px}
 .plot>svg{display:block;width:100%}
 .plot.wide{padding-right:22px;padding-left:66px}
 .tick{font-size:11px;fill:var(--muted);font-variant-numeric:tabular-nums}
-.tick.strong{fill:var(--ink);font-weight:600}
+.tick.strong{fill:var(--ink);font-weight:600;paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 .grid,.rail{stroke:var(--faint);stroke-width:1}
 .boundary{stroke:var(--ink);stroke-width:1.25;stroke-dasharray:3 3;opacity:.75}
 .original{fill:var(--original)}.rewritten{fill:var(--rewritten)}.second{fill:var(--second)}.third{fill:var(--third)}
@@ -72,27 +72,47 @@ figcaption{font-size:.88rem;font-weight:600;margin-bottom:10px}
 .ideal{fill:none;stroke:var(--muted);stroke-width:1.25;stroke-dasharray:3 2}
 .hit{fill:transparent}
 g:hover>.hit{fill:var(--ink);fill-opacity:.07}
-.bars{display:grid;gap:7px}
+.bars{display:grid;gap:7px;margin-bottom:10px}
 .bar{display:grid;grid-template-columns:5.2rem 1fr 4.6rem;gap:10px;align-items:center;font-size:.86rem}
 .bar svg{display:block;width:100%;overflow:visible}
 .bar .amount{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 .bar .name{color:var(--muted)}
 .whisker{stroke:var(--ink);stroke-width:1.25}
-.maps{border-top:1px solid var(--faint);padding-top:2px;margin-top:16px}
+.gallery{display:grid;gap:8px 36px}
+.gallery>*{min-width:0}
+@media (min-width:760px){.gallery{grid-template-columns:1fr 1fr}}
+.maps{border-top:1px solid var(--faint);padding-top:2px}
 .maps h3{margin-top:12px}
-.boundaries{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,205px),1fr));gap:8px 24px}
+.boundaries{display:grid;grid-template-columns:repeat(auto-fill,minmax(136px,1fr));gap:8px 16px}
 .map{margin:4px 0}
 .map figcaption{font-weight:400;margin-bottom:6px}
 .map small{color:var(--muted)}
 .panels{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}
-.patches{display:block;width:100%;max-width:205px;height:auto;overflow:hidden;border-radius:3px;shape-rendering:crispEdges}
+.patches{display:block;width:100%;max-width:220px;height:auto;overflow:hidden;border-radius:3px;shape-rendering:crispEdges}
 .kept{fill:var(--rewritten)}.dropped{fill:var(--faint);stroke:none}
 .legend .dropped{stroke:var(--line)}
 .veil{fill:var(--veil)}
 .edge{fill:none;stroke:var(--edge);stroke-width:1;vector-effect:non-scaling-stroke}
-.tiles path,.patches .tiles{fill:none;stroke:var(--page);stroke-width:2;vector-effect:non-scaling-stroke}
+.patches .tiles{fill:none;stroke:var(--page);stroke-width:2;vector-effect:non-scaling-stroke}
 .store{position:absolute}
 footer{color:var(--muted);font-size:.84rem;margin-top:24px}
-@media (max-width:560px){.page{padding:18px 14px 40px}.card{padding:16px 14px}.tiles{grid-template-columns:1fr 1fr;gap:8px}h1{font-size:1.3rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.boundaries{grid-template-columns:1fr 1fr;gap:8px 14px}.bar{grid-template-columns:4.6rem 1fr 4.2rem}}
+@media (max-width:560px){.page{padding:18px 14px 40px}.card{padding:16px 14px}.tiles{grid-template-columns:1fr 1fr;gap:8px}h1{font-size:1.3rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.boundaries{grid-template-columns:repeat(auto-fill,minmax(92px,1fr));gap:8px 12px}.bar{grid-template-columns:4.6rem 1fr 4.2rem}}
+@media (max-width:560px){
+th,td{padding-right:8px}
+tbody th{min-width:6.2rem}
+.scroll:not(.stack) th:first-child{position:sticky;left:0;background:var(--card)}
+.num small{display:block}
+.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
+.stack table,.stack tbody,.stack tr,.stack th,.stack td{display:block}
+.stack tr{border-bottom:1px solid var(--line);padding:7px 0}
+.stack tbody tr:last-child{border-bottom:0}
+.stack th,.stack td{border:0;padding:2px 0}
+.stack tbody th{font-weight:600}
+.stack .num{display:flex;justify-content:space-between;gap:12px;white-space:normal}
+.stack .num small{display:inline}
+.stack td[data-label]:not(.num){color:var(--ink)}
+.stack td[data-label]::before{content:attr(data-label);color:var(--muted);margin-right:10px}
+.stack td:empty{display:none}
+}
 @media print{body{background:#fff}.card{break-inside:avoid;border-color:#ccc}nav{display:none}}
 `;
