@@ -3,7 +3,14 @@
  * first, names where those leave a choice. `pair` gives the caches a known pairing (from the graph's analysis).
  */
 import { RunFault } from './faults.js';
-import type { IoInfo } from './session.js';
+import type { Dtype } from './tensor.js';
+
+/** A declared graph input or output: numbers, or the names of symbolic dimensions ('' when unnamed). */
+export interface IoInfo {
+  readonly name: string;
+  readonly dtype: Dtype | 'unknown';
+  readonly dims: readonly (number | string)[];
+}
 
 /** One tensor carried from a run to the next: output `present` becomes input `past`. */
 export interface CacheSlot {

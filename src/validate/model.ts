@@ -9,8 +9,7 @@ import { METADATA } from '../compile.js';
 import { FileSource } from '../files.js';
 import { DataType, type Model, type Value } from '../ir/graph.js';
 import { readModel } from '../onnx/read.js';
-import { type DecoderIo, describeIo, type KnownCache, readDim } from './io.js';
-import type { IoInfo } from './session.js';
+import { type DecoderIo, describeIo, type IoInfo, type KnownCache, readDim } from './io.js';
 import type { Dtype } from './tensor.js';
 
 const DTYPES: Readonly<Record<number, Dtype>> = {

@@ -2,9 +2,8 @@
 import type { ImageMaskSource } from '../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from './faults.js';
-import type { CacheSlot, DecoderIo } from './io.js';
+import type { CacheSlot, DecoderIo, IoInfo } from './io.js';
 import type { Sample } from './sample.js';
-import type { IoInfo } from './session.js';
 import { at, cast, elementCount, fromNumbers, type HostTensor, zeros } from './tensor.js';
 
 /** What of the prompt's tokens is what, row by row. */

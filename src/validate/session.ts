@@ -6,16 +6,9 @@ import { readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { RunFault, runtimeFault } from './faults.js';
-import { readDim } from './io.js';
+import { type IoInfo, readDim } from './io.js';
 import type { Provider } from './providers.js';
 import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
-
-/** A declared graph input or output: numbers, or the names of symbolic dimensions ('' when unnamed). */
-export interface IoInfo {
-  readonly name: string;
-  readonly dtype: Dtype | 'unknown';
-  readonly dims: readonly (number | string)[];
-}
 
 export interface SessionOptions {
   readonly provider?: Provider;

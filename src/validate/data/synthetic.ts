@@ -1,9 +1,8 @@
 /** Seeded feeds when there is no data. What they say about accuracy is little; shapes, identity, cost and speed they do tell. */
 import { UsageError } from '../../diagnostics.js';
-import type { DecoderIo } from '../io.js';
+import type { DecoderIo, IoInfo } from '../io.js';
 import { Random } from '../random.js';
 import type { DataSet, Sample } from '../sample.js';
-import type { IoInfo } from '../session.js';
 import { elementCount, fromNumbers, type HostTensor } from '../tensor.js';
 
 export interface SyntheticOptions {

@@ -1,6 +1,5 @@
 /** TensorProto files (`input_0.pb` of ONNX test data sets) → tensors. */
-import onnxProto from 'onnx-proto';
-import { decodeTensor } from '../../onnx/decode.js';
+import { decodeTensor, typedNumbers } from '../../onnx/decode.js';
 import { fieldsOf } from '../../onnx/wire.js';
 import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../tensor.js';
 
@@ -17,9 +16,7 @@ export function parseTensorProto(bytes: Uint8Array): { name: string; tensor: Hos
   if (tensor.data) return { name, tensor: fromBytes(dtype, tensor.dims, tensor.data) };
   for (const f of fieldsOf(bytes)) if (f.number === 9) return { name, tensor: fromBytes(dtype, tensor.dims, bytes.subarray(f.dataStart, f.end)) };
   // Large tensors in typed fields (float_data and so on): rare, written by hand-made sets.
-  const t = onnxProto.onnx.TensorProto.decode(bytes);
-  const numbers = [t.floatData, t.doubleData, t.int64Data, t.uint64Data, t.int32Data].find((d) => (d?.length ?? 0) > 0) ?? [];
-  const values = Array.from(numbers as ArrayLike<unknown>, (v) => Number(v));
+  const values = typedNumbers(bytes);
   if (values.length !== elementCount(tensor.dims)) throw new Error(`${values.length} values where [${tensor.dims.join(', ')}] needs ${elementCount(tensor.dims)}`);
   // int32_data holds half-precision bits, not values.
   return { name, tensor: dtype === 'float16' ? { dtype, dims: tensor.dims, data: Uint16Array.from(values) } : fromNumbers(dtype, tensor.dims, values) };
