@@ -1,5 +1,5 @@
 /** Soundness of a rewritten graph: structure, types and sizes, and that it does what its plan says. */
-import { describeNode, InternalError } from './diagnostics.js';
+import { describeNode, InternalError, Refusal } from './diagnostics.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { evaluateShapes } from './analyse/shapes/index.js';
 import { shapesAt } from './analyse/roles.js';
@@ -12,7 +12,8 @@ import type { RewriteResult } from './rewrite/rewrite.js';
 /**
  * Checks what the compiler made before it is written: links, order, and sizes of every value at probe sizes.
  *
- * @throws {InternalError} when something does not hold; a broken graph is never written.
+ * @throws {InternalError} when something does not hold; a broken graph is never written
+ * @throws {Refusal} PD102 when what does not hold did not hold before either
  */
 export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, result: RewriteResult): void {
   const problem = verifyGraph(model.graph)[0];
@@ -27,6 +28,15 @@ export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, re
   const [sizes] = PROBE_SIZES;
   const inputs = shapesAt(model.graph, facts.roles, sizes, (p) => headDims.get(p.value));
   const after = evaluateShapes(model.graph, { inputs: new Map([...inputs].map(([v, shape]) => [v, { shape: shape as number[] }])) });
+  const original = facts.probes.facts[0].conflicts[0];
+  if (after.conflicts.length > known && original) {
+    throw new Refusal({
+      code: 'PD102',
+      message: `the graph contradicts itself: ${original.reason}`,
+      culprit: original.node ? describeNode(original.node) : undefined,
+      hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it with full_check',
+    });
+  }
   if (after.conflicts.length > known) {
     const conflict = after.conflicts.at(-1);
     throw new InternalError(`the rewritten graph contradicts itself: ${conflict?.reason}`, conflict?.node ? describeNode(conflict.node) : undefined);

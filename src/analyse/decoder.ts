@@ -22,13 +22,13 @@ export interface AnalyseOptions {
 /**
  * Finds the decoder in a graph.
  *
- * @throws {Refusal} PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
+ * @throws {Refusal} PD102 cycle, PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
  *   PD307 static sequence, PD308 unknown op on the path.
  */
 export function analyseDecoder(model: Model, options: AnalyseOptions = {}): DecoderFacts {
   const { graph } = model;
   if (!isTopological(graph)) {
-    const order = topologicalOrder(graph.nodes);
+    const order = topologicalOrder(graph.nodes, cyclic);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
   const roles = findRoles(graph);
@@ -100,6 +100,15 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     otherAttention: cores.length - layers.length,
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
   };
+}
+
+function cyclic(node: Node): Refusal {
+  return new Refusal({
+    code: 'PD102',
+    message: 'the graph has a cycle: a value depends on itself',
+    culprit: describeNode(node),
+    hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it',
+  });
 }
 
 /** Up through Cast and Identity, so that what is gathered is the residual stream itself. */

@@ -36,6 +36,7 @@ class Walk {
 
   run(first: Layer): void {
     const { graph, content } = this.#facts;
+    const strange = strangers(this.#facts);
     const behind = new Set<Value>(first.cut.values);
     for (const v of first.cut.values) this.#states.set(v, this.#fromSizes(v));
     for (const node of graph.nodes) {
@@ -43,6 +44,8 @@ class Walk {
       const reads = [...node.inputs, ...node.captures].filter((v): v is Value => v !== null && content.has(v));
       if (!reads.some((v) => behind.has(v))) continue;
       for (const o of node.outputs) if (o) behind.add(o);
+      const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
+      if (stranger) throw unknownInput(stranger, node);
       const out = this.#node(node, reads);
       node.outputs.forEach((o, i) => {
         if (o) this.#states.set(o, out[i] ?? out[0] ?? { kind: 'none' });
@@ -112,6 +115,39 @@ class Walk {
     if (axis === undefined || at.length > 1) return { kind: 'picked' };
     return { kind: 'tokens', axis, inner: [1, 1], count: [shapes[0]?.[axis] ?? 0, shapes[1]?.[axis] ?? 0] };
   }
+}
+
+/** What is made, without hidden states, of inputs of changing size whose role is not known: would it need other rows? */
+function strangers({ graph, roles, content }: DecoderFacts): Map<Value, Value> {
+  const known = new Set<Value | undefined>([
+    roles.source,
+    roles.inputIds,
+    roles.attentionMask,
+    roles.positionIds,
+    roles.cachePosition,
+    ...roles.tokenInputs,
+    ...roles.pasts.map((p) => p.value),
+  ]);
+  const from = new Map<Value, Value>();
+  for (const v of graph.inputs) {
+    const dims = v.type?.dims;
+    if (!v.tensor && !known.has(v) && !(dims && dims.every((d) => typeof d === 'number' || (d !== null && /^\d+$/.test(d))))) from.set(v, v);
+  }
+  if (from.size === 0) return from;
+  for (const n of graph.nodes) {
+    const v = n.inputs.find((i) => i && from.has(i)) ?? n.captures.find((i) => from.has(i));
+    if (v) for (const o of n.outputs) if (o && !content.has(o)) from.set(o, from.get(v) as Value);
+  }
+  return from;
+}
+
+function unknownInput(input: Value, node: Node): Refusal {
+  return new Refusal({
+    code: 'PD308',
+    message: `the input "${input.name}" is used behind a boundary, but whether it is aligned with tokens is not known`,
+    culprit: describeNode(node),
+    hint: 'declare its shape with the symbols of the other inputs (batch, sequence), or with fixed sizes; `pdrop-compile inspect` shows the role of each input',
+  });
 }
 
 function refusal(node: Node, reason: string): Refusal {

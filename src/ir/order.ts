@@ -16,9 +16,12 @@ export function isTopological(graph: Graph): boolean {
  * Nodes in topological order, as close to `preferred` as the edges allow: a depth-first walk in that order, which
  * leaves an already sorted graph as it is. Deterministic. Only `preferred` nodes and what they need are returned.
  *
- * @throws {InternalError} when there is a cycle.
+ * @param onCycle what to throw when there is a cycle; an internal error by default
  */
-export function topologicalOrder(preferred: Iterable<Node>): Node[] {
+export function topologicalOrder(
+  preferred: Iterable<Node>,
+  onCycle: (node: Node) => Error = (node) => new InternalError('the graph has a cycle', node.name),
+): Node[] {
   const order: Node[] = [];
   const state = new Map<Node, 1 | 2>();
   // Iterative: chains of thousands of nodes would overflow the stack.
@@ -37,7 +40,7 @@ export function topologicalOrder(preferred: Iterable<Node>): Node[] {
         state.set(dep, 1);
         stack.push({ node: dep, next: 0, deps: dependencies(dep) });
       } else if (state.get(dep) === 1) {
-        throw new InternalError('the graph has a cycle', dep.name);
+        throw onCycle(dep);
       }
     }
   }

@@ -216,7 +216,8 @@ async function readGraph(
         graph.inputs.push(value);
       } else if (f.number === 12) {
         value.isOutput = true;
-        value.type = type ?? value.type;
+        // An input handed through is what its input says it is.
+        if (!value.isInput) value.type = type ?? value.type;
         graph.outputs.push(value);
       }
       segments.push({ kind: 'value', field: f.number, value, piece: full });
@@ -262,7 +263,18 @@ async function readGraph(
     }
     if (p.graphs.length > 0) linkCaptures(graph, p.node);
   }
+  refuseDangling(graph);
   return graph;
+}
+
+/** Everything that is read must be computed by something. */
+function refuseDangling(graph: Graph): void {
+  const nothing = (v: Value): boolean => !v.producer && !v.isInput && !v.tensor && graph.values.get(v.name) === v;
+  const refuse = (name: string, culprit: string): Refusal =>
+    new Refusal({ code: 'PD102', message: `nothing computes the value "${name}"`, culprit, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it (sparse initializers are not supported)' });
+  for (const node of graph.nodes) for (const v of node.inputs) if (v && nothing(v)) throw refuse(v.name, node.name || node.opType);
+  // A subgraph may hand on a value of an enclosing graph.
+  if (!graph.owner) for (const v of graph.outputs) if (nothing(v)) throw refuse(v.name, v.name);
 }
 
 /** Records which values of `graph` the subgraphs of `node` read, at any depth. */
