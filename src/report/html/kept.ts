@@ -17,7 +17,7 @@ export function keptSection(report: Cursor<ValidateReport>, pictures: Pictures):
   const samples = each(kept.at('samples'));
   const anyPicture = samples.some((s) => s.value.picture !== undefined && pictures.has(s.value.picture));
   const body = html`
-${samples.length > 0 && html`${note(`Patches that are left after each boundary${anyPicture ? ', over the picture' : ''}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
+${samples.length > 0 && html`${note(`Patches that enter the layer at each boundary${anyPicture ? ', over the picture' : ''}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
 ${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear where there is a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: anyPicture ? 'dropped (dark)' : 'dropped' }])}
 <div class="gallery">${samples.map((s, i) => sampleMaps(s, layers, pictures, `picture-${i}`))}</div>`}
 ${histogram(kept)}`;
@@ -41,7 +41,7 @@ function boundaryMaps(kept: Cursor<readonly number[]>, layer: number | undefined
   const has = new Set(kept.value);
   const words = `${count(kept.value.length)} of ${count(imageTokens)} kept`;
   const label = `Before layer ${layer ?? '?'}: ${words}`;
-  return html`<figure class="map"><figcaption>before layer ${layer ?? '?'}<br><small data-path="${kept.pointer}" data-length="${kept.value.length}">${words}</small></figcaption>
+  return html`<figure class="map"><figcaption>at layer ${layer ?? '?'}<br><small data-path="${kept.pointer}" data-length="${kept.value.length}">${words}</small></figcaption>
 <div class="panels">${panels.map((p) => panelSvg(p, has, label, picture, kept.pointer))}</div></figure>`;
 }
 
@@ -66,7 +66,7 @@ function histogram(kept: Cursor<KeptReport>): Markup | null {
   const range = (i: number): string => `${((100 * i) / bins).toFixed(0)}–${((100 * (i + 1)) / bins).toFixed(0)}%`;
   return html`<h3>Where in the image tokens are kept</h3>
 ${note(`Share kept by place in the order of image tokens (the top of a picture comes first), over ${counted(h.value.samples, 'sample')}. Attention ranks are known to favour late tokens; the dashed line is the mean.`)}
-<div class="three">${boundaries.map((b) => html`<figure><figcaption>before layer ${b.value.layer}</figcaption>${columnsChart({
+<div class="three">${boundaries.map((b) => html`<figure><figcaption>at layer ${b.value.layer}</figcaption>${columnsChart({
     label: `Share of image tokens kept before layer ${b.value.layer}, by place in the image`,
     columns: each(b.at('keptShare')).map((v, i) => ({ title: `${range(i)} of the image tokens: ${share(v.value)} kept`, tick: '', values: [v] })),
     tones: ['rewritten'],
@@ -75,5 +75,5 @@ ${note(`Share kept by place in the order of image tokens (the top of a picture c
     level: mean(b.value.keptShare),
     ends: ['first token', 'last'],
   })}</figure>`)}</div>
-${behind('Figures of the histogram', table('Share kept by place', [{ title: 'place' }, ...boundaries.map((b) => ({ title: `before layer ${b.value.layer}`, right: true }))], Array.from({ length: bins }, (_, i) => [range(i), ...boundaries.map((b) => share(b.value.keptShare[i] ?? 0))])))}`;
+${behind('Figures of the histogram', table('Share kept by place', [{ title: 'place' }, ...boundaries.map((b) => ({ title: `at layer ${b.value.layer}`, right: true }))], Array.from({ length: bins }, (_, i) => [range(i), ...boundaries.map((b) => share(b.value.keptShare[i] ?? 0))])))}`;
 }

@@ -98,8 +98,9 @@ g:hover>.hit{fill:var(--ink);fill-opacity:.07}
 footer{color:var(--muted);font-size:.84rem;margin-top:24px}
 @media (max-width:560px){.page{padding:18px 14px 40px}.card{padding:16px 14px}.tiles{grid-template-columns:1fr 1fr;gap:8px}h1{font-size:1.3rem}dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}.boundaries{grid-template-columns:repeat(auto-fill,minmax(92px,1fr));gap:8px 12px}.bar{grid-template-columns:4.6rem 1fr 4.2rem}}
 @media (max-width:560px){
-th,td{padding-right:8px}
-tbody th{min-width:6.2rem}
+table{font-size:.84rem}
+th,td{padding-right:7px}
+tbody th{min-width:4.6rem}
 .scroll:not(.stack) th:first-child{position:sticky;left:0;background:var(--card)}
 .num small{display:block}
 .stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
@@ -108,10 +109,11 @@ tbody th{min-width:6.2rem}
 .stack tbody tr:last-child{border-bottom:0}
 .stack th,.stack td{border:0;padding:2px 0}
 .stack tbody th{font-weight:600}
-.stack .num{display:flex;justify-content:space-between;gap:12px;white-space:normal}
+.stack .num{display:flex;justify-content:flex-end;gap:6px;white-space:normal}
 .stack .num small{display:inline}
 .stack td[data-label]:not(.num){color:var(--ink)}
 .stack td[data-label]::before{content:attr(data-label);color:var(--muted);margin-right:10px}
+.stack td.num::before{margin-right:auto}
 .stack td:empty{display:none}
 }
 @media print{body{background:#fff}.card{break-inside:avoid;border-color:#ccc}nav{display:none}}
