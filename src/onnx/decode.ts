@@ -105,6 +105,13 @@ function pushVarint(bytes: Uint8Array, at: number, into: number[]): number {
   return next + 1;
 }
 
+/** The elements of a TensorProto's typed fields (float_data and so on) as numbers; half precision stays its 16 bits. */
+export function typedNumbers(bytes: Uint8Array): number[] {
+  const t = onnx.TensorProto.decode(bytes);
+  const numbers = [t.floatData, t.doubleData, t.int64Data, t.uint64Data, t.int32Data].find((d) => (d?.length ?? 0) > 0) ?? [];
+  return Array.from(numbers as ArrayLike<unknown>, Number);
+}
+
 /** float_data, int32_data, int64_data and the like as a raw little-endian payload. */
 function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): Uint8Array | undefined {
   const t = onnx.TensorProto.decode(bytes);

@@ -3,7 +3,7 @@ import { METADATA } from '../compile.js';
 import { UsageError } from '../diagnostics.js';
 import { keepCount } from '../cost/keep.js';
 import type { Model } from '../ir/graph.js';
-import { type ImageMaskSource, type Plan } from '../plan/plan.js';
+import type { ImageMaskSource, Plan } from '../plan/plan.js';
 import type { Layout } from './prompt.js';
 
 /** @throws {UsageError} PD009 when the model was not made by pdrop-compile. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { evaluateShapes } from '../../src/analyse/shapes/index.js';
 import { castNumber, erf, roundBfloat, roundHalf, roundHalfEven } from '../../src/analyse/shapes/numbers.js';
-import { DataType, Graph } from '../../src/ir/graph.js';
+import { DataType, type Graph } from '../../src/ir/graph.js';
 import { float32, int64, run, Sketch, weight } from './shapes-support.js';
 
 /** Shapes of the outputs of one op. */
@@ -308,7 +308,7 @@ describe('what cannot be known', () => {
 });
 
 describe('subgraphs', () => {
-  function branch(s: Sketch, make: (t: Sketch) => ReturnType<Sketch['node']>): Graph {
+  function branch(_s: Sketch, make: (t: Sketch) => ReturnType<Sketch['node']>): Graph {
     const inner = new Sketch();
     inner.graph.outputs.push(make(inner)[0]!);
     return inner.graph;

@@ -13,7 +13,7 @@ import { parseImageMask } from '../../src/plan/resolve.js';
 import { Builder } from '../../src/rewrite/builder.js';
 import type { Sample } from '../../src/validate/sample.js';
 import { type Dtype, fromBytes, type HostTensor } from '../../src/validate/tensor.js';
-import { type FixtureRun, LoadedFixture } from '../support/fixtures.js';
+import type { FixtureRun, LoadedFixture } from '../support/fixtures.js';
 
 export function temporaryFolder(): string {
   const folder = mkdtempSync(join(tmpdir(), 'pdrop-test-'));

@@ -1,6 +1,6 @@
 /** All attention of a graph, in node order, whatever it is spelled in. */
 import type { AttentionCore } from '../facts.js';
-import { type DialectContext } from './context.js';
+import type { DialectContext } from './context.js';
 import { matchContrib } from './contrib.js';
 import { matchDecomposed } from './decomposed.js';
 import { matchStandard } from './standard.js';

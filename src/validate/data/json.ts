@@ -1,6 +1,6 @@
 /** Samples in JSON and JSON Lines (schemas/data.schema.json). */
 import { createReadStream, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { badSample } from '../faults.js';
 import type { PatchGrid, Sample } from '../sample.js';

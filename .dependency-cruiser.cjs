@@ -1,0 +1,110 @@
+/**
+ * The house, floor by floor (ARCHITECTURE.md): a file imports only from its own floor and from those below.
+ * From the top down; folders of one line are neighbours, which may not import each other unless said so.
+ */
+const FLOORS = [
+  { name: 'cli', path: '^src/cli/' },
+  { name: 'library', path: '^src/(index|check-file|core)\\.ts$' },
+  { name: 'report', path: '^src/report/' },
+  { name: 'validate', path: '^src/validate/' },
+  { name: 'files', path: '^src/(files|external-files|model-config|schemas)\\.ts$' },
+  { name: 'compile', path: '^src/compile\\.ts$' },
+  { name: 'check', path: '^src/check\\.ts$' },
+  { name: 'passes', path: '^passes/' },
+  { name: 'rewrite', path: '^src/rewrite/' },
+  { name: 'cost and plan', path: '^src/(cost/|plan/(?!plan\\.ts))' },
+  { name: 'analyse', path: '^src/analyse/' },
+  { name: 'the plan as data', path: '^src/plan/plan\\.ts$' },
+  { name: 'onnx', path: '^src/onnx/' },
+  { name: 'ir', path: '^src/ir/' },
+  { name: 'diagnostics', path: '^src/(diagnostics|version)\\.ts$' },
+];
+
+/** What runs in a web page as well. */
+const CORE = '^(passes/|src/(ir|onnx|analyse|plan|rewrite|cost)/|src/(compile|check|core|diagnostics|version)\\.ts$)';
+
+const floors = FLOORS.slice(1).map((floor, i) => ({
+  name: `${floor.name.replaceAll(' ', '-')}-imports-from-below`,
+  comment: `a file of the floor "${floor.name}" imports only from its own floor and from those below`,
+  severity: 'error',
+  from: { path: floor.path },
+  to: { path: FLOORS.slice(0, i + 1).map((above) => above.path) },
+}));
+
+module.exports = {
+  forbidden: [
+    ...floors,
+    {
+      name: 'no-cycles',
+      comment: 'two files that need each other are one file, or three',
+      severity: 'error',
+      from: {},
+      to: { circular: true },
+    },
+    {
+      name: 'only-onnx-knows-protobuf',
+      severity: 'error',
+      from: { path: '^(src|passes)/', pathNot: '^src/onnx/' },
+      to: { path: 'node_modules/(onnx-proto|protobufjs|long)/' },
+    },
+    {
+      name: 'only-session-imports-onnxruntime',
+      comment: 'it is large, and compiling must not need it',
+      severity: 'error',
+      from: { path: '^(src|passes)/', pathNot: '^src/validate/session\\.ts$' },
+      to: { path: 'node_modules/onnxruntime' },
+    },
+    {
+      name: 'the-core-imports-nothing-of-node',
+      comment: 'bytes come from a ByteSource and go to a ByteSink; the same compiler runs in a web page',
+      severity: 'error',
+      from: { path: CORE },
+      to: { dependencyTypes: ['core'] },
+    },
+    {
+      name: 'the-core-imports-one-package',
+      severity: 'error',
+      from: { path: CORE },
+      to: { dependencyTypes: ['npm', 'npm-dev', 'npm-optional', 'npm-peer', 'npm-no-pkg', 'npm-unknown'], pathNot: 'node_modules/(onnx-proto|protobufjs|long)/' },
+    },
+    {
+      name: 'only-the-cli-knows-commander',
+      severity: 'error',
+      from: { path: '^(src|passes)/', pathNot: '^src/cli/' },
+      to: { path: 'node_modules/commander/' },
+    },
+    {
+      name: 'no-development-packages',
+      comment: 'what runs is in dependencies',
+      severity: 'error',
+      from: { path: '^(src|passes)/' },
+      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'sources-know-no-tests',
+      severity: 'error',
+      from: { path: '^(src|passes)/' },
+      to: { path: '^(test|bench|fixtures)/' },
+    },
+    {
+      name: 'resolvable',
+      severity: 'error',
+      from: {},
+      to: { couldNotResolve: true },
+    },
+    {
+      name: 'no-orphans',
+      comment: 'a file nothing imports is dead, unless it is an entry',
+      severity: 'error',
+      from: { orphan: true, pathNot: '^src/(index|core)\\.ts$' },
+      to: {},
+    },
+  ],
+  options: {
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^dist/' },
+    enhancedResolveOptions: { extensions: ['.ts', '.js', '.json'], exportsFields: ['exports'], conditionNames: ['import', 'require', 'node', 'default', 'types'], mainFields: ['main', 'types'] },
+  },
+};
