@@ -99,7 +99,7 @@ export class LastToken {
 
   /** cos, sin, position ids: the stage's own instance at the last valid token. */
   #data(value: Value, consumer: Node, slot: number): Value {
-    const { facts, builder: b, dependent } = this.#frames;
+    const { facts, dependent } = this.#frames;
     if (!dependent.has(value)) return value;
     const known = this.#memo.get(value);
     if (known) return known;
