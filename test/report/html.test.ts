@@ -39,7 +39,7 @@ describe('figures', () => {
 
   test('maps show exactly the kept tokens', () => {
     const drawn = new Map<string, number>();
-    for (const m of page.matchAll(/<path class="(?:kept|edge)" d="([^"]*)" data-kept="([^"]*)"/g)) {
+    for (const m of page.matchAll(/<path class="(?:kept|edge(?: coarse)?)" d="([^"]*)" data-kept="([^"]*)"/g)) {
       const cells = [...(m[1] ?? '').matchAll(/h(\d+)v1/g)].reduce((n, run) => n + Number(run[1]), 0);
       drawn.set(m[2] as string, (drawn.get(m[2] as string) ?? 0) + cells);
     }

@@ -52,7 +52,7 @@ export function checksSection(report: Cursor<ValidateReport>): Section | null {
       const { status, gate, detail, difference, bound } = g.value;
       const state = status === 'passed' ? verdict('good', 'passed') : status === 'failed' ? verdict('bad', 'failed') : verdict('doubt', 'skipped');
       return [
-        gate,
+        html`<span class="nowrap">${gate}</span>`,
         state,
         difference === undefined ? '' : figure(g.at('difference'), plain),
         bound === undefined ? '' : figure(g.at('bound'), plain),

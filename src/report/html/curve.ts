@@ -84,8 +84,9 @@ function plot(points: readonly CurvePoint[], chosen: number, stages: readonly nu
 
 /** Shares close to each other get an axis that shows their differences. */
 function shareScale(low: number, high: number): Scale {
-  const from = high - low < 0.25 ? Math.max(0, Math.floor(low * 20) / 20) : 0;
-  return linear(Math.max(high, from + 0.05), 4, from);
+  if (high - low >= 0.25) return linear(1, 4);
+  const from = Math.max(0, Math.min(0.75, Math.floor(low * 20) / 20));
+  return linear(Math.min(1, Math.max(high, from + 0.25)), 4, from);
 }
 
 function pointTable(c: Cursor<Curve>): Markup {

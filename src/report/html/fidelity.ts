@@ -100,7 +100,7 @@ function generation(f: Cursor<Fidelity>): Markup {
   ];
   if (g) {
     rows.push(['greedy texts that are identical', figure(g.at('identical'), count), html`of ${figure(g.at('texts'), count)}, ${figure(g.at('tokens'), count)} tokens`]);
-    rows.push(['first divergent token', g.value.medianFirstDivergent === null ? 'never' : figure(g.at('medianFirstDivergent'), plain), g.value.medianFirstDivergent === null ? '' : 'median of the texts that diverge, from 0']);
+    rows.push(['first divergent token', g.value.medianFirstDivergent === null ? 'never' : figure(g.at('medianFirstDivergent'), count), g.value.medianFirstDivergent === null ? '' : 'median of the texts that diverge, from 0']);
     rows.push(['divergent tokens', figure(g.at('meanDivergentShare'), share), 'mean over texts']);
   }
   if (answers) {

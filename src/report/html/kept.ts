@@ -45,6 +45,9 @@ function boundaryMaps(kept: Cursor<readonly number[]>, layer: number | undefined
 <div class="panels">${panels.map((p) => panelSvg(p, has, label, picture, kept.pointer))}</div></figure>`;
 }
 
+/** Up to as many patches across, kept ones are outlined; on finer grids outlines would be most of the map. */
+const COARSE = 16;
+
 function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: string | undefined, pointer: string): Markup {
   const many = p.grids.length > 1;
   const over = picture !== undefined && p.picture.width > 0;
@@ -53,7 +56,7 @@ function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: st
   const borders = many ? html`<path class="tiles" d="${p.grids.map(({ grid, x, y }) => `M${x} ${y}h${grid.columns}v${grid.rows}h${-grid.columns}z`).join('')}"/>` : '';
   const title = `${label}${many ? ` (${p.grids.length} tiles of ${p.grids[0]?.grid.rows} × ${p.grids[0]?.grid.columns})` : ` (grid of ${p.height} × ${p.width})`}`;
   return html`<svg role="img" class="patches${over && ' pictured'}" viewBox="0 0 ${p.width} ${p.height}" aria-label="${title}" data-grids="${covers}"><title>${title}</title>
-${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="edge" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/><path class="kept" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>`}${borders}</svg>`;
+${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="edge${p.width <= COARSE && ' coarse'}" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/><path class="kept" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>`}${borders}</svg>`;
 }
 
 const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);

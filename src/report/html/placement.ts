@@ -30,7 +30,8 @@ function runs(p: Cursor<ProviderReport>): Run[] {
 }
 
 function state(p: Placement): Markup {
-  if (p.macShare < 1) return verdict('bad', 'products fell back');
+  if (p.macShare < 0.99) return verdict('bad', 'products fell back');
+  if (p.macShare < 1) return verdict('doubt', 'a few products fell back');
   if (p.fellBack.some((f) => f.floats)) return verdict('doubt', 'large tensors moved');
   return p.fellBack.length > 0 ? verdict('good', 'only small work elsewhere') : verdict('good', 'all of it');
 }

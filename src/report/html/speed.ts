@@ -52,5 +52,5 @@ function memory(providers: readonly Cursor<ProviderReport>[]): Markup | null {
   });
   if (rows.length === 0) return null;
   const right = (title: string): { title: string; right: true } => ({ title, right: true });
-  return html`<h3>Host memory of a process that runs one prompt</h3>${table('Host memory', [{ title: 'provider' }, right('original, loaded'), right('rewritten, loaded'), right('original, peak'), right('rewritten, peak'), ...(rows.some((r) => r.at(-1) !== '') ? [{ title: '' }] : [])], rows)}`;
+  return html`<h3>Host memory of a process that runs one prompt</h3>${table('Host memory', [{ title: 'provider' }, right('original, loaded'), right('rewritten, loaded'), right('original, peak'), right('rewritten, peak'), ...(rows.some((r) => r.at(-1) !== '') ? [{ title: '' }] : [])], rows, 'stack')}`;
 }

@@ -44,6 +44,7 @@ tbody th{font-weight:400}
 tbody tr:last-child>*{border-bottom:0}
 .num{text-align:right;white-space:nowrap}
 .none{color:var(--muted)}
+.nowrap{white-space:nowrap}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:5px 16px;margin:8px 0 0;font-size:.88rem}
 dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere}
 details{margin:6px 0 0}
@@ -92,7 +93,8 @@ g:hover>.hit{fill:var(--ink);fill-opacity:.07}
 .kept{fill:var(--rewritten)}.dropped{fill:var(--faint);stroke:none}
 .legend .dropped{stroke:var(--line)}
 .veil{fill:var(--veil)}
-.edge{fill:none;stroke:var(--edge);stroke-width:1;vector-effect:non-scaling-stroke}
+.edge{fill:none}
+.edge.coarse{stroke:var(--edge);stroke-width:1;vector-effect:non-scaling-stroke}
 .patches .tiles{fill:none;stroke:var(--page);stroke-width:2;vector-effect:non-scaling-stroke}
 .store{position:absolute}
 footer{color:var(--muted);font-size:.84rem;margin-top:24px}
