@@ -126,7 +126,7 @@ export function feedsOf(session: ort.InferenceSession, fixture: LoadedFixture, r
   for (const { past, present } of info.cache) {
     if (past === null || !session.inputNames.includes(past)) continue;
     if (run.carry && previous) feeds[past] = previous[present] as ort.Tensor;
-    else {
+    else if (!feeds[past]) {
       const type = info.dtype === 'float16' ? 'float16' : 'float32';
       feeds[past] = new ort.Tensor(type, (type === 'float16' ? new Uint16Array(0) : new Float32Array(0)) as never, [batch, info.kv_heads, 0, info.head_dim]);
     }
