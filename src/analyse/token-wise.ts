@@ -39,6 +39,8 @@ class Walk {
     const strange = strangers(this.#facts);
     const behind = new Set<Value>(first.cut.values);
     for (const v of first.cut.values) this.#states.set(v, this.#fromSizes(v));
+    // The decode half of a split pair: one token, nothing to drop, nothing to mix.
+    if (!first.cut.values.some((v) => this.#stateOf(v).kind === 'tokens')) return;
     for (const node of graph.nodes) {
       if (node === first.cut.node || carriesNoContent(node)) continue;
       const reads = [...node.inputs, ...node.captures].filter((v): v is Value => v !== null && content.has(v));
