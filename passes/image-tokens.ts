@@ -5,7 +5,7 @@
  *   out:  image_token_mask ─┐
  *         attention_mask ───┴─ marked & valid ─ n ─ floor(n·r_i + 1e-6) ─ D_i = min over rows ─ S − D_i
  */
-import { Refusal } from '../src/diagnostics.js';
+import { InternalError, Refusal } from '../src/diagnostics.js';
 import { DataType, Value } from '../src/ir/graph.js';
 import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
@@ -35,6 +35,11 @@ export const imageTokens: Pass = {
     const rows = b.unsqueeze('rows', rowRange, [1]);
     const range = b.op('Range', 'range', [b.int(0), length, b.int(1)]);
     const shape2 = b.concat('mask_shape', [batch1, length1], 0);
+    if (plan.imageMask.kind === 'none') {
+      frames.setChunk({ batch, batch1, rows, length, drops: undefined });
+      frames.addStage({ length1, origin: b.op('Expand', 'places', [range, shape2]), rowsInPrevious: undefined, last: undefined });
+      return { applied: ['no image tokens: nothing is ever dropped'], declined: [] };
+    }
 
     // Validity of the chunk's own tokens: the last S entries of the mask.
     let valid: Value | undefined;
@@ -70,7 +75,7 @@ export const imageTokens: Pass = {
       b.op('Sub', 'not_droppable', [b.constant(DataType.FLOAT, [1], []), b.cast('droppable_float', droppable, DataType.FLOAT)]),
       b.float(PROTECTION),
     ]);
-    frames.setChunk({ batch, batch1, rows, length, protect, droppable, paddingBias, last, dropped, lengths });
+    frames.setChunk({ batch, batch1, rows, length, drops: { protect, droppable, paddingBias, last, dropped, lengths } });
     frames.addStage({ length1, origin: undefined, rowsInPrevious: undefined, last });
     return { applied: [`image tokens from ${plan.imageMask.kind}`], declined: [] };
   },
@@ -129,6 +134,6 @@ function markImages(
       return b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);
     }
     case 'none':
-      return b.op('Expand', 'no_images', [b.constant(DataType.BOOL, [0], []), chunk.shape2]);
+      throw new InternalError('nothing is marked without image tokens');
   }
 }

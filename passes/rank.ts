@@ -19,6 +19,11 @@ export const rank: Pass = {
     const { plan, facts, builder: b, frames, results } = context;
     const applied: string[] = [];
     const declined: { reason: string }[] = [];
+    if (plan.imageMask.kind === 'none') {
+      // The other half of a split pair ranks; here every stage sees the whole chunk, over its own shorter cache.
+      for (const _ of plan.layers) frames.addStage(frames.tokens(0));
+      return { applied: [], declined };
+    }
     plan.layers.forEach((index, i) => {
       const boundary = i + 1;
       const layer = facts.layers[index] as Layer;
@@ -35,6 +40,11 @@ export const rank: Pass = {
   },
 };
 
+/** int64 [B, 1]: index of the last valid token of stage j. */
+function lastOf({ frames }: PassContext, stage: number): Value {
+  return frames.tokens(stage).last ?? frames.drops.last;
+}
+
 /** float32 [B, S_j]: mean over heads of the last valid token's attention to each token of stage j. */
 function attentionScore(context: PassContext, layer: Layer, stage: number, declined: { reason: string }[]): Value {
   const { builder: b, frames } = context;
@@ -42,7 +52,7 @@ function attentionScore(context: PassContext, layer: Layer, stage: number, decli
   const picked = new LastToken(frames, stage).pick(core.q.value);
   if (!picked.restricted) declined.push({ reason: `layer ${layer.index}: the query is computed for all tokens, its layout could not be restricted to one` });
   const past = core.rotary && pastOfRows(context, core, stage);
-  const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: frames.tokens(stage).last });
+  const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: lastOf(context, stage) });
   const keys = operand(context, core, core.k, frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: frames.range(stage) });
   // With one query token the heads of a group are the rows of one product: no repetition of keys.
   const grouped = b.reshape('query', query, [-1, core.kvHeads, core.heads / core.kvHeads, core.headDim]);
@@ -59,7 +69,7 @@ function attentionScore(context: PassContext, layer: Layer, stage: number, decli
 }
 
 function paddingOf({ builder: b, frames }: PassContext, stage: number): Value | undefined {
-  const bias = frames.chunk.paddingBias;
+  const bias = frames.drops.paddingBias;
   if (!bias || stage === 0) return bias;
   return b.gatherElements('padding_bias', bias, frames.tokens(stage).origin as Value, 1);
 }
@@ -109,7 +119,7 @@ function expandRows({ builder: b, frames }: PassContext, ids: Value): Value {
 
 /** Evenly spaced: of m tokens, K stay; token t does when ⌊(t+1)·K/m⌋ > ⌊t·K/m⌋. */
 function uniformScore({ builder: b, frames }: PassContext, stage: number): Value {
-  const { chunk } = frames;
+  const chunk = frames.drops;
   const origin = frames.tokens(stage).origin;
   const droppable = origin ? b.gatherElements('droppable', chunk.droppable, origin, 1) : chunk.droppable;
   const m = b.reduce('ReduceSum', 'candidates', droppable, [1], true);
@@ -136,10 +146,10 @@ function randomScore({ builder: b, frames, plan }: PassContext, stage: number): 
 
 /** The S_i highest of stage i−1, in order of place. Ties go to the lower place (TopK's own rule). */
 function select({ builder: b, frames }: PassContext, stage: number, score: Value): void {
-  const { chunk } = frames;
+  const { chunk, drops } = frames;
   const previous = frames.tokens(stage);
-  const protect = previous.origin ? b.gatherElements('protect', chunk.protect, previous.origin, 1) : chunk.protect;
-  const length1 = b.gather('length', chunk.lengths, b.ints([stage]), 0);
+  const protect = previous.origin ? b.gatherElements('protect', drops.protect, previous.origin, 1) : drops.protect;
+  const length1 = b.gather('length', drops.lengths, b.ints([stage]), 0);
   const key = b.op('Add', 'key', [score, protect]);
   const [, best] = b.multi('TopK', 'best', [key, length1], 2, { axis: { kind: 'int', value: -1 } });
   // Sorted as float32, which GPUs can: places stay exact up to 2^24.
@@ -149,6 +159,6 @@ function select({ builder: b, frames }: PassContext, stage: number, score: Value
   const origin = previous.origin ? b.gatherElements('origin', previous.origin, index, 1) : index;
   const rowOffset = b.op('Mul', 'row_offset', [chunk.rows, previous.length1]);
   const rowsInPrevious = b.op('Add', 'rows', [index, rowOffset]);
-  const last = b.op('Sub', 'last', [chunk.last, b.gather('dropped', chunk.dropped, b.ints([stage]), 0)]);
+  const last = b.op('Sub', 'last', [drops.last, b.gather('dropped', drops.dropped, b.ints([stage]), 0)]);
   frames.addStage({ length1, origin, rowsInPrevious, last });
 }

@@ -12,7 +12,7 @@ import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
 import { readModel } from './onnx/read.js';
 import { layoutModel, writePieces } from './onnx/write.js';
 import type { Plan } from './plan/plan.js';
-import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
+import { checkPlan, parseImageMask, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
 import { exposeRotary } from './rewrite/expose-rotary.js';
 import { PASSES } from '../passes/index.js';
@@ -65,7 +65,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   refuseCompiled(model);
   const nodesBefore = model.graph.nodes.length;
   let facts = analyseDecoder(model);
-  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, options.planToReplay), warnings: [] } : resolvePlan(facts, options);
+  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, withMask(options.planToReplay, options.imageMask)), warnings: [] } : resolvePlan(facts, options);
   requireTokenWise(facts, plan.layers[0] as number);
   options.analysed?.(facts, plan);
   if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
@@ -77,6 +77,11 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   ]);
   const { pieces, byteLength } = layoutModel(model, { metadata });
   return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces };
+}
+
+/** A pair of graphs shares one plan; where image tokens are marked may differ between its halves. */
+function withMask(plan: Plan, imageMask: string | undefined): Plan {
+  return imageMask === undefined ? plan : { ...plan, imageMask: parseImageMask(imageMask) };
 }
 
 /** Streams a compiled model. `source` is the one it was read from. */

@@ -23,7 +23,7 @@ export interface AnalyseOptions {
  * Finds the decoder in a graph.
  *
  * @throws {Refusal} PD102 cycle, PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
- *   PD307 static sequence, PD308 unknown op on the path.
+ *   PD308 unknown op on the path.
  */
 export function analyseDecoder(model: Model, options: AnalyseOptions = {}): DecoderFacts {
   const { graph } = model;
@@ -32,10 +32,9 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
   const roles = findRoles(graph);
-  refuseStatic(roles);
   const content = contentOf(graph, roles.source, options.compiledWith !== undefined);
   const logits = findLogits(graph, content);
-  const fixedBatch = batchOf(roles);
+  const fixed = { batch: declaredSize(roles, 0), sequence: declaredSize(roles, 1) };
   const declines: { node: Node; reason: string }[] = [];
   const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; cores: AttentionCore[] } => {
     declines.length = 0;
@@ -45,8 +44,8 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
       if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
       return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16 };
     };
-    const probes = new Probes(graph, bindings, fixedBatch, compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES);
-    const cores = findAttention({ graph, roles, content, probes, decline: (node, reason) => declines.push({ node, reason }) });
+    const probes = new Probes(graph, bindings, fixed, compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES);
+    const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason) => declines.push({ node, reason }) });
     return { probes, cores };
   };
   let { probes, cores } = attempt(() => UNKNOWN_HEAD_DIM);
@@ -99,6 +98,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     probes,
     otherAttention: cores.length - layers.length,
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
+    fixedSequence: fixed.sequence,
   };
 }
 
@@ -137,22 +137,10 @@ function findLogits(graph: Graph, content: ReadonlySet<Value>): Value {
   });
 }
 
-function batchOf(roles: InputRoles): number | undefined {
-  const d = (roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds)?.type?.dims?.[0];
+/** Size of the batch (0) or sequence (1) axis where the export fixed it. */
+function declaredSize(roles: InputRoles, axis: 0 | 1): number | undefined {
+  const d = (roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds)?.type?.dims?.[axis];
   return typeof d === 'number' ? d : undefined;
-}
-
-function refuseStatic(roles: InputRoles): void {
-  const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds;
-  const d = anchor?.type?.dims?.[1];
-  if (typeof d === 'number') {
-    throw new Refusal({
-      code: 'PD307',
-      message: `the sequence length is fixed to ${d}: later stages could not be shorter`,
-      culprit: anchor?.name,
-      hint: 'export with a dynamic sequence axis (dynamic_axes / dynamic_shapes)',
-    });
-  }
 }
 
 /** Model-local functions are fine where they only spell out an op that is known anyway (a portable fallback). */

@@ -105,4 +105,6 @@ export interface DecoderFacts {
   /** Attention found in the graph that is not on the decoder's chain (a vision tower's). */
   readonly otherAttention: number;
   readonly hiddenSize: number;
+  /** Length of the chunk where the export fixed it (the decode half of a split pair takes 1). */
+  readonly fixedSequence: number | undefined;
 }

@@ -31,8 +31,8 @@ export class Probes {
   readonly #sizes: readonly [ProbeSizes, ProbeSizes];
   readonly #axes = new Map<Value, readonly Axis[] | null>();
 
-  constructor(graph: Graph, bindingsAt: (sizes: ProbeSizes) => ShapeBindings, fixedBatch: number | undefined, sizes = PROBE_SIZES) {
-    const fixed = sizes.map((s) => ({ ...s, batch: fixedBatch ?? s.batch })) as [ProbeSizes, ProbeSizes];
+  constructor(graph: Graph, bindingsAt: (sizes: ProbeSizes) => ShapeBindings, pinned: { readonly batch: number | undefined; readonly sequence: number | undefined }, sizes = PROBE_SIZES) {
+    const fixed = sizes.map((s) => ({ ...s, batch: pinned.batch ?? s.batch, sequence: pinned.sequence ?? s.sequence })) as [ProbeSizes, ProbeSizes];
     this.#sizes = fixed;
     this.facts = [evaluateShapes(graph, bindingsAt(fixed[0])), evaluateShapes(graph, bindingsAt(fixed[1]))];
   }

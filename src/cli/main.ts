@@ -7,7 +7,13 @@ import { register as registerCompile } from './commands/compile.js';
 import { register as registerInspect } from './commands/inspect.js';
 
 /** Commands that are loaded when they are called: they need libraries that compiling must not wait for. */
-const LAZY: Record<string, () => Promise<{ register(program: Command): void }>> = {};
+const LAZY: Record<string, () => Promise<{ register(program: Command): void }>> = {
+  validate: () => import('./commands/validate.js'),
+  flops: () => import('./commands/flops.js'),
+  sweep: () => import('./commands/sweep.js'),
+  merge: () => import('./commands/merge.js'),
+  doctor: () => import('./commands/doctor.js'),
+};
 
 /** Runs the command line and returns the exit code: 0 done, 1 a gate failed, 2 usage, 3 refused, 70 internal bug. */
 export async function main(argv: readonly string[]): Promise<number> {

@@ -32,6 +32,7 @@ export interface ResolvedPlan {
 
 export function resolvePlan(facts: DecoderFacts, options: PlanOptions): ResolvedPlan {
   const warnings: string[] = [];
+  requireDynamicSequence(facts, options.imageMask);
   const layers = resolveLayers(facts.layers.length, options);
   const keep = resolveKeep(layers.length, options);
   const imageMask = resolveImageMask(facts, options, warnings);
@@ -45,10 +46,27 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
 
 /** Checks a plan (from a file, or edited) against the graph it is meant for. */
 export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
+  const source: ImageMaskSource = facts.fixedSequence === 1 ? { kind: 'none' } : plan.imageMask;
+  requireDynamicSequence(facts, source.kind);
   const layers = resolveLayers(facts.layers.length, { layers: plan.layers });
   const keep = resolveKeep(layers.length, { keep: plan.keep });
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
-  return { ...plan, layers, keep, positions: resolvePositions(facts, plan.positions) };
+  return { ...plan, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
+}
+
+/** @throws {Refusal} PD307: tokens can only be dropped from a chunk whose length may change. */
+function requireDynamicSequence(facts: DecoderFacts, imageMask: string | undefined): void {
+  // The decode half of a split pair takes one token and drops nothing.
+  if (facts.fixedSequence === undefined || imageMask === 'none' || (facts.fixedSequence === 1 && imageMask === undefined)) return;
+  throw new Refusal({
+    code: 'PD307',
+    message: `the sequence length is fixed to ${facts.fixedSequence}: later stages could not be shorter`,
+    culprit: (facts.roles.inputIds ?? facts.roles.source).name,
+    hint:
+      facts.fixedSequence === 1
+        ? 'a decode-only graph drops nothing: compile it with --image-mask none (its default) and the --plan of the prefill graph'
+        : 'export with a dynamic sequence axis (dynamic_axes / dynamic_shapes)',
+  });
 }
 
 function usage(code: string, message: string, culprit: string, hint: string): UsageError {
@@ -120,6 +138,7 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
     if (source.kind === 'span') warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
     return source;
   }
+  if (facts.fixedSequence === 1) return { kind: 'none' };
   if (facts.roles.sourceKind === 'inputs_embeds') return { kind: 'input' };
   const id = options.imageTokenId ?? imageIdComparedInGraph(facts);
   if (id !== undefined) return { kind: 'input-ids', id };

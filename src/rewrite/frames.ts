@@ -12,7 +12,7 @@ import type { DecoderFacts, PastInput } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
 import type { Builder } from './builder.js';
 import { frameDependent, hasTokenRows, type Stages, uncuttable } from './stages.js';
-import type { ChunkTokens, StageTokens } from './tokens.js';
+import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
 
 /** Marks values that are right in every stage. */
 const ANY = -2;
@@ -52,6 +52,13 @@ export class Frames {
   get chunk(): ChunkTokens {
     if (!this.#chunk) throw new InternalError('the pass that counts tokens has not run');
     return this.#chunk;
+  }
+
+  /** What the chunk loses; ranking and selecting need it. */
+  get drops(): ChunkDrops {
+    const { drops } = this.chunk;
+    if (!drops) throw new InternalError('nothing is dropped without image tokens');
+    return drops;
   }
 
   addStage(tokens: StageTokens): void {
@@ -252,6 +259,7 @@ export class Frames {
   #compaction(j: number): Value {
     return this.#once(`compaction${j}`, () => {
       const b = this.builder;
+      if (!this.tokens(j).rowsInPrevious) return this.#pastShift(j);
       const before = b.op('Sub', `dropped_before_s${j}`, [this.tokens(j).origin as Value, this.range(j)]);
       return this.hasCache ? b.op('Add', `compaction_s${j}`, [before, this.#pastShift(j)]) : before;
     });
@@ -290,7 +298,9 @@ export class Frames {
 
   /** The rows of `value` (of stage j − 1) that stage j keeps. */
   gatherRows(value: Value, axes: readonly Axis[] | null, j: number, original: Value): Value {
-    return this.builder.gather(`${short(original)}_s${j}`, this.flatten(value, axes, original), this.tokens(j).rowsInPrevious as Value, 0);
+    const rows = this.tokens(j).rowsInPrevious;
+    if (!rows) return value;
+    return this.builder.gather(`${short(original)}_s${j}`, this.flatten(value, axes, original), rows, 0);
   }
 
   /** int64 [B, S_j]: row of each of stage j's tokens in the incoming chunk's [B·S, …]. */
@@ -305,6 +315,7 @@ export class Frames {
 
   /** The entries of stage j's tokens in a value of frame 0: [B, S], [n…, B, S, X…], or [1, S, X…] without a batch. */
   gatherFromChunk(value: Value, axes: readonly Axis[] | null, j: number, original: Value): Value {
+    if (!this.tokens(j).rowsInPrevious) return value;
     const b = this.builder;
     const at = axes?.indexOf('S') ?? -1;
     if (!axes || at < 0 || axes.lastIndexOf('S') !== at) throw uncuttable(original, `it is laid out ${describeAxes(axes)} and must be gathered by token`);
@@ -332,15 +343,6 @@ export class Frames {
   }
 
   // ---- shapes ------------------------------------------------------------------------------------------------
-
-  /** Hidden states of stage j, [B, S_j, hidden]: where batch size and length are read from. */
-  hidden(j: number): Value {
-    if (j === 0) return this.facts.roles.source;
-    for (const v of this.stages.crossing[j - 1] as ReadonlySet<Value>) {
-      if (this.stages.homeOf(v) < j && hasTokenRows(this.facts.probes.axes(v))) return this.instantiate(v, j);
-    }
-    throw new InternalError(`nothing crosses boundary ${j}`);
-  }
 
   /** int64 [1] for one axis of a value in stage j. */
   #axisSize(axis: Axis, j: number, original: Value): Value {

@@ -75,8 +75,12 @@ export class LastToken {
       const { chunk } = this.#frames;
       const tokens = this.#frames.tokens(this.#stage);
       const offset = b.op('Mul', 'last_row_offset', [chunk.rows, tokens.length1]);
-      return b.op('Add', 'last_row', [offset, tokens.last]);
+      return b.op('Add', 'last_row', [offset, this.#last()]);
     });
+  }
+
+  #last(): Value {
+    return this.#frames.tokens(this.#stage).last ?? this.#frames.drops.last;
   }
 
   #once(key: string, make: () => Value): Value {
@@ -92,7 +96,7 @@ export class LastToken {
   #oneHot(dtype: number): Value {
     return this.#once(`onehot${dtype}`, () => {
       const b = this.#frames.builder;
-      const equal = b.op('Equal', 'is_last', [this.#frames.range(this.#stage), this.#frames.tokens(this.#stage).last]);
+      const equal = b.op('Equal', 'is_last', [this.#frames.range(this.#stage), this.#last()]);
       return b.cast('is_last_number', equal, dtype);
     });
   }
@@ -124,7 +128,7 @@ export class LastToken {
   #weighted(value: Value, axes: readonly Axis[], at: number, dtype: number, consumer: Node): Value {
     const b = this.#frames.builder;
     if (axes.length === 2 && at === 1 && axes[0] === 'B') {
-      return b.gatherElements('last_position', value, this.#frames.tokens(this.#stage).last, 1);
+      return b.gatherElements('last_position', value, this.#last(), 1);
     }
     if (!isFloat(dtype) && dtype !== DataType.INT64 && dtype !== DataType.INT32) throw new CannotRestrict();
     // The batch comes from the one-hot; where the value has no axis for it, the consumer's rank gives one.

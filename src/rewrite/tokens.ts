@@ -14,6 +14,12 @@ export interface ChunkTokens {
   readonly rows: Value;
   /** int64 scalar S. */
   readonly length: Value;
+  /** What is dropped; undefined when nothing ever is (--image-mask none). */
+  readonly drops: ChunkDrops | undefined;
+}
+
+/** What the chunk loses at the boundaries. */
+export interface ChunkDrops {
   /** float32 [B, S]: 0 for image tokens that may be dropped, 4 for all others. */
   readonly protect: Value;
   /** int64 [B, S]: 1 for image tokens that may be dropped. */
@@ -34,8 +40,8 @@ export interface StageTokens {
   readonly length1: Value;
   /** int64 [B, S_j]: index of each token in the incoming chunk; undefined for stage 0 (it is the identity). */
   readonly origin: Value | undefined;
-  /** int64 [B, S_j]: row of each token in the previous stage's [B·S_{j−1}, …]; undefined for stage 0. */
+  /** int64 [B, S_j]: row of each token in the previous stage's [B·S_{j−1}, …]; undefined when all of them stay (stage 0, or nothing is ever dropped). */
   readonly rowsInPrevious: Value | undefined;
-  /** int64 [B, 1]: index of the last valid token in this stage. */
-  readonly last: Value;
+  /** int64 [B, 1]: index of the last valid token in this stage; undefined when nothing is ranked. */
+  readonly last: Value | undefined;
 }

@@ -124,7 +124,7 @@ export function feedsOf(session: ort.InferenceSession, fixture: LoadedFixture, r
   for (const [name, ref] of Object.entries(run.feeds)) if (session.inputNames.includes(name)) feeds[name] = fixture.tensor(ref);
   const batch = (run.feeds.inputs_embeds ?? run.feeds.input_ids)?.shape[0] ?? 1;
   for (const { past, present } of info.cache) {
-    if (past === null || !session.inputNames.includes(past)) continue;
+    if (past === null || !session.inputNames.includes(past) || feeds[past]) continue;
     if (run.carry && previous) feeds[past] = previous[present] as ort.Tensor;
     else if (!feeds[past]) {
       const type = info.dtype === 'float16' ? 'float16' : 'float32';

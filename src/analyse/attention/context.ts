@@ -8,6 +8,8 @@ export interface DialectContext {
   readonly roles: InputRoles;
   readonly content: ReadonlySet<Value>;
   readonly probes: Probes;
+  /** Length of the chunk where the export fixed it. */
+  readonly fixedSequence: number | undefined;
   /** Records why something that looked like attention was not taken; shown when no decoder is found. */
   decline(node: Node, reason: string): void;
 }
@@ -59,7 +61,7 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
   for (let v: Value | undefined = start; v; ) {
     const axes = ctx.probes.axes(v);
     if (axes?.length === 5) repeated = axes;
-    const laid = axes && headAxes(axes);
+    const laid = axes && headAxes(axes, ctx.fixedSequence);
     if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid, factor };
     const node: Node | null = v.producer;
     if (!node || !ctx.content.has(v)) break;
@@ -100,13 +102,14 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
   };
 }
 
-function headAxes(axes: readonly Axis[]): { layout: 'bhsd' | 'bshd'; heads: number; headDim: number } | undefined {
+function headAxes(axes: readonly Axis[], fixedSequence: number | undefined): { layout: 'bhsd' | 'bshd'; heads: number; headDim: number } | undefined {
   if (axes.length !== 4 || !isBatch(axes[0])) return undefined;
   const [, a, b, d] = axes;
   if (typeof d !== 'number') return undefined;
-  if (typeof a === 'number' && b === 'S') return { layout: 'bhsd', heads: a, headDim: d };
+  const isSequence = (x: Axis | undefined): boolean => x === 'S' || (fixedSequence !== undefined && x === fixedSequence);
+  if (typeof a === 'number' && isSequence(b)) return { layout: 'bhsd', heads: a, headDim: d };
   // [B, S, heads, D] only counts where it is what the rotated operand looks like (some models rotate before the transpose).
-  if (a === 'S' && typeof b === 'number') return { layout: 'bshd', heads: b, headDim: d };
+  if (isSequence(a) && typeof b === 'number') return { layout: 'bshd', heads: b, headDim: d };
   return undefined;
 }
 
