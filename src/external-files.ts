@@ -23,6 +23,14 @@ export function checkExternalData(model: Model, modelPath: string): void {
       sizes.set(location, size);
     }
     const end = offset + (length ?? tensor.byteLength);
+    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(end) || offset < 0 || end < offset) {
+      throw new Refusal({
+        code: 'PD105',
+        message: `a tensor says it lies at offset ${offset}, length ${length ?? tensor.byteLength} of "${location}"`,
+        culprit: name,
+        hint: 'the model file is damaged: download or export it again',
+      });
+    }
     if (end > size) {
       throw new Refusal({
         code: 'PD105',
