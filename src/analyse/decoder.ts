@@ -31,7 +31,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     const order = topologicalOrder(graph.nodes, cyclic);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
-  const roles = findRoles(graph);
+  const roles = rolesOf(graph);
   const content = contentOf(graph, roles.source, options.compiledWith !== undefined);
   const logits = findLogits(graph, content);
   const fixed = { batch: declaredSize(roles, 0), sequence: declaredSize(roles, 1) };
@@ -71,7 +71,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
         code: 'PD303',
         message: 'two attention ops stand between the same two points of the residual stream',
         culprit: describeNode(core.anchor),
-        hint: 'cross-attention and encoder-decoder layers are not supported; image tokens must be part of the decoder sequence',
+        hint: 'something bypasses the layers: cross-attention (image tokens must be part of the decoder sequence), keys shared between layers, or a skip connection over several layers; such graphs cannot be cut between layers',
       });
     }
     usedLink = at;
@@ -182,16 +182,31 @@ function refuseUnknownOps(graph: Graph, content: ReadonlySet<Value>, probes: Pro
   }
 }
 
-function noLayers(graph: Graph, found: number, declines: readonly { node: Node; reason: string }[]): Refusal {
+/** In a merged graph even the embedding lookup may be inside the branches. */
+function rolesOf(graph: Graph): InputRoles {
+  try {
+    return findRoles(graph);
+  } catch (error) {
+    throw (error instanceof Refusal && error.code === 'PD301' && mergedDecoder(graph)) || error;
+  }
+}
+
+function mergedDecoder(graph: Graph): Refusal | undefined {
   const merged = graph.nodes.find((n) => n.is('If') && n.subgraphs.some((g) => g.nodes.length > 50));
-  if (merged) {
-    return new Refusal({
+  return (
+    merged &&
+    new Refusal({
       code: 'PD304',
       message: 'the decoder is merged with `If`: its layers are inside the branches',
       culprit: describeNode(merged),
       hint: 'export it without merging (optimum-cli export onnx --no-post-process, or a recent exporter that takes empty caches) and compile that',
-    });
-  }
+    })
+  );
+}
+
+function noLayers(graph: Graph, found: number, declines: readonly { node: Node; reason: string }[]): Refusal {
+  const merged = mergedDecoder(graph);
+  if (merged) return merged;
   const near = declines[0];
   return new Refusal({
     code: 'PD301',
