@@ -62,6 +62,10 @@ if [[ -n ${GITHUB_OUTPUT:-} ]]; then
     echo "summary=$where/summary.md"
   } >>"$GITHUB_OUTPUT"
 fi
-if [[ $code -ne 0 ]]; then echo "::error title=pdrop-compile validate::${verdict:-no report} (exit code $code); the summary says what fell short"; fi
+if [[ $code -ne 0 ]]; then
+  why='the summary says what fell short'
+  if [[ -z $verdict ]]; then why='there is no report, see the log'; fi
+  echo "::error title=pdrop-compile validate::${verdict:-error} (exit code $code); $why"
+fi
 if [[ ${PDROP_FAIL:-true} == false && ($code -eq 1 || $code -eq 4) ]]; then exit 0; fi
 exit "$code"
