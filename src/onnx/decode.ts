@@ -4,7 +4,7 @@
  */
 import onnxProto from 'onnx-proto';
 import { type AttributeValue, DataType, type Dim, SMALL_TENSOR_BYTES, type Tensor, type TensorType } from '../ir/graph.js';
-import { decodeText, fieldsOf, varintBig } from './wire.js';
+import { decodeText, fieldsOf, malformed, varintBig } from './wire.js';
 
 const { onnx } = onnxProto;
 
@@ -13,6 +13,15 @@ const ELEMENT_BYTES: Record<number, number> = {
   1: 4, 2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 12: 4, 13: 8, 14: 8, 15: 16, 16: 2,
   17: 1, 18: 1, 19: 1, 20: 1, 21: 0.5, 22: 0.5, 23: 0.5, 24: 1, 25: 0.25, 26: 0.25,
 };
+
+/** protobufjs throws errors of its own on bytes that are no message. */
+function decoded<T>(what: string, decode: () => T): T {
+  try {
+    return decode();
+  } catch (error) {
+    throw malformed(`${what} cannot be decoded (${(error as Error).message})`, 0);
+  }
+}
 
 /** Payload size of a tensor in bytes; 0 for types without a fixed size (strings). */
 export function tensorByteLength(dataType: number, dims: readonly number[]): number {
@@ -75,6 +84,7 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
         break;
     }
   }
+  if (dims.some((d) => d < 0 || !Number.isSafeInteger(d))) throw malformed(`tensor "${name}" has dimensions ${dims.join(', ')}`, 0);
   const byteLength = tensorByteLength(dataType, dims);
   let data: Uint8Array | undefined;
   if (!isExternal && byteLength <= SMALL_TENSOR_BYTES) {
@@ -114,7 +124,7 @@ export function typedNumbers(bytes: Uint8Array): number[] {
 
 /** float_data, int32_data, int64_data and the like as a raw little-endian payload. */
 function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): Uint8Array | undefined {
-  const t = onnx.TensorProto.decode(bytes);
+  const t = decoded('a tensor', () => onnx.TensorProto.decode(bytes));
   const payload = new Uint8Array(byteLength);
   const view = new DataView(payload.buffer);
   const size = ELEMENT_BYTES[dataType] ?? 0;
@@ -177,7 +187,7 @@ export function decodeAttribute(bytes: Uint8Array): { name: string; value: Attri
   }
   if (graphs.length > 0) return { name, value: { kind: 'other', value: null }, graphs };
   if (tensor && (type === 4 || type === 0)) return { name, value: { kind: 'tensor', value: decodeTensor(tensor).tensor }, graphs };
-  const a = onnx.AttributeProto.decode(bytes);
+  const a = decoded(`attribute "${name}"`, () => onnx.AttributeProto.decode(bytes));
   const T = onnx.AttributeProto.AttributeType;
   const value = ((): AttributeValue => {
     switch (type || guessType(a)) {
@@ -212,7 +222,7 @@ function guessType(a: { floats: unknown[]; ints: unknown[]; strings: unknown[]; 
 
 /** ValueInfoProto → name and tensor type (undefined for sequences, optionals and untyped values). */
 export function decodeValueInfo(bytes: Uint8Array): { name: string; type: TensorType | undefined } {
-  const info = onnx.ValueInfoProto.decode(bytes);
+  const info = decoded('a declared type', () => onnx.ValueInfoProto.decode(bytes));
   const tensor = info.type?.tensorType;
   if (!tensor) return { name: info.name ?? '', type: undefined };
   const dims = tensor.shape?.dim?.map((d): Dim => {

@@ -21,7 +21,7 @@ export interface WireField {
 export function malformed(reason: string, at: number): Refusal {
   return new Refusal({
     code: 'PD101',
-    message: `the file is not a complete ONNX model: ${reason} at byte ${at}`,
+    message: `the file is not a complete ONNX model: ${reason}${at > 0 ? ` at byte ${at}` : ''}`,
     hint: 'check that the download or export finished (compare the size or a checksum) and that the file is an ONNX protobuf, not a Git LFS pointer, ORT-format or zipped file',
   });
 }
