@@ -89,6 +89,7 @@ export async function readModel(source: ByteSource): Promise<Model> {
       hint: 'give the .onnx file of the decoder (not a tokenizer, a config, an ORT-format .ort file or an external data file)',
     });
   }
+  refuseUnimported(graph, opsets);
   return {
     irVersion,
     opsets,
@@ -99,6 +100,21 @@ export async function readModel(source: ByteSource): Promise<Model> {
     externalLocations: [...locations],
     record: { source, segments } satisfies ModelRecord,
   };
+}
+
+/** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. */
+function refuseUnimported(graph: Graph, opsets: ReadonlyMap<string, number>): void {
+  for (const node of graph.nodes) {
+    if (!opsets.has(node.domain)) {
+      throw new Refusal({
+        code: 'PD102',
+        message: `the graph uses ops of "${node.domain || 'ai.onnx'}" without importing an opset of it`,
+        culprit: node.name || node.opType,
+        hint: 'the file may be cut off, or was edited: download or export it again',
+      });
+    }
+    for (const g of node.subgraphs) refuseUnimported(g, opsets);
+  }
 }
 
 function normaliseDomain(domain: string): string {
