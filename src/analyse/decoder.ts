@@ -31,6 +31,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     const order = topologicalOrder(graph.nodes, cyclic);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
+  refuseOldOpset(model);
   const roles = rolesOf(graph);
   const content = contentOf(graph, roles.source, options.compiledWith !== undefined);
   const logits = findLogits(graph, content);
@@ -180,6 +181,20 @@ function refuseUnknownOps(graph: Graph, content: ReadonlySet<Value>, probes: Pro
       });
     }
   }
+}
+
+/** The oldest opset that has what is added to the graph (Min and Max of int64). */
+const OLDEST_OPSET = 12;
+
+function refuseOldOpset(model: Model): void {
+  const opset = model.opsets.get('') ?? 0;
+  if (opset >= OLDEST_OPSET) return;
+  throw new Refusal({
+    code: 'PD317',
+    message: `opset ${opset} is older than what is added to the graph needs (${OLDEST_OPSET})`,
+    culprit: 'opset_import',
+    hint: 'export with opset 14 or newer, or convert the model with onnx.version_converter',
+  });
 }
 
 /** In a merged graph even the embedding lookup may be inside the branches. */
