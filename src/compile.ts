@@ -41,11 +41,24 @@ export interface Compiled {
   readonly pieces: readonly Piece[];
 }
 
-/** The plan a compiled model carries, or undefined. */
+/** The plan a compiled model carries; undefined when there is none, or what stands there is no plan. */
 export function planInMetadata(model: Model): { version: string; plan: Plan } | undefined {
   const text = model.metadata.get(METADATA.plan);
   if (text === undefined) return undefined;
-  return { version: model.metadata.get(METADATA.version) ?? '?', plan: JSON.parse(text) as Plan };
+  let plan: unknown;
+  try {
+    plan = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isPlan(plan)) return undefined;
+  return { version: model.metadata.get(METADATA.version) ?? '?', plan };
+}
+
+/** Enough of a check that a plan can be shown; `check` holds it to the schema. */
+function isPlan(plan: unknown): plan is Plan {
+  const p = plan as Partial<Plan> | null;
+  return typeof p === 'object' && p !== null && Array.isArray(p.layers) && Array.isArray(p.keep) && typeof p.imageMask === 'object' && p.imageMask !== null;
 }
 
 /** @throws {Refusal} PD316 when the model has been compiled before. */
