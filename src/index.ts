@@ -94,7 +94,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
     });
     let externalData: { mode: string; files: readonly string[] } = { mode: compiled.model.externalLocations.length > 0 ? 'reference' : 'none', files: compiled.model.externalLocations };
     if (!options.dryRun) {
-      mkdirSync(dirname(resolve(output)), { recursive: true });
+      makeFolder(dirname(resolve(output)));
       const placed = await placeExternalData(compiled.model.externalLocations, input, output, options.externalData ?? 'auto', options.force ?? false, options.progress);
       externalData = { mode: placed.mode, files: placed.files };
       const sink = new AtomicFileSink(output);
@@ -189,6 +189,14 @@ export function readPlanFile(path: string): Plan {
   }
   const inner = json !== null && typeof json === 'object' && 'plan' in json ? (json as { plan: unknown }).plan : json;
   return requirePlan(inner, path);
+}
+
+function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    throw new UsageError({ code: 'PD003', message: `cannot make the folder ${path}: ${(error as Error).message}`, culprit: path, hint: 'choose another path with -o' }, { cause: error });
+  }
 }
 
 function refuseOverwrite(input: string, output: string, force: boolean): void {

@@ -35,7 +35,7 @@ interface Flags {
 }
 
 export function wholeNumber(text: string): number {
-  if (!/^\d{1,9}$/.test(text)) throw new UsageError({ code: 'PD001', message: `"${text}" is not a whole number`, culprit: text, hint: 'see --help' });
+  if (!/^\d{1,9}$/.test(text)) throw new UsageError({ code: 'PD001', message: `"${text}" is not a whole number`, culprit: text, hint: 'give whole numbers from 0; see pdrop-compile --help' });
   return Number(text);
 }
 
