@@ -14,6 +14,8 @@ export interface GraphCost {
   readonly parts: { readonly decoder: number; readonly lmHead: number; readonly rank: number; readonly other: number };
   /** MACs per decoder layer, its rank subgraph not included. */
   readonly layers: readonly number[];
+  /** MACs of each layer's products with weights, by node name. */
+  readonly linear: ReadonlyMap<number, ReadonlyMap<string, number>>;
   /** Product ops whose sizes could not be evaluated. */
   readonly uncounted: readonly string[];
 }
@@ -78,6 +80,7 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
   const facts = evaluateShapes(file.model.graph, { inputs, dataLimit: elements });
   const table = countMacs(file.model.graph, facts);
   const parts = { decoder: 0, lmHead: 0, rank: 0, other: 0 };
+  const linear = new Map<number, Map<string, number>>();
   const layers: number[] = new Array<number>(map?.layers ?? 0).fill(0);
   for (const { node, macs } of table.nodes) {
     if (macs === 0) continue;
@@ -88,6 +91,11 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
     else {
       parts.decoder += macs;
       layers[where.layer] = (layers[where.layer] ?? 0) + macs;
+      if (node.inputs.some((v) => v?.tensor !== undefined)) {
+        const own = linear.get(where.layer) ?? new Map<string, number>();
+        own.set(labelOf(node), macs);
+        linear.set(where.layer, own);
+      }
     }
   }
   return {
@@ -95,6 +103,7 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
     elementOps: table.elementOps,
     parts,
     layers,
+    linear,
     uncounted: [...new Set(table.uncounted.map((n) => n.opType).filter((op) => /MatMul|Gemm|Attention|Conv|Einsum/.test(op)))],
   };
 }

@@ -56,7 +56,7 @@ export function register(program: Command): void {
 
 async function run(model: string | undefined, f: Flags): Promise<void> {
   const out = (value: unknown, text: () => string): void => {
-    process.stdout.write(f.json ? `${JSON.stringify(value, null, 2)}\n` : `${text()}\n`);
+    process.stdout.write(f.json ? `${JSON.stringify(value, (k, v) => (k === 'linear' ? undefined : v), 2)}\n` : `${text()}\n`);
   };
   if (f.paper) {
     const rows = await paperRows(model, f);

@@ -86,7 +86,7 @@ function plot(points: readonly CurvePoint[], chosen: number, stages: readonly nu
 function shareScale(low: number, high: number): Scale {
   if (high - low >= 0.25) return linear(1, 4);
   const from = Math.max(0, Math.min(0.75, Math.floor(low * 20) / 20));
-  return linear(Math.min(1, Math.max(high, from + 0.25)), 4, from);
+  return linear(from + (high <= from + 0.25 ? 0.25 : 0.3), 5, from);
 }
 
 function pointTable(c: Cursor<Curve>): Markup {

@@ -1,6 +1,6 @@
 /** TensorProto files (`input_0.pb` of ONNX test data sets) → tensors. */
 import { decodeTensor, typedNumbers } from '../../onnx/decode.js';
-import { fieldsOf, varintBig } from '../../onnx/wire.js';
+import { fieldsOf } from '../../onnx/wire.js';
 import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../tensor.js';
 
 const DTYPES: Readonly<Record<number, Dtype>> = {
@@ -16,26 +16,8 @@ export function parseTensorProto(bytes: Uint8Array): { name: string; tensor: Hos
   if (tensor.data) return { name, tensor: fromBytes(dtype, tensor.dims, tensor.data) };
   for (const f of fieldsOf(bytes)) if (f.number === 9) return { name, tensor: fromBytes(dtype, tensor.dims, bytes.subarray(f.dataStart, f.end)) };
   // Large tensors in typed fields (float_data and so on): rare, written by hand-made sets.
-  const values = typedValues(bytes);
+  const values = typedNumbers(bytes);
   if (values.length !== elementCount(tensor.dims)) throw new Error(`${values.length} values where [${tensor.dims.join(', ')}] needs ${elementCount(tensor.dims)}`);
   // int32_data holds half-precision bits, not values.
   return { name, tensor: dtype === 'float16' ? { dtype, dims: tensor.dims, data: Uint16Array.from(values) } : fromNumbers(dtype, tensor.dims, values) };
-}
-
-/** Fields that hold elements, by how they are packed: float_data 4, int32_data 5, int64_data 7, double_data 10, uint64_data 11. */
-function typedValues(bytes: Uint8Array): number[] {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const out: number[] = [];
-  for (const f of fieldsOf(bytes)) {
-    if (f.number === 4) for (let at = f.dataStart; at + 4 <= f.end; at += 4) out.push(view.getFloat32(at, true));
-    else if (f.number === 10) for (let at = f.dataStart; at + 8 <= f.end; at += 8) out.push(view.getFloat64(at, true));
-    else if (f.number === 5 || f.number === 7 || f.number === 11) {
-      for (let at = f.dataStart; at < f.end; ) {
-        out.push(Number(varintBig(bytes, at)));
-        while ((bytes[at] ?? 0) >= 0x80) at++;
-        at++;
-      }
-    }
-  }
-  return out;
 }
