@@ -160,11 +160,11 @@ export function findRoles(graph: Graph): InputRoles {
   const pasts = findPasts(graph);
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));
-  const embeds = best(
-    free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && typeof v.type.dims[1] !== 'number' && v.uses.length > 0),
-    (v) => (named(v, /^inputs?_embeds?$/) ? 2 : 0) + (named(v, /embed/) ? 1 : 0),
-  );
   const lookups = findLookups(graph);
+  const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && v.uses.length > 0);
+  const likeEmbeds = (v: Value): number => (named(v, /^inputs?_embeds?$/) ? 2 : 0) + (named(v, /embed/) ? 1 : 0);
+  // A fixed length is a last resort: image features have one too.
+  const embeds = best(features.filter((v) => typeof v.type?.dims?.[1] !== 'number'), likeEmbeds) ?? (lookups.length === 0 ? best(features, likeEmbeds) : undefined);
   const vocab = graph.outputs.map((o) => o.type?.dims?.at(-1)).find((d, i) => graph.outputs[i]?.type?.dims?.length === 3 && typeof d === 'number');
   const lookup = best(lookups, (l) => (l.rows === vocab ? 4 : 0) + (named(l.ids, /ids/) && !named(l.ids, /pos/) ? 2 : 0) + (flowsOf(l.ids).mask ? 0 : 1) + l.rows / 1e9);
   const source = embeds ?? lookup?.node.outputs[0];

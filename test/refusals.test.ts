@@ -1,0 +1,423 @@
+/** What cannot be compiled is refused: exit code, code, culprit, hint, and nothing written. */
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { Refusal } from '../src/diagnostics.js';
+import { MemorySource } from '../src/onnx/bytes.js';
+import { compileModel } from '../src/compile.js';
+import { cli, cliJson } from './support/cli.js';
+import { factsOf, layerEntry } from './support/decoder.js';
+import { externalize } from './support/external.js';
+import { files, folder, modelFile } from './support/folder.js';
+import { encodeModel, fixturePath, float32, FLOAT, graphOf, insertAfter, int64, INT64, loadModel, modelOf, node, type NodeProto, valueInfo, weight } from './support/proto.js';
+import { expectBytesRefused, expectRefusal } from './support/refuse.js';
+import { hugeModel } from './support/sparse.js';
+
+const LLAMA = 'llama-ts17-sdpa';
+const SMALL = 'genai-llama-embeds-fp32';
+
+describe('not a model', () => {
+  it.each([
+    ['an empty file', ''],
+    ['text', 'the quick brown fox jumps over the lazy dog\n'.repeat(40)],
+    ['a Git LFS pointer', 'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n'],
+    ['JSON', '{"model_type": "llama"}'],
+    ['HTML', '<!DOCTYPE html><html><body>Not found</body></html>'],
+    ['zeros', new Uint8Array(4096)],
+    ['a zip', Buffer.concat([Buffer.from('PK\u0003\u0004'), Buffer.alloc(200, 7)])],
+    ['0xff', new Uint8Array(1000).fill(0xff)],
+  ])('%s', async (_, bytes) => {
+    const error = await expectBytesRefused(bytes as string, 'PD101');
+    expect(error.message).toMatch(/not (an|a complete) ONNX model/);
+  });
+
+  it('random bytes, forty times', async () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const bytes = Uint8Array.from({ length: 300 }, (_, i) => (Math.imul(seed * 7919 + i, 2654435761) >>> 13) & 0xff);
+      await expect(compileModel(new MemorySource(bytes), {})).rejects.toBeInstanceOf(Refusal);
+    }
+  });
+
+  it('a folder and a missing file are usage errors', async () => {
+    expect((await cliJson(folder())).json.error).toMatchObject({ code: 'PD002' });
+    expect((await cliJson(join(folder(), 'none.onnx'))).code).toBe(2);
+  });
+
+  it('a model without IR version, opset or graph', async () => {
+    for (const drop of ['irVersion', 'opsetImport', 'graph'] as const) {
+      const model = loadModel(SMALL);
+      if (drop === 'opsetImport') model.opsetImport = [];
+      else if (drop === 'irVersion') model.irVersion = 0;
+      else model.graph = null as never;
+      await expectBytesRefused(encodeModel(model), 'PD101');
+    }
+  });
+});
+
+describe('truncated', () => {
+  it('at two thousand places of a small model: always refused as cut off', { timeout: 60_000 }, async () => {
+    const whole = new Uint8Array(readFileSync(fixturePath(SMALL)));
+    const codes = new Map<string, number>();
+    const places = new Set<number>();
+    // Every byte at both ends, where structure is dense, and evenly between.
+    for (let i = 0; i < 400; i++) places.add(i).add(whole.length - 1 - i);
+    for (let i = 0; i < 1200; i++) places.add(Math.floor((i * whole.length) / 1200));
+    for (const at of places) {
+      try {
+        await compileModel(new MemorySource(whole.subarray(0, at)), { imageMask: 'input' });
+        codes.set(`compiled at ${at}`, 1);
+      } catch (error) {
+        const key = error instanceof Refusal ? error.code : `${at}: ${String(error)}`;
+        codes.set(key, (codes.get(key) ?? 0) + 1);
+      }
+    }
+    // Between two fields at the end of the file it looks whole, but lacks the opset imports that stand there.
+    expect([...codes.keys()].filter((k) => k !== 'PD101' && k !== 'PD102')).toEqual([]);
+    expect(codes.get('PD101')).toBeGreaterThan(places.size - 5);
+  });
+
+  it('on the command line: nothing is left behind', async () => {
+    const whole = readFileSync(fixturePath(LLAMA));
+    for (const share of [0.001, 0.3, 0.77, 0.9999]) await expectBytesRefused(whole.subarray(0, Math.floor(whole.length * share)), 'PD101');
+  });
+});
+
+describe('external data', () => {
+  it('missing', async () => {
+    const path = externalize(LLAMA, 'weights.bin');
+    renameSync(join(dirname(path), 'weights.bin'), join(dirname(path), 'elsewhere.bin'));
+    const error = await expectRefusal(path, 'PD103');
+    expect(error.culprit).toBeTruthy();
+    expect(error.message).toContain('weights.bin');
+  });
+
+  it('truncated', async () => {
+    const path = externalize(LLAMA, 'weights.bin');
+    truncateSync(join(dirname(path), 'weights.bin'), 1000);
+    await expectRefusal(path, 'PD105');
+  });
+
+  it.each(['../weights.bin', 'sub/../../weights.bin', '/etc/passwd'])('outside the folder: %s', async (location) => {
+    const error = await expectRefusal(externalize(LLAMA, 'weights.bin', location), 'PD104');
+    expect(error.message).toContain(location);
+  });
+
+  it('a link that leads out of the folder', async () => {
+    const path = externalize(LLAMA, 'weights.bin');
+    const outside = join(folder(), 'secret.bin');
+    const data = join(dirname(path), 'weights.bin');
+    cpSync(data, outside);
+    rmSync(data);
+    symlinkSync(outside, data);
+    // Hubs keep files in a cache and link to them: reading is fine, and what is written refers to the same name.
+    const { code } = await cliJson(path);
+    expect(code).toBe(0);
+  });
+
+  it('a negative or absurd offset', async () => {
+    for (const offset of ['-8', '99999999999999999999', 'abc']) await expectRefusal(externalize(LLAMA, 'weights.bin', undefined, offset), 'PD105');
+  });
+});
+
+describe('not a decoder', () => {
+  const dims = ['batch', 'sequence', 64];
+
+  it('an embedding graph', async () => {
+    const model = modelOf({
+      nodes: [node('Gather', ['table', 'input_ids'], ['inputs_embeds'])],
+      inputs: [valueInfo('input_ids', INT64, ['batch', 'sequence'])],
+      outputs: [valueInfo('inputs_embeds', FLOAT, dims)],
+      initializers: [weight('table', [128, 64])],
+    });
+    await expectBytesRefused(encodeModel(model), 'PD301');
+  });
+
+  it('a vision encoder', async () => {
+    await expectBytesRefused(encodeModel(visionEncoder()), 'PD301');
+  });
+
+  it('a projection head', async () => {
+    const model = modelOf({
+      nodes: [node('MatMul', ['hidden', 'w'], ['logits'])],
+      inputs: [valueInfo('hidden', FLOAT, dims)],
+      outputs: [valueInfo('logits', FLOAT, ['batch', 'sequence', 8])],
+      initializers: [weight('w', [64, 8])],
+    });
+    const error = await expectBytesRefused(encodeModel(model), 'PD301');
+    expect(error.hint).toContain('inspect');
+  });
+
+  it('a graph without nodes', async () => {
+    const model = modelOf({ nodes: [], inputs: [valueInfo('x', FLOAT, dims)], outputs: [valueInfo('x', FLOAT, dims)] });
+    await expectBytesRefused(encodeModel(model), 'PD301');
+  });
+
+  it('cross-attention: image tokens are not in the sequence', async () => {
+    const error = await expectBytesRefused(encodeModel(decoder({ cross: true })), 'PD30');
+    expect(['PD302', 'PD303', 'PD308']).toContain(error.code);
+    expect(error.culprit).toBeTruthy();
+    // The same decoder without it is fine.
+    expect((await cli(modelFile(encodeModel(decoder({}))), '--stages', '2', '--quiet')).err).toBe('');
+  });
+
+  it('an If-merged decoder', async () => {
+    const source = loadModel(LLAMA);
+    const graph = graphOf(source);
+    const branch = (label: string): typeof graph => {
+      const inner = graphOf(loadModel(LLAMA));
+      const own = new Set([...(inner.node ?? []).flatMap((n) => n.output ?? [])]);
+      const name = (v: string): string => (own.has(v) ? `${label}/${v}` : v);
+      for (const n of inner.node ?? []) {
+        n.input = (n.input ?? []).map(name);
+        n.output = (n.output ?? []).map(name);
+      }
+      for (const o of inner.output ?? []) o.name = name(o.name as string);
+      inner.input = [];
+      inner.initializer = [];
+      inner.valueInfo = [];
+      return inner;
+    };
+    graph.node = [node('If', ['use_cache_branch'], (graph.output ?? []).map((o) => o.name as string), { then_branch: { graph: branch('then') }, else_branch: { graph: branch('else') } })];
+    graph.input?.push(valueInfo('use_cache_branch', 9, [1]));
+    const error = await expectBytesRefused(encodeModel(source), 'PD304');
+    expect(error.culprit).toContain('If');
+  });
+});
+
+describe('what cannot be cut as asked', () => {
+  it('more stages than layers', async () => {
+    await expectRefusal(copyOf(LLAMA), 'PD314', ['--stages', '9']);
+    await expectRefusal(copyOf(LLAMA), 'PD314', ['--layers', '2,8']);
+  });
+
+  it('something that bypasses the layers: a skip connection, keys shared between layers', async () => {
+    const [early, late] = await Promise.all([layerEntry(LLAMA, 1), layerEntry(LLAMA, 5)]);
+    const skip = loadModel(LLAMA);
+    insertAfter(graphOf(skip), late, [node('Add', [late, early], ['sum'])], 'sum');
+    expect((await expectBytesRefused(encodeModel(skip), 'PD303', ['--layers', '3'])).hint).toContain('skip connection');
+    const shared = loadModel(LLAMA);
+    const facts = await factsOf(fixturePath(LLAMA));
+    const [keys, own] = [2, 5].map((l) => facts.layers[l]?.core.present?.key.name as string);
+    for (const n of graphOf(shared).node ?? []) n.input = (n.input ?? []).map((i) => (i === own ? (keys as string) : i));
+    const error = await expectBytesRefused(encodeModel(shared), 'PD303', ['--layers', '3']);
+    expect(error.hint).toContain('keys shared between layers');
+  });
+
+  it('kept positions that are the same for all rows', async () => {
+    // positions [1, sequence]: with kept positions every row would need its own.
+    const error = await expectRefusal(copyOf('qwen2-ts17-noposids'), 'PD3', ['--positions', 'keep']).catch(() => undefined);
+    if (error) expect(['PD305', 'PD313']).toContain(error.code);
+  });
+
+  it('a fixed sequence length', async () => {
+    const model = loadModel(LLAMA);
+    for (const v of graphOf(model).input ?? []) {
+      const dim = v.type?.tensorType?.shape?.dim;
+      if (v.name === 'inputs_embeds' && dim) dim[1] = { dimValue: 64 } as never;
+    }
+    await expectBytesRefused(encodeModel(model), 'PD307');
+  });
+
+  it('a 4-D mask input', async () => {
+    const model = loadModel(LLAMA);
+    for (const v of graphOf(model).input ?? []) {
+      if (v.name !== 'attention_mask') continue;
+      Object.assign(v, valueInfo('attention_mask', INT64, ['batch', 1, 'sequence', 'total']));
+    }
+    const error = await expectBytesRefused(encodeModel(model), 'PD306');
+    expect(error.culprit).toBe('attention_mask');
+  });
+
+  it('multi-dimensional positions compacted', async () => {
+    await expectRefusal(copyOf('qwen2.5-vl-dynamo18'), 'PD315', ['--positions', 'compact']);
+  });
+
+  it('no image-token source', async () => {
+    const error = await expectRefusal(copyOf('llama-ts17-ids'), 'PD320');
+    expect(error.culprit).toBe('input_ids');
+  });
+
+  it('an input called image_token_mask that is not ours', async () => {
+    const model = loadModel(LLAMA);
+    const graph = graphOf(model);
+    graph.input?.push(valueInfo('image_token_mask', FLOAT, [1]));
+    await expectBytesRefused(encodeModel(model), 'PD312');
+  });
+
+  it('an opset older than the ops that are needed', async () => {
+    const model = loadModel('llama-ts14-eager');
+    for (const o of model.opsetImport ?? []) if (!o.domain) o.version = 11;
+    await expectBytesRefused(encodeModel(model), 'PD317');
+  });
+
+  it('an input of unknown role behind a boundary', async () => {
+    const model = loadModel(LLAMA);
+    const graph = graphOf(model);
+    insertAfter(graph, await layerEntry(LLAMA, 5), [node('Add', [await layerEntry(LLAMA, 5), 'bias'], ['sum'])], 'sum');
+    graph.input?.push(valueInfo('bias', FLOAT, ['x', 'y', 64]));
+    const error = await expectBytesRefused(encodeModel(model), 'PD308', ['--layers', '3']);
+    expect(error.message).toContain('bias');
+  });
+});
+
+describe('compiled before', () => {
+  it('is refused, also under another name', async () => {
+    const out = join(folder(), 'out.onnx');
+    expect((await cli(fixturePath(LLAMA), '-o', out, '--quiet')).code).toBe(0);
+    await expectRefusal(out, 'PD316');
+    const { code, json } = await cliJson('inspect', out);
+    expect(code).toBe(0);
+    expect(json.compiled).toMatchObject({ plan: { layers: [2, 4, 6] } });
+  });
+
+  it('broken plan metadata is told, not thrown', async () => {
+    for (const value of ['', '{', 'null', '[]', '{"version":1}']) {
+      const model = loadModel(LLAMA);
+      model.metadataProps?.push({ key: 'pdrop.plan', value } as never);
+      const path = modelFile(encodeModel(model));
+      await expectRefusal(path, 'PD316');
+      expect((await cliJson('inspect', path)).code).toBeLessThanOrEqual(3);
+      expect((await cliJson('check', path)).code).toBe(2);
+    }
+  });
+});
+
+describe('schedules', () => {
+  it.each([
+    [['--lambda', '0'], 'PD010'],
+    [['--lambda', '1.5'], 'PD010'],
+    [['--lambda=-0.5'], 'PD010'],
+    [['--lambda', 'half'], 'PD010'],
+    [['--lambda', '0.12345678901234'], 'PD010'],
+    [['--lambda', 'NaN'], 'PD010'],
+    [['--stages', '1'], 'PD011'],
+    [['--stages', '0'], 'PD011'],
+    [['--stages', '2.5'], 'PD001'],
+    [['--layers', '0,2'], 'PD011'],
+    [['--layers', '4,2'], 'PD011'],
+    [['--layers', '2,2'], 'PD011'],
+    [['--layers', ''], 'PD001'],
+    [['--layers', '2,x'], 'PD001'],
+    [['--layers', '2,4', '--stages', '4'], 'PD011'],
+    [['--layers', '2,4', '--keep', '0.5'], 'PD012'],
+    [['--layers', '2,4', '--keep', '0.25,0.5'], 'PD012'],
+    [['--layers', '2,4', '--keep', '0.5,-0.1'], 'PD010'],
+    [['--layers', '2,4', '--keep', '1.1,0.5'], 'PD010'],
+    [['--layers', '2,4', '--keep', '0.5,'], 'PD010'],
+    [['--layers', '2,4', '--keep', '0.5,0.25', '--lambda', '0.5'], 'PD012'],
+    [['--image-mask', 'ids'], 'PD013'],
+    [['--image-mask', 'input-ids:'], 'PD013'],
+    [['--image-mask', 'input-ids:x'], 'PD013'],
+    [['--image-mask', 'span:1'], 'PD013'],
+    [['--image-mask', 'span:1:0'], 'PD013'],
+    [['--image-mask', 'span:1:2:3'], 'PD013'],
+    [['--rank', 'best'], 'PD014'],
+    [['--rank', 'random:'], 'PD014'],
+    [['--rank', 'uniform:3'], 'PD014'],
+  ])('%j is a usage error %s', async (args, code) => {
+    await expectRefusal(copyOf(SMALL), code, args, 2);
+  });
+
+  it('λ = 1, keep 0 and keep equal are legal', async () => {
+    for (const args of [['--lambda', '1'], ['--lambda', '1.0'], ['--layers', '2,4', '--keep', '0.5,0'], ['--layers', '2,4', '--keep', '0.5,0.5'], ['--lambda', '5e-1'], ['--lambda', '.5']]) {
+      expect((await cliJson(fixturePath(SMALL), ...args, '--dry-run')).json.error).toBeUndefined();
+    }
+  });
+});
+
+describe('over 2 GiB with embedded weights', () => {
+  it('is refused before anything is written', { timeout: 60_000 }, async () => {
+    // A sparse file: just under the limit before, just over it with what is added.
+    const path = await hugeModel(SMALL, 2 ** 31 - 1 - 20_000);
+    const error = await expectRefusal(path, 'PD310');
+    expect(error.hint).toContain('external data');
+  });
+});
+
+// ---- graphs made here ------------------------------------------------------------------------------------------
+
+function copyOf(fixture: string): string {
+  const path = join(folder(), basename(fixturePath(fixture)));
+  cpSync(fixturePath(fixture), path);
+  return path;
+}
+
+/** Patches and two attention layers: [batch, patches, 64] from pixels, no tokens anywhere. */
+function visionEncoder(): ReturnType<typeof modelOf> {
+  const layers = [0, 1].flatMap((l): NodeProto[] => attention(`v${l}`, l === 0 ? 'patches' : 'v0/out', l === 0 ? 'patches' : 'v0/out', `v${l}/out`));
+  return modelOf({
+    nodes: [
+      node('Conv', ['pixel_values', 'kernel'], ['conv'], { kernel_shape: [4, 4], strides: [4, 4] }),
+      node('Reshape', ['conv', 'flat'], ['flattened']),
+      node('Transpose', ['flattened'], ['patches'], { perm: [0, 2, 1] }),
+      ...layers,
+    ],
+    inputs: [valueInfo('pixel_values', FLOAT, ['batch', 3, 16, 16])],
+    outputs: [valueInfo('v1/out', FLOAT, ['batch', 16, 64])],
+    initializers: [weight('kernel', [64, 3, 4, 4]), int64('flat', [0, 64, -1]), ...attentionWeights(['v0', 'v1'])],
+  });
+}
+
+function attention(name: string, x: string, memory: string, out: string): NodeProto[] {
+  const part = (which: string, from: string): NodeProto[] => [
+    node('MatMul', [from, `${name}/w${which}`], [`${name}/${which}`]),
+    node('Reshape', [`${name}/${which}`, 'heads'], [`${name}/${which}4`]),
+    node('Transpose', [`${name}/${which}4`], [`${name}/${which}t`], { perm: which === 'k' ? [0, 2, 3, 1] : [0, 2, 1, 3] }),
+  ];
+  return [
+    ...part('q', x),
+    ...part('k', memory),
+    ...part('v', memory),
+    node('MatMul', [`${name}/qt`, `${name}/kt`], [`${name}/scores`]),
+    node('Mul', [`${name}/scores`, 'scale'], [`${name}/scaled`]),
+    node('Softmax', [`${name}/scaled`], [`${name}/weights`], { axis: -1 }),
+    node('MatMul', [`${name}/weights`, `${name}/vt`], [`${name}/mixed`]),
+    node('Transpose', [`${name}/mixed`], [`${name}/back`], { perm: [0, 2, 1, 3] }),
+    node('Reshape', [`${name}/back`, 'joined'], [`${name}/flat`]),
+    node('MatMul', [`${name}/flat`, `${name}/wo`], [`${name}/o`]),
+    node('Add', [x, `${name}/o`], [out]),
+  ];
+}
+
+function attentionWeights(names: readonly string[]): ReturnType<typeof weight>[] {
+  return [
+    int64('heads', [0, 0, 4, 16]),
+    int64('joined', [0, 0, 64]),
+    float32('scale', [0.25], []),
+    ...names.flatMap((n) => ['wq', 'wk', 'wv', 'wo'].map((w) => weight(`${n}/${w}`, [64, 64]))),
+  ];
+}
+
+/** Four layers of attention; with `cross`, each is followed by attention to image features. */
+function decoder({ cross = false }: { cross?: boolean }): ReturnType<typeof modelOf> {
+  const nodes: NodeProto[] = [];
+  const names: string[] = [];
+  let x = 'inputs_embeds';
+  for (let l = 0; l < 4; l++) {
+    nodes.push(...attention(`l${l}`, x, x, `l${l}/out`));
+    names.push(`l${l}`);
+    x = `l${l}/out`;
+    if (cross) {
+      nodes.push(...attention(`c${l}`, x, 'image_features', `c${l}/out`));
+      names.push(`c${l}`);
+      x = `c${l}/out`;
+    }
+  }
+  nodes.push(node('MatMul', [x, 'head'], ['logits']));
+  return modelOf({
+    nodes,
+    inputs: [valueInfo('inputs_embeds', FLOAT, ['batch', 'sequence', 64]), ...(cross ? [valueInfo('image_features', FLOAT, ['batch', 'patches', 64])] : [])],
+    outputs: [valueInfo('logits', FLOAT, ['batch', 'sequence', 128])],
+    initializers: [...attentionWeights(names), weight('head', [64, 128])],
+  });
+}
+
+describe('the graphs made for these tests', () => {
+  it('leave no files where they are compiled from', () => {
+    const path = modelFile(encodeModel(decoder({})));
+    expect(files(dirname(path))).toEqual(['model.onnx']);
+    mkdirSync(join(dirname(path), 'x'));
+    writeFileSync(join(dirname(path), 'x', '.hidden'), '');
+    expect(files(dirname(path))).toEqual(['model.onnx', 'x/.hidden']);
+  });
+});
