@@ -52,8 +52,8 @@ function attentionScore(context: PassContext, layer: Layer, stage: number, decli
   const picked = new LastToken(frames, stage).pick(core.q.value);
   if (!picked.restricted) declined.push({ reason: `layer ${layer.index}: the query is computed for all tokens, its layout could not be restricted to one` });
   const past = core.rotary && pastOfRows(context, core, stage);
-  const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: lastOf(context, stage) });
-  const keys = operand(context, core, core.k, frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: frames.range(stage) });
+  const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: lastOf(context, stage) }, stage);
+  const keys = operand(context, core, core.k, frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: frames.range(stage) }, stage);
   // With one query token the heads of a group are the rows of one product: no repetition of keys.
   const grouped = b.reshape('query', query, [-1, core.kvHeads, core.heads / core.kvHeads, core.headDim]);
   const scaled = b.op('Mul', 'query_scaled', [grouped, b.float(core.scale)]);
@@ -92,13 +92,16 @@ function operand(
   heads: number,
   label: 'q' | 'k',
   positions: { past: Value; offset: Value } | undefined,
+  stage: number,
 ): Value {
-  const { builder: b, facts } = context;
+  const { builder: b, facts, frames } = context;
   let v = slicePacked(b, which, value, heads * core.headDim, label);
   if (core.norm) v = normalizeInside(b, core, v, heads, label, facts.probes.dtype(which.value));
   if (core.rotary && positions) {
     const ids = b.op('Add', `${label}_positions`, [positions.past, positions.offset]);
-    v = rotateInside(b, core.rotary, v, label === 'k' ? expandRows(context, ids) : ids, heads, label);
+    // Tables may be chosen by length (long RoPE), so they are the stage's own as well.
+    const tables = { ...core.rotary, cos: frames.instantiate(core.rotary.cos, stage), sin: frames.instantiate(core.rotary.sin, stage) };
+    v = rotateInside(b, tables, v, label === 'k' ? expandRows(context, ids) : ids, heads, label);
   }
   if (facts.probes.dtype(which.value) !== DataType.FLOAT) v = b.cast(`${label}_float`, v, DataType.FLOAT);
   if (label === 'q') return v;

@@ -31,6 +31,7 @@ export class Frames {
   readonly #flat = new Map<Value, Value>();
   readonly #cache = new Map<string, Value>();
   readonly #naturals = new Map<Value, number>();
+  readonly #fixed = new Map<Value, boolean>();
   #chunk: ChunkTokens | undefined;
   /** With kept positions that the graph computes itself: where a stage gathers frame 0's values. */
   readonly #positionValues: ReadonlySet<Value>;
@@ -158,15 +159,35 @@ export class Frames {
     else this.clones.set(node, [copy]);
   }
 
-  /** A small value that is the same at all sizes, as a constant. */
+  /**
+   * A small value that is the same at all sizes, as a constant. Being equal at the probe sizes is not enough (a length
+   * compared with a limit is): it must be made of fixed sizes only.
+   */
   fold(value: Value): Value | undefined {
-    const data = this.facts.probes.constant(value);
+    const data = this.#isFixed(value) ? this.facts.probes.constant(value) : undefined;
     const axes = this.facts.probes.axes(value);
     const dtype = this.facts.probes.dtype(value);
     const foldable = dtype === DataType.INT64 || dtype === DataType.INT32 || dtype === DataType.FLOAT || dtype === DataType.BOOL;
     if (!data || data.length > 64 || !axes?.every((a) => typeof a === 'number') || !foldable) return undefined;
     if (dtype !== DataType.FLOAT && !data.every(Number.isSafeInteger)) return undefined;
     return this.builder.constant(dtype, data, axes as number[]);
+  }
+
+  /** True when the value is made of constants and of fixed axes of shapes. */
+  #isFixed(value: Value): boolean {
+    const known = this.#fixed.get(value);
+    if (known !== undefined) return known;
+    const { probes, content } = this.facts;
+    const node = value.producer;
+    let fixed = false;
+    if (!this.dependent.has(value)) fixed = !content.has(value);
+    else if (node && node.captures.length === 0 && probes.constant(value) !== undefined) {
+      const source = node.inputs[0]?.producer;
+      const picksAxis = (node.is('Gather') || node.is('Slice') || node.is('Squeeze')) && source?.is('Shape');
+      fixed = node.is('Shape') || picksAxis === true || node.inputs.every((v) => v === null || this.#isFixed(v));
+    }
+    this.#fixed.set(value, fixed);
+    return fixed;
   }
 
   // ---- roots -------------------------------------------------------------------------------------------------

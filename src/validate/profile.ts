@@ -20,6 +20,8 @@ export interface ProfiledRun {
   readonly nodes: readonly NodeEvent[];
   /** Microseconds of the whole run. */
   readonly duration: number;
+  /** Kernels on a device, where the provider reports them apart from the nodes (WebGPU). */
+  readonly kernels: readonly { readonly name: string; readonly duration: number }[];
 }
 
 interface RawEvent {
@@ -44,9 +46,11 @@ export function readProfile(path: string): ProfiledRun[] {
 export function parseProfile(events: readonly RawEvent[]): ProfiledRun[] {
   const runs = events.filter((e) => e.cat === 'Session' && e.name === 'model_run').sort((a, b) => a.ts - b.ts);
   const nodes = events.filter((e) => e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== undefined);
+  const kernels = events.filter((e) => e.cat === 'Api');
   return runs.map((run) => ({
     duration: run.dur,
     nodes: nodes.filter((n) => n.ts >= run.ts && n.ts <= run.ts + run.dur).map(toEvent),
+    kernels: kernels.filter((k) => k.ts >= run.ts && k.ts <= run.ts + run.dur).map((k) => ({ name: k.name, duration: k.dur })),
   }));
 }
 
@@ -65,6 +69,32 @@ function toEvent(e: RawEvent): NodeEvent {
   };
 }
 
+/** Microseconds by kind of work, and what is left of the run outside of it. */
+export interface TimeBreakdown {
+  /** Device kernels where they are reported, else nodes on the host. */
+  readonly source: 'kernels' | 'nodes';
+  readonly linear: number;
+  readonly attention: number;
+  /** Everything that passes of pdrop-compile made: ranking, selecting, gathering. */
+  readonly dropping: number;
+  readonly other: number;
+  readonly outside: number;
+}
+
+/** Where the time of a run went: a speed-up below the MACs' is found here. */
+export function breakdownOf(run: ProfiledRun): TimeBreakdown {
+  const sums = { linear: 0, attention: 0, dropping: 0, other: 0 };
+  const ops = new Map(run.nodes.map((n) => [n.name, n.op]));
+  const useKernels = run.kernels.length > 0;
+  const parts = useKernels ? run.kernels.map((k) => ({ name: k.name.split('&')[0] ?? '', op: ops.get(k.name.split('&')[0] ?? '') ?? k.name.split('&')[1] ?? '', duration: k.duration })) : run.nodes;
+  for (const p of parts) {
+    const kind = p.name.startsWith('pdrop/') ? 'dropping' : /Attention/.test(p.op) ? 'attention' : /MatMul|Gemm/.test(p.op) ? 'linear' : 'other';
+    sums[kind] += p.duration;
+  }
+  const inside = sums.linear + sums.attention + sums.dropping + sums.other;
+  return { source: useKernels ? 'kernels' : 'nodes', ...sums, outside: Math.max(0, run.duration - inside) };
+}
+
 /** Where a run's nodes were. Shares are of the provider that was asked for. */
 export interface Placement {
   readonly nodes: number;
@@ -72,6 +102,7 @@ export interface Placement {
   readonly timeShare: number;
   /** Share of the multiply-accumulates: shape arithmetic on the CPU is normal, products there are not. */
   readonly macShare: number;
+  readonly breakdown?: TimeBreakdown | undefined;
   readonly fellBack: readonly { readonly op: string; readonly provider: string; readonly nodes: number; readonly microseconds: number; readonly floats: boolean }[];
 }
 
@@ -102,6 +133,7 @@ export function placementOf(run: ProfiledRun, provider: Provider, macsOf: (e: No
     nodeShare: share(nodes, run.nodes.length),
     timeShare: share(time, allTime),
     macShare: share(macs, allMacs),
+    breakdown: breakdownOf(run),
     fellBack: [...fell.values()].sort((a, b) => b.microseconds - a.microseconds),
   };
 }

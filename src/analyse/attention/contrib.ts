@@ -68,7 +68,8 @@ function matchGroupQuery(ctx: DialectContext, node: Node): AttentionCore | undef
     seqlensK: seqlensK ?? undefined,
     past: keyPast && { key: keyPast, value: pastBehind(ctx, pastValue) },
     present: presentKey?.isOutput ? { key: presentKey, value: presentValue ?? undefined } : undefined,
-    croppedCache: false,
+    // A ring of window length: what it holds does not tell how many tokens the layer has seen.
+    croppedCache: node.int('sliding_window_cache', 0) === 1,
   };
 }
 
