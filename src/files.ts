@@ -50,6 +50,18 @@ export class FileSource implements ByteSource {
 
 const COPY_BUFFER_BYTES = 4 * 1024 * 1024;
 
+/** How much is copied before signals get a chance to be handled. */
+const BREATH_BYTES = 64 * 1024 * 1024;
+
+/** Temporary files that exist at this moment. */
+const unfinished = new Set<string>();
+
+/** Removes the temporary files of writes that are under way: for handlers of signals that end the process. */
+export function removeUnfinished(): void {
+  for (const path of unfinished) rmSync(path, { force: true });
+  unfinished.clear();
+}
+
 /** Writes to a temporary file beside the target; `commit` renames it into place, `abort` removes it. */
 export class AtomicFileSink implements ByteSink {
   readonly target: string;
@@ -63,6 +75,7 @@ export class AtomicFileSink implements ByteSink {
     this.temporary = join(dirname(target), `.${basename(target)}.tmp-pdrop-${process.pid}`);
     try {
       this.#fd = openSync(this.temporary, 'wx');
+      unfinished.add(this.temporary);
     } catch (error) {
       throw new UsageError(
         { code: 'PD003', message: `cannot write beside ${target}: ${(error as Error).message}`, culprit: target, hint: 'check that the folder exists and is writable' },
@@ -78,7 +91,11 @@ export class AtomicFileSink implements ByteSink {
   async copy(source: ByteSource, offset: number, length: number): Promise<void> {
     this.#buffer ??= new Uint8Array(Math.min(COPY_BUFFER_BYTES, Math.max(length, 64 * 1024)));
     if (this.#buffer.length < Math.min(COPY_BUFFER_BYTES, length)) this.#buffer = new Uint8Array(COPY_BUFFER_BYTES);
-    for (let done = 0; done < length; ) {
+    for (let done = 0, breath = BREATH_BYTES; done < length; ) {
+      if (done >= breath) {
+        await new Promise((resolve) => setImmediate(resolve));
+        breath += BREATH_BYTES;
+      }
       const n = Math.min(this.#buffer.length, length - done);
       const chunk = this.#buffer.subarray(0, n);
       if (source instanceof FileSource) source.readInto(chunk, offset + done, n);
@@ -104,11 +121,13 @@ export class AtomicFileSink implements ByteSink {
     closeSync(this.#fd);
     this.#open = false;
     renameSync(this.temporary, this.target);
+    unfinished.delete(this.temporary);
   }
 
   abort(): void {
     if (this.#open) closeSync(this.#fd);
     this.#open = false;
     rmSync(this.temporary, { force: true });
+    unfinished.delete(this.temporary);
   }
 }

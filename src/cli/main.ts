@@ -1,6 +1,7 @@
 /** The command line: the only place that prints or sets exit codes. */
 import { Command, CommanderError } from 'commander';
 import { InternalError, PdropError } from '../diagnostics.js';
+import { removeUnfinished } from '../files.js';
 import { VERSION } from '../version.js';
 import { register as registerCheck } from './commands/check.js';
 import { register as registerCompile } from './commands/compile.js';
@@ -29,12 +30,22 @@ export async function main(argv: readonly string[]): Promise<number> {
   const help = wanted === undefined || ['--help', '-h', 'help'].includes(wanted);
   for (const [name, load] of Object.entries(LAZY)) if (help || wanted === name) (await load()).register(program);
   for (const command of program.commands) command.exitOverride();
+  const interrupted = Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }).map(([signal, code]) => {
+    const handler = (): void => {
+      removeUnfinished();
+      process.exit(code);
+    };
+    process.once(signal, handler);
+    return [signal, handler] as const;
+  });
   try {
     process.exitCode = 0;
     await program.parseAsync([...argv]);
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
     return report(error, argv.includes('--json'));
+  } finally {
+    for (const [signal, handler] of interrupted) process.off(signal, handler);
   }
 }
 
