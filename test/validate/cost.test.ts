@@ -83,5 +83,6 @@ describe('profiles', () => {
     expect(placementOf(runs[0] as never, 'webgpu', macs)).toMatchObject({ nodes: 2, nodeShare: 0.5, timeShare: 0.5, macShare: 1, fellBack: [{ op: 'TopK', nodes: 1 }] });
     expect(placementOf(runs[1] as never, 'webgpu', macs).macShare).toBe(0);
     expect(executedMacs(runs[0] as never).total).toBe(24);
+    expect(placementOf(runs[0] as never, 'webgpu', macs).breakdown).toEqual({ source: 'nodes', linear: 5, attention: 0, dropping: 0, other: 5, outside: 80 });
   });
 });
