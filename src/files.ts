@@ -120,7 +120,14 @@ export class AtomicFileSink implements ByteSink {
     fsyncSync(this.#fd);
     closeSync(this.#fd);
     this.#open = false;
-    renameSync(this.temporary, this.target);
+    try {
+      renameSync(this.temporary, this.target);
+    } catch (error) {
+      throw new UsageError(
+        { code: 'PD003', message: `cannot put ${this.target} in place: ${(error as Error).message}`, culprit: this.target, hint: 'choose another path with -o; nothing was left behind' },
+        { cause: error },
+      );
+    }
     unfinished.delete(this.temporary);
   }
 

@@ -6,7 +6,7 @@
  * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
  * ```
  */
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, extname, resolve } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
@@ -191,6 +191,12 @@ export function readPlanFile(path: string): Plan {
   return requirePlan(inner, path);
 }
 
+/** The same file under two names: through a link, or by two hard links. */
+function sameFile(a: string, b: string): boolean {
+  const [x, y] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
+  return x !== undefined && y !== undefined && x.ino === y.ino && x.dev === y.dev;
+}
+
 function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true });
@@ -200,7 +206,7 @@ function makeFolder(path: string): void {
 }
 
 function refuseOverwrite(input: string, output: string, force: boolean): void {
-  if (resolve(input) === resolve(output)) {
+  if (resolve(input) === resolve(output) || sameFile(input, output)) {
     throw new UsageError({ code: 'PD005', message: 'the output would replace the input', culprit: output, hint: 'choose another path with -o' });
   }
   if (!force && existsSync(output)) {
