@@ -1,5 +1,5 @@
 /** External data on disk: checking that it is all there, and getting it beside the output (reference, hard link or copy). */
-import { existsSync, linkSync, mkdirSync, rmSync, statSync } from 'node:fs';
+import { existsSync, linkSync, mkdirSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
 import { Refusal, UsageError } from './diagnostics.js';
 import { AtomicFileSink, FileSource } from './files.js';
@@ -123,7 +123,8 @@ export async function placeExternalData(
   let used: 'link' | 'copy' = mode === 'copy' ? 'copy' : 'link';
   try {
     for (const location of locations) {
-      const source = join(from, location);
+      // Hubs keep data behind relative links: what is linked or copied is the data itself.
+      const source = realpathSync(join(from, location));
       const target = join(to, location);
       if (existsSync(target)) {
         if (sameFile(source, target)) continue;
