@@ -75,13 +75,17 @@ export function baselineFinding(p: ProviderReport, b: BaselineReport): string | 
   const { mean, standardError } = b.klAdvantage;
   const numbers = `mean KL ${figure(own)} against ${figure(theirs)}, paired difference ${figure(mean)} ± ${Number.isFinite(standardError) ? figure(standardError) : '?'}`;
   const sure = Math.abs(mean) > 2 * standardError;
-  const answers = p.fidelity?.answers && b.fidelity?.answers && p.fidelity.answers.rewritten < b.fidelity.answers.rewritten
-    ? `; in task accuracy it loses too, ${percent(p.fidelity.answers.rewritten)} against ${percent(b.fidelity.answers.rewritten)}`
-    : '';
+  const [ours, other] = [p.fidelity?.answers?.rewritten, b.fidelity?.answers?.rewritten];
+  const compared = ours === undefined || other === undefined || ours === other ? undefined : `${percent(ours)} against ${percent(other)}`;
+  const wins = compared !== undefined && (ours ?? 0) > (other ?? 0);
   const where = `on ${p.provider}`;
-  if (mean < 0 && sure) return `The ranker LOSES to ${b.rank} dropping at equal cost ${where}: ${numbers}${answers}. Ranking buys nothing on this data.`;
-  if (!sure) return `The ranker is no better than ${b.rank} dropping at equal cost ${where}, within the uncertainty: ${numbers}${answers}.`;
-  return `The ranker beats ${b.rank} dropping at equal cost ${where}: ${numbers}${answers.replace('; in task accuracy it loses too', '; in task accuracy it loses, though')}.`;
+  if (mean < 0 && sure) {
+    const verdict = wins ? `; in task accuracy it wins, though: ${compared}.` : `${compared ? `; in task accuracy it loses too, ${compared}` : ''}. Ranking buys nothing on this data.`;
+    return `The ranker LOSES to ${b.rank} dropping at equal cost ${where}: ${numbers}${verdict}`;
+  }
+  const accuracy = compared ? `; in task accuracy it ${wins ? 'wins' : sure ? 'loses, though' : 'loses'}: ${compared}` : '';
+  if (!sure) return `The ranker is no better than ${b.rank} dropping at equal cost ${where}, within the uncertainty: ${numbers}${accuracy}.`;
+  return `The ranker beats ${b.rank} dropping at equal cost ${where}: ${numbers}${accuracy}.`;
 }
 
 export function findings(providers: readonly ProviderReport[], cost: CostReport | null, kept: KeptReport | null, synthetic: boolean): string[] {
