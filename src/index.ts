@@ -193,7 +193,13 @@ export function readPlanFile(path: string): Plan {
 
 /** The same file under two names: through a link, or by two hard links. */
 function sameFile(a: string, b: string): boolean {
-  const [x, y] = [a, b].map((path) => statSync(path, { throwIfNoEntry: false }));
+  const [x, y] = [a, b].map((path) => {
+    try {
+      return statSync(path);
+    } catch {
+      return undefined;
+    }
+  });
   return x !== undefined && y !== undefined && x.ino === y.ino && x.dev === y.dev;
 }
 
