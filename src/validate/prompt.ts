@@ -31,8 +31,10 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
   if (!main || !tokens) throw missingInput(sample.id, main?.name ?? 'input_ids', `[${main?.dims.join(', ') ?? ''}]`);
   const [rows = 0, length = 0] = tokens.dims;
   if (rows === 0 || length === 0 || tokens.dims.length < 2) throw wrongShape(sample.id, main.name, tokens.dims, `[${main.dims.join(', ')}], with at least one token`);
-  const pastSlot = io.caches.find((c) => c.tokenAxis >= 0 && sample.feeds.has(c.past));
-  const past = pastSlot ? (sample.feeds.get(pastSlot.past)?.dims[pastSlot.tokenAxis] ?? 0) : 0;
+  const given = io.mask && sample.feeds.get(io.mask.name);
+  // The mask says how much is cached; a cache of fixed size (a ring) does not.
+  const lengths = io.caches.flatMap((c) => (c.tokenAxis >= 0 && sample.feeds.has(c.past) ? [sample.feeds.get(c.past)?.dims[c.tokenAxis] ?? 0] : []));
+  const past = given?.dims.length === 2 ? Math.max(0, (given.dims[1] ?? length) - length) : lengths.length > 0 ? Math.min(...lengths) : 0;
   const valid = new Uint8Array(rows * length).fill(1);
   const mask = io.mask && sample.feeds.get(io.mask.name);
   if (mask && mask.dims.length === 2) {
