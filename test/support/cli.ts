@@ -1,4 +1,4 @@
-/** The command line, run in this process: exit code and what it printed. */
+/** The command line, run in this process, one at a time: exit code and what it printed. */
 import { main } from '../../src/cli/main.js';
 
 export interface CliResult {
