@@ -2,11 +2,8 @@
  * Messages of onnx.proto held in memory → IR records. Field numbers are those of onnx.proto (ONNX 1.19);
  * fields that are not needed here are left alone, the writer copies them from the source bytes.
  */
-import onnxProto from 'onnx-proto';
 import { type AttributeValue, DataType, type Dim, SMALL_TENSOR_BYTES, type Tensor, type TensorType } from '../ir/graph.js';
-import { decodeText, fieldsOf, malformed, varintBig } from './wire.js';
-
-const { onnx } = onnxProto;
+import { decodeText, fieldsOf, malformed, varintBig, type WireField } from './wire.js';
 
 /** Bytes per element; packed 4-bit types count half a byte. Source: onnx.proto `TensorProto.DataType`. */
 const ELEMENT_BYTES: Record<number, number> = {
@@ -14,27 +11,37 @@ const ELEMENT_BYTES: Record<number, number> = {
   17: 1, 18: 1, 19: 1, 20: 1, 21: 0.5, 22: 0.5, 23: 0.5, 24: 1, 25: 0.25, 26: 0.25,
 };
 
-/** protobufjs throws errors of its own on bytes that are no message. */
-function decoded<T>(what: string, decode: () => T): T {
-  try {
-    return decode();
-  } catch (error) {
-    throw malformed(`${what} cannot be decoded (${(error as Error).message})`, 0);
-  }
-}
+/** onnx.proto `AttributeProto.AttributeType`. */
+export const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, TENSOR: 4, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
 
 /** Payload size of a tensor in bytes; 0 for types without a fixed size (strings). */
 export function tensorByteLength(dataType: number, dims: readonly number[]): number {
   return Math.ceil(dims.reduce((a, b) => a * b, 1) * (ELEMENT_BYTES[dataType] ?? 0));
 }
 
-/** A 64-bit number as protobufjs gives it (number, or a Long object). */
-type LongLike = number | { toString(): string };
+/** A 64-bit integer: a number where one holds it exactly. */
+type Integer = number | bigint;
 
-export function toInteger(value: LongLike): number | bigint {
-  if (typeof value === 'number') return value;
-  const big = BigInt(value.toString());
-  return big >= BigInt(Number.MIN_SAFE_INTEGER) && big <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(big) : big;
+function toInteger(value: bigint): Integer {
+  return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;
+}
+
+/** int64 of a varint field, or of the varint at `f.dataStart`. */
+function integerOf(bytes: Uint8Array, f: WireField): Integer {
+  return f.value <= Number.MAX_SAFE_INTEGER ? f.value : toInteger(varintBig(bytes, f.dataStart));
+}
+
+/** Appends what a field of a repeated integer holds: one element, or many when it is packed. */
+function pushIntegers(bytes: Uint8Array, f: WireField, into: Integer[]): void {
+  if (f.wire === 0) into.push(integerOf(bytes, f));
+  else for (let at = f.dataStart; at < f.end; ) at = pushVarint(bytes, at, into);
+}
+
+/** The same for floats (`size` 4) and doubles (8). */
+function pushFloats(bytes: Uint8Array, f: WireField, size: number, into: Integer[]): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if ((f.end - f.dataStart) % size !== 0) throw malformed('a list of floats is cut off', f.start);
+  for (let at = f.dataStart; at < f.end; at += size) into.push(size === 4 ? view.getFloat32(at, true) : view.getFloat64(at, true));
 }
 
 /** Decoded TensorProto; `name` is empty for attribute tensors. */
@@ -50,7 +57,11 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
     switch (f.number) {
       case 1:
         if (f.wire === 0) dims.push(f.value);
-        else for (let at = f.dataStart; at < f.end; ) at = pushVarint(bytes, at, dims);
+        else {
+          const packed: Integer[] = [];
+          pushIntegers(bytes, f, packed);
+          dims.push(...packed.map(Number));
+        }
         break;
       case 2:
         dataType = f.value;
@@ -108,27 +119,42 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
   };
 }
 
-function pushVarint(bytes: Uint8Array, at: number, into: number[]): number {
+function pushVarint(bytes: Uint8Array, at: number, into: Integer[]): number {
   let next = at;
   while ((bytes[next] ?? 0) >= 0x80) next++;
-  into.push(Number(varintBig(bytes, at)));
+  into.push(next === at ? (bytes[at] as number) : toInteger(varintBig(bytes, at)));
   return next + 1;
 }
 
-/** The elements of a TensorProto's typed fields (float_data and so on) as numbers; half precision stays its 16 bits. */
+/** TensorProto's typed fields: float_data, int32_data, int64_data, double_data, uint64_data. */
+const TYPED = { float: 4, int32: 5, int64: 7, double: 10, uint64: 11 } as const;
+
+function typedElements(bytes: Uint8Array, field: number): Integer[] {
+  const elements: Integer[] = [];
+  for (const f of fieldsOf(bytes)) {
+    if (f.number !== field) continue;
+    if (field === TYPED.float) pushFloats(bytes, f, 4, elements);
+    else if (field === TYPED.double) pushFloats(bytes, f, 8, elements);
+    else pushIntegers(bytes, f, elements);
+  }
+  return field === TYPED.uint64 ? elements.map((e) => (e < 0 ? BigInt.asUintN(64, BigInt(e)) : e)) : elements;
+}
+
+/** The elements of a TensorProto's typed fields as numbers; half precision stays its 16 bits. */
 export function typedNumbers(bytes: Uint8Array): number[] {
-  const t = onnx.TensorProto.decode(bytes);
-  const numbers = [t.floatData, t.doubleData, t.int64Data, t.uint64Data, t.int32Data].find((d) => (d?.length ?? 0) > 0) ?? [];
-  return Array.from(numbers as ArrayLike<unknown>, Number);
+  for (const field of Object.values(TYPED)) {
+    const elements = typedElements(bytes, field);
+    if (elements.length > 0) return elements.map(Number);
+  }
+  return [];
 }
 
 /** float_data, int32_data, int64_data and the like as a raw little-endian payload. */
 function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): Uint8Array | undefined {
-  const t = decoded('a tensor', () => onnx.TensorProto.decode(bytes));
   const payload = new Uint8Array(byteLength);
   const view = new DataView(payload.buffer);
   const size = ELEMENT_BYTES[dataType] ?? 0;
-  const put = (i: number, v: LongLike): void => {
+  const put = (i: number, v: Integer): void => {
     const at = i * size;
     switch (dataType) {
       case DataType.FLOAT:
@@ -139,7 +165,7 @@ function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): 
         break;
       case DataType.INT64:
       case DataType.UINT64:
-        view.setBigInt64(at, BigInt(v.toString()), true);
+        view.setBigInt64(at, BigInt(v), true);
         break;
       case DataType.INT32:
         view.setInt32(at, Number(v), true);
@@ -160,13 +186,13 @@ function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): 
         break;
     }
   };
-  const source = (
-    dataType === DataType.FLOAT ? t.floatData
-    : dataType === DataType.DOUBLE ? t.doubleData
-    : dataType === DataType.INT64 ? t.int64Data
-    : dataType === DataType.UINT64 || dataType === DataType.UINT32 ? t.uint64Data
-    : t.int32Data
-  ) as LongLike[];
+  const field =
+    dataType === DataType.FLOAT ? TYPED.float
+    : dataType === DataType.DOUBLE ? TYPED.double
+    : dataType === DataType.INT64 ? TYPED.int64
+    : dataType === DataType.UINT64 || dataType === DataType.UINT32 ? TYPED.uint64
+    : TYPED.int32;
+  const source = typedElements(bytes, field);
   if (size < 1 || source.length * size !== byteLength) return undefined;
   source.forEach((v, i) => put(i, v));
   return payload;
@@ -174,35 +200,73 @@ function typedPayload(bytes: Uint8Array, dataType: number, byteLength: number): 
 
 /** Name and value of an AttributeProto without graphs (those need a scope: see read.ts). */
 export function decodeAttribute(bytes: Uint8Array): { name: string; value: AttributeValue; graphs: Uint8Array[] } {
-  let tensor: Uint8Array | undefined;
-  const graphs: Uint8Array[] = [];
   let name = '';
   let type = 0;
+  let float = 0;
+  let int: Integer = 0;
+  let string: Uint8Array | undefined;
+  let tensor: Uint8Array | undefined;
+  const floats: Integer[] = [];
+  const ints: Integer[] = [];
+  const strings: Uint8Array[] = [];
+  const graphs: Uint8Array[] = [];
   for (const f of fieldsOf(bytes)) {
-    const payload = bytes.subarray(f.dataStart, f.end);
-    if (f.number === 1) name = decodeText(payload);
-    else if (f.number === 5) tensor = payload;
-    else if (f.number === 6 || f.number === 11) graphs.push(payload);
-    else if (f.number === 20) type = f.value;
+    switch (f.number) {
+      case 1:
+        name = decodeText(bytes.subarray(f.dataStart, f.end));
+        break;
+      case 2:
+        if (f.wire === 5) float = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat32(f.dataStart, true);
+        break;
+      case 3:
+        if (f.wire === 0) int = integerOf(bytes, f);
+        break;
+      case 4:
+        string = bytes.subarray(f.dataStart, f.end);
+        break;
+      case 5:
+        tensor = bytes.subarray(f.dataStart, f.end);
+        break;
+      case 6:
+      case 11:
+        graphs.push(bytes.subarray(f.dataStart, f.end));
+        break;
+      case 7:
+        pushFloats(bytes, f, 4, floats);
+        break;
+      case 8:
+        pushIntegers(bytes, f, ints);
+        break;
+      case 9:
+        strings.push(bytes.subarray(f.dataStart, f.end));
+        break;
+      case 20:
+        type = f.value;
+        break;
+    }
   }
   if (graphs.length > 0) return { name, value: { kind: 'other', value: null }, graphs };
-  if (tensor && (type === 4 || type === 0)) return { name, value: { kind: 'tensor', value: decodeTensor(tensor).tensor }, graphs };
-  const a = decoded(`attribute "${name}"`, () => onnx.AttributeProto.decode(bytes));
-  const T = onnx.AttributeProto.AttributeType;
+  const T = ATTRIBUTE_TYPE;
+  // IR versions before 3 may leave the type out.
+  if (type === 0) {
+    type = tensor ? T.TENSOR : ints.length > 0 ? T.INTS : floats.length > 0 ? T.FLOATS : strings.length > 0 ? T.STRINGS : string?.length ? T.STRING : float !== 0 ? T.FLOAT : T.INT;
+  }
   const value = ((): AttributeValue => {
-    switch (type || guessType(a)) {
+    switch (type) {
       case T.FLOAT:
-        return { kind: 'float', value: a.f };
+        return { kind: 'float', value: float };
       case T.INT:
-        return { kind: 'int', value: toInteger(a.i as LongLike) };
+        return { kind: 'int', value: int };
       case T.STRING:
-        return { kind: 'string', value: decodeText(a.s) };
+        return { kind: 'string', value: string ? decodeText(string) : '' };
+      case T.TENSOR:
+        return tensor ? { kind: 'tensor', value: decodeTensor(tensor).tensor } : { kind: 'other', value: null };
       case T.FLOATS:
-        return { kind: 'floats', value: a.floats };
+        return { kind: 'floats', value: floats.map(Number) };
       case T.INTS:
-        return { kind: 'ints', value: (a.ints as LongLike[]).map(toInteger) };
+        return { kind: 'ints', value: ints };
       case T.STRINGS:
-        return { kind: 'strings', value: a.strings.map(decodeText) };
+        return { kind: 'strings', value: strings.map(decodeText) };
       default:
         return { kind: 'other', value: null };
     }
@@ -210,26 +274,39 @@ export function decodeAttribute(bytes: Uint8Array): { name: string; value: Attri
   return { name, value, graphs };
 }
 
-/** IR versions before 3 may leave the attribute's type out. */
-function guessType(a: { floats: unknown[]; ints: unknown[]; strings: unknown[]; s: Uint8Array; f: number }): number {
-  const T = onnx.AttributeProto.AttributeType;
-  if (a.ints.length > 0) return T.INTS;
-  if (a.floats.length > 0) return T.FLOATS;
-  if (a.strings.length > 0) return T.STRINGS;
-  if (a.s.length > 0) return T.STRING;
-  return a.f !== 0 ? T.FLOAT : T.INT;
-}
-
 /** ValueInfoProto → name and tensor type (undefined for sequences, optionals and untyped values). */
 export function decodeValueInfo(bytes: Uint8Array): { name: string; type: TensorType | undefined } {
-  const info = decoded('a declared type', () => onnx.ValueInfoProto.decode(bytes));
-  const tensor = info.type?.tensorType;
-  if (!tensor) return { name: info.name ?? '', type: undefined };
-  const dims = tensor.shape?.dim?.map((d): Dim => {
-    // An unset oneof decodes to the defaults of the prototype: look at own properties only.
-    if (d.dimParam !== null && d.dimParam !== undefined && Object.hasOwn(d, 'dimParam')) return d.dimParam === '' ? null : d.dimParam;
-    if (d.dimValue !== null && d.dimValue !== undefined && Object.hasOwn(d, 'dimValue')) return Number(toInteger(d.dimValue as LongLike));
-    return null;
-  });
-  return { name: info.name ?? '', type: { elemType: tensor.elemType ?? 0, dims } };
+  let name = '';
+  let type: TensorType | undefined;
+  for (const f of fieldsOf(bytes)) {
+    if (f.number === 1) name = decodeText(bytes.subarray(f.dataStart, f.end));
+    if (f.number !== 2 || f.wire !== 2) continue;
+    const typeProto = bytes.subarray(f.dataStart, f.end);
+    for (const t of fieldsOf(typeProto)) if (t.number === 1 && t.wire === 2) type = decodeTensorType(typeProto.subarray(t.dataStart, t.end));
+  }
+  return { name, type };
+}
+
+/** TypeProto.Tensor. */
+function decodeTensorType(bytes: Uint8Array): TensorType {
+  let elemType = 0;
+  let dims: Dim[] | undefined;
+  for (const f of fieldsOf(bytes)) {
+    if (f.number === 1) elemType = f.value;
+    if (f.number !== 2) continue;
+    dims = [];
+    const shape = bytes.subarray(f.dataStart, f.end);
+    for (const d of fieldsOf(shape)) if (d.number === 1) dims.push(decodeDimension(shape.subarray(d.dataStart, d.end)));
+  }
+  return { elemType, dims };
+}
+
+/** TensorShapeProto.Dimension: a size, a symbol, or nothing known. */
+function decodeDimension(bytes: Uint8Array): Dim {
+  let dim: Dim = null;
+  for (const f of fieldsOf(bytes)) {
+    if (f.number === 1 && f.wire === 0) dim = Number(integerOf(bytes, f));
+    if (f.number === 2 && f.wire === 2) dim = f.end === f.dataStart ? null : decodeText(bytes.subarray(f.dataStart, f.end));
+  }
+  return dim;
 }

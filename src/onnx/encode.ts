@@ -1,15 +1,17 @@
 /** IR → messages of onnx.proto, for what passes made or changed. Unchanged records never come through here. */
-import onnxProto from 'onnx-proto';
 import type { AttributeValue, Dim, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
-import { concat, decodeText, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
-
-const { onnx } = onnxProto;
-const T = onnx.AttributeProto.AttributeType;
+import { ATTRIBUTE_TYPE as T } from './decode.js';
+import { concat, decodeText, encodeBytesField, encodeFloatField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
 
 function encodeTensorMessage(tensor: Tensor, name: string): Uint8Array {
   if (!tensor.data) throw new InternalError('a tensor without data cannot be encoded', name);
-  return onnx.TensorProto.encode({ name, dims: [...tensor.dims], dataType: tensor.dataType, rawData: tensor.data }).finish();
+  return concat([
+    ...tensor.dims.map((d) => encodeVarintField(1, d)),
+    encodeVarintField(2, tensor.dataType),
+    ...(name ? [encodeStringField(8, name)] : []),
+    encodeBytesField(9, tensor.data),
+  ]);
 }
 
 export function encodeInitializer(value: Value): Uint8Array {
@@ -18,36 +20,31 @@ export function encodeInitializer(value: Value): Uint8Array {
 }
 
 function encodeAttribute(name: string, attribute: AttributeValue): Uint8Array {
-  const message = ((): Parameters<typeof onnx.AttributeProto.encode>[0] => {
+  const [type, fields] = ((): [number, Uint8Array[]] => {
     switch (attribute.kind) {
       case 'int':
-        return { name, type: T.INT, i: asLong(attribute.value) };
+        return [T.INT, [encodeVarintField(3, attribute.value)]];
       case 'float':
-        return { name, type: T.FLOAT, f: attribute.value };
+        return [T.FLOAT, [encodeFloatField(2, attribute.value)]];
       case 'string':
-        return { name, type: T.STRING, s: new TextEncoder().encode(attribute.value) };
+        return [T.STRING, [encodeStringField(4, attribute.value)]];
+      case 'tensor':
+        return [T.TENSOR, [encodeBytesField(5, encodeTensorMessage(attribute.value, ''))]];
       case 'ints':
-        return { name, type: T.INTS, ints: attribute.value.map(asLong) };
+        return [T.INTS, attribute.value.map((v) => encodeVarintField(8, v))];
       case 'floats':
-        return { name, type: T.FLOATS, floats: [...attribute.value] };
+        return [T.FLOATS, attribute.value.map((v) => encodeFloatField(7, v))];
       case 'strings':
-        return { name, type: T.STRINGS, strings: attribute.value.map((s) => new TextEncoder().encode(s)) };
+        return [T.STRINGS, attribute.value.map((v) => encodeStringField(9, v))];
       default:
         throw new InternalError(`attribute "${name}" of kind ${attribute.kind} cannot be encoded`);
     }
   })();
-  return onnx.AttributeProto.encode(message).finish();
-}
-
-/** protobufjs takes 64-bit integers as numbers when they are safe. */
-function asLong(value: number | bigint): number {
-  const n = Number(value);
-  if (!Number.isSafeInteger(n)) throw new InternalError(`integer ${value} is out of range for an attribute that a pass makes`);
-  return n;
+  return concat([encodeStringField(1, name), ...fields, encodeVarintField(20, type)]);
 }
 
 function encodeStamps(stamps: ReadonlyMap<string, string>): Uint8Array[] {
-  // NodeProto.metadata_props is field 9 (IR version 10); onnx-proto is older and does not know it.
+  // NodeProto.metadata_props is field 9 (IR version 10).
   return [...stamps].map(([key, value]) => encodeBytesField(9, encodeEntry(key, value)));
 }
 
@@ -58,11 +55,7 @@ export function encodeEntry(key: string, value: string): Uint8Array {
 
 /** NodeProto of a node that a pass made. */
 export function encodeNode(node: Node): Uint8Array {
-  const attributes = [...node.attributes].map(([name, a]) =>
-    a.kind === 'tensor'
-      ? encodeBytesField(5, concat([encodeStringField(1, name), encodeBytesField(5, encodeTensorMessage(a.value, '')), encodeVarintField(20, T.TENSOR)]))
-      : encodeBytesField(5, encodeAttribute(name, a)),
-  );
+  const attributes = [...node.attributes].map(([name, a]) => encodeBytesField(5, encodeAttribute(name, a)));
   return concat([
     ...node.inputs.map((v) => encodeStringField(1, v?.name ?? '')),
     ...node.outputs.map((v) => encodeStringField(2, v?.name ?? '')),
@@ -136,10 +129,10 @@ function firstField(message: Uint8Array, number: number): Uint8Array {
   return new Uint8Array(0);
 }
 
+/** TensorShapeProto. */
 function encodeShape(dims: readonly Dim[]): Uint8Array {
-  return onnx.TensorShapeProto.encode({
-    dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : d === null ? {} : { dimParam: d })),
-  }).finish();
+  const dimension = (d: Dim): Uint8Array[] => (typeof d === 'number' ? [encodeVarintField(1, d)] : d === null ? [] : [encodeStringField(2, d)]);
+  return concat(dims.map((d) => encodeBytesField(1, concat(dimension(d)))));
 }
 
 /** ValueInfoProto of a new graph input. */

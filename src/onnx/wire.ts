@@ -97,14 +97,18 @@ export function varintBig(bytes: Uint8Array, at: number): bigint {
   throw malformed('a number is longer than ten bytes', at);
 }
 
-export function encodeVarint(value: number): Uint8Array {
+/** Varint of an int64; negative ones take ten bytes, in two's complement. */
+export function encodeVarint(value: number | bigint): Uint8Array {
   const bytes: number[] = [];
-  let v = value;
-  while (v >= 128) {
-    bytes.push((v % 128) | 0x80);
-    v = Math.floor(v / 128);
+  if (typeof value === 'number' && value >= 0) {
+    let v = value;
+    for (; v >= 128; v = Math.floor(v / 128)) bytes.push((v % 128) | 0x80);
+    bytes.push(v);
+  } else {
+    let v = BigInt.asUintN(64, BigInt(value));
+    for (; v >= 128n; v >>= 7n) bytes.push(Number(v & 127n) | 0x80);
+    bytes.push(Number(v));
   }
-  bytes.push(v);
   return Uint8Array.from(bytes);
 }
 
@@ -124,7 +128,14 @@ export function encodeStringField(number: number, text: string): Uint8Array {
   return encodeBytesField(number, encoder.encode(text));
 }
 
-export function encodeVarintField(number: number, value: number): Uint8Array {
+/** A float field, 4 bytes. */
+export function encodeFloatField(number: number, value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setFloat32(0, value, true);
+  return concat([encodeVarint(number * 8 + 5), bytes]);
+}
+
+export function encodeVarintField(number: number, value: number | bigint): Uint8Array {
   return concat([encodeVarint(number * 8), encodeVarint(value)]);
 }
 

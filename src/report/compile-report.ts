@@ -42,7 +42,7 @@ export interface CompileReport {
     readonly rewrittenFlops: number;
     /** rewritten / original. */
     readonly ratio: number;
-    /** MACs of everything the rank and selection passes added, and their share of the rewritten prefill. */
+    /** MACs of ranking (its nodes, and key projections of tokens that are then dropped), and their share of the rewritten prefill. */
     readonly rank: number;
     readonly rankShare: number;
     /** Nodes whose cost is not known; they are in none of the sums. */
@@ -80,7 +80,7 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
   const { prompt, original } = context;
   const { table } = countAtPrompt(model.graph, facts, prompt, plan.imageMask);
   const byNode = new Map(table.nodes.map((n) => [n.node, n.macs]));
-  const rank = table.nodes.filter((n) => rewrite.rankNodes.has(n.node)).reduce((a, n) => a + n.macs, 0);
+  const rank = rankCost(compiled, prompt, byNode);
   const cloned = new Set(table.nodes.map((n) => n.node).filter((n) => n.stamps.get('pdrop.pass') === 'rank'));
   return {
     tool: 'pdrop-compile',
@@ -120,6 +120,30 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
   };
 }
 
+/**
+ * What ranking costs: its own nodes, and the rows of the shared key projection that are computed for tokens the layer
+ * then does not see.
+ */
+function rankCost({ rewrite, plan }: Compiled, prompt: PromptSizes, byNode: ReadonlyMap<Node, number>): number {
+  let macs = 0;
+  for (const n of rewrite.rankNodes) macs += byNode.get(n) ?? 0;
+  const tokens = [0, ...plan.keep.keys()].map((_, i) => tokensOf(plan, prompt, i));
+  rewrite.stages.shared.forEach((nodes, i) => {
+    const wasted = 1 - (tokens[i + 1] as number) / (tokens[i] as number);
+    for (const n of nodes) macs += (byNode.get(n) ?? 0) * wasted;
+  });
+  return macs;
+}
+
+function imageTokensOf(plan: Plan, prompt: PromptSizes, stage: number): number {
+  const ratio = plan.keep[stage - 1];
+  return plan.imageMask.kind === 'none' || ratio === undefined ? prompt.imageTokens : keepCount(prompt.imageTokens, ratio);
+}
+
+function tokensOf(plan: Plan, prompt: PromptSizes, stage: number): number {
+  return imageTokensOf(plan, prompt, stage) + prompt.textTokens;
+}
+
 function round(ms: number): number {
   return Math.round(ms * 10) / 10;
 }
@@ -136,9 +160,8 @@ function stageRows(compiled: Compiled, context: ReportContext, byNode: ReadonlyM
     before[stage] = (before[stage] as number) + (original.byNode.get(node) ?? 0);
   }
   return sums.map((macs, stage) => {
-    const ratio = plan.keep[stage - 1];
-    const imageTokens = plan.imageMask.kind === 'none' || ratio === undefined ? prompt.imageTokens : keepCount(prompt.imageTokens, ratio);
-    const tokens = imageTokens + prompt.textTokens;
+    const imageTokens = imageTokensOf(plan, prompt, stage);
+    const tokens = tokensOf(plan, prompt, stage);
     return {
       stage,
       layers: [bounds[stage] as number, (bounds[stage + 1] as number) - 1] as const,

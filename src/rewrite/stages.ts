@@ -18,6 +18,8 @@ export interface Stages {
   readonly home: ReadonlyMap<Node, number>;
   /** Values of an earlier stage that stage i reads, i = 1 …: they are gathered. Index 0 is boundary 1. */
   readonly crossing: readonly ReadonlySet<Value>[];
+  /** By boundary: nodes of its layer that run in the finished stage, because ranking needs them for all its tokens. */
+  readonly shared: readonly ReadonlySet<Node>[];
   stageOfLayer(layer: number): number;
   /** Stage of the node that computes `value`; 0 for graph inputs. */
   homeOf(value: Value): number;
@@ -28,10 +30,12 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
   const dependent = frameDependent(facts);
   const home = new Map<Node, number>();
   for (const n of graph.nodes) if (isContentNode(n, content)) home.set(n, 0);
+  const shared: Set<Node>[] = [];
   for (const b of boundaries) {
     const layer = facts.layers[b] as Layer;
     const after = descendants(facts, layer.cut.values, layer.cut.node);
     const moved = shareKeys ? keySide(facts, layer, after, dependent) : new Set<Node>();
+    shared.push(moved);
     for (const n of after) if (!moved.has(n)) home.set(n, (home.get(n) ?? 0) + 1);
   }
   const homeOf = (v: Value): number => (v.producer ? (home.get(v.producer) ?? 0) : 0);
@@ -47,6 +51,7 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
     count: boundaries.length,
     home,
     crossing,
+    shared,
     stageOfLayer: (layer) => boundaries.filter((b) => b <= layer).length,
     homeOf,
   };

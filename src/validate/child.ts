@@ -9,12 +9,13 @@ import { fileURLToPath } from 'node:url';
 import { PdropError } from '../diagnostics.js';
 import type { Provider } from './providers.js';
 import { packageRoot } from '../schemas.js';
-import { openSession } from './session.js';
+import { openSession, type SessionOptions } from './session.js';
 import { type Dtype, fromBytes, type HostTensor } from './tensor.js';
 
 export interface ChildTask {
   readonly model: string;
   readonly provider: Provider;
+  readonly optimize?: SessionOptions['optimize'];
   /** File of feeds (see `writeFeeds`). */
   readonly feeds: string;
 }
@@ -82,7 +83,7 @@ async function work(task: ChildTask): Promise<ChildAnswer> {
   const rss = (): number => process.memoryUsage.rss();
   const before = rss();
   try {
-    const session = await openSession(task.model, { provider: task.provider });
+    const session = await openSession(task.model, { provider: task.provider, optimize: task.optimize });
     const loaded = rss();
     const feeds = readFeeds(task.feeds);
     const start = performance.now();

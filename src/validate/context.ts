@@ -97,7 +97,7 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
       variants ??= new Variants(options.original, options.workDir);
       return variants;
     },
-    open: (file, provider, extra = {}) => Decoder.open(file, { provider, imageSource: source, embedder, caches: original.caches, ...extra }),
+    open: (file, provider, extra = {}) => Decoder.open(file, { provider, optimize: options.optimize, imageSource: source, embedder, caches: original.caches, ...extra }),
     async dispose() {
       process.off('exit', dispose);
       dispose();
@@ -108,11 +108,10 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
 
 export function summaryOf(file: ModelFile, original: ModelFile): ModelSummary {
   const vocab = file.io.logits.dims.at(-1);
-  const main = file.io.embeds ?? file.io.logits;
   return {
     file: file.name,
     bytes: file.bytes,
-    dtype: original.io.caches[0]?.dtype ?? main.dtype,
+    dtype: original.precision,
     layers: original.facts?.layers.length ?? new Set(original.io.caches.map((c) => c.layer)).size,
     vocab: typeof vocab === 'number' ? vocab : null,
     hidden: original.facts?.hiddenSize ?? null,

@@ -33,7 +33,7 @@ export async function measure(context: Context, provider: Provider, sample: Samp
   };
   progress.start(`profile on ${provider}`, undefined);
   const profiled = await attempt('placement', async () => {
-    const shared = { provider, imageSource: context.plan.imageMask, embedder: context.embedder };
+    const shared = { provider, optimize: context.options.optimize, imageSource: context.plan.imageMask, embedder: context.embedder };
     return { original: await profileModel(context.original, sample, shared), rewritten: await profileModel(context.rewritten, sample, shared) };
   });
   progress.end();
@@ -101,7 +101,7 @@ async function memoryOf(context: Context, provider: Provider, sample: Sample, pr
   const one = async (path: string, label: string): Promise<MemoryReport['original']> => {
     const feeds = join(context.folder, `${label}.feeds`);
     writeFeeds(feeds, await withDecoder(context, provider, async (d) => d.feedsFor(sample), path));
-    const answer = await runInChild({ model: path, provider, feeds });
+    const answer = await runInChild({ model: path, provider, feeds, optimize: context.options.optimize });
     if (!answer.ok) notes.push(`${label}: ${answer.error}`);
     return answer.rss ? { loaded: answer.rss.loaded - answer.rss.before, peak: answer.rss.peak } : null;
   };

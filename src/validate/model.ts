@@ -38,6 +38,8 @@ export interface ModelFile {
   readonly bytes: number;
   /** Facts about the decoder; undefined where analysis refuses the graph (a rewritten one may be refused). */
   readonly facts: DecoderFacts | undefined;
+  /** Lowest float precision computed with: weights or casts in half show here, whatever the inputs are. */
+  readonly precision: 'float32' | 'float16';
   /** What the facts say of the caches; the rewritten graph has the same ones. */
   readonly caches: ReadonlyMap<string, KnownCache>;
 }
@@ -65,10 +67,19 @@ export async function readModelFile(path: string, options: { readonly analyse?: 
       }
     }
     const caches = options.caches ?? (facts ? knownCaches(facts) : fusedCaches(model));
-    return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs, caches), bytes, facts, caches };
+    return { path, name: basename(path), model, inputs, outputs, io: describeIo(basename(path), inputs, outputs, caches), bytes, facts, caches, precision: precisionOf(model) };
   } finally {
     source.close();
   }
+}
+
+function precisionOf(model: Model): ModelFile['precision'] {
+  const half = (type: number | undefined): boolean => type === DataType.FLOAT16 || type === DataType.BFLOAT16;
+  // A weight stored in half behind a Cast to float32 is computed with in float32.
+  const used = (v: Value): boolean => v.uses.some((u) => !(u.node.is('Cast') && !half(u.node.int('to', 0))));
+  const { graph } = model;
+  const found = graph.initializers.some((v) => half(v.tensor?.dataType) && used(v)) || graph.nodes.some((n) => n.is('Cast') && half(n.int('to', 0))) || graph.inputs.some((v) => half(v.type?.elemType));
+  return found ? 'float16' : 'float32';
 }
 
 /** Slots of past_key and past_value in attention ops that hold the cache. */

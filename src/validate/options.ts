@@ -5,6 +5,8 @@ import type { Provider } from './providers.js';
 export interface ValidateOptions {
   readonly original: string;
   readonly rewritten: string;
+  /** ONNX Runtime's graph optimizations; `all` by default, as in use. */
+  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
   /** Files and folders of samples; none: synthetic feeds. */
   readonly data?: readonly string[] | undefined;
   readonly providers?: readonly Provider[] | undefined;

@@ -11,6 +11,7 @@ import { placementOf, type Placement, type ProfiledRun, readProfile } from './pr
 import type { ImageSource } from './prompt.js';
 import type { Provider } from './providers.js';
 import type { Sample } from './sample.js';
+import type { SessionOptions } from './session.js';
 import type { Feeds } from './tensor.js';
 
 export interface ProfiledModel {
@@ -19,9 +20,9 @@ export interface ProfiledModel {
 }
 
 /** Runs prompt and one decode step under ORT's profiler, twice each: the second, warm one counts. */
-export async function profileModel(file: ModelFile, sample: Sample, options: { provider: Provider; imageSource: ImageSource | undefined; embedder: Embedder | undefined }): Promise<ProfiledModel> {
+export async function profileModel(file: ModelFile, sample: Sample, options: { provider: Provider; optimize?: SessionOptions['optimize']; imageSource: ImageSource | undefined; embedder: Embedder | undefined }): Promise<ProfiledModel> {
   const folder = mkdtempSync(join(tmpdir(), 'pdrop-profile-'));
-  const decoder = await Decoder.open(file.path, { provider: options.provider, imageSource: options.imageSource, embedder: options.embedder, caches: file.caches, profilePrefix: join(folder, 'run') });
+  const decoder = await Decoder.open(file.path, { provider: options.provider, optimize: options.optimize, imageSource: options.imageSource, embedder: options.embedder, caches: file.caches, profilePrefix: join(folder, 'run') });
   try {
     const feeds = decoder.feedsFor(sample);
     const layout = decoder.layout(sample);

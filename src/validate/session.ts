@@ -12,7 +12,7 @@ import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type Te
 
 export interface SessionOptions {
   readonly provider?: Provider;
-  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all';
+  readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
   /** Writes ORT's profile to a file of this prefix; `finishProfile` returns its path. */
   readonly profilePrefix?: string;
   readonly threads?: number;

@@ -135,7 +135,7 @@ async function firstSamples(context: Context, count: number): Promise<Sample[]> 
 async function gatesOn(context: Context, provider: Provider, samples: readonly Sample[], progress: Progress): Promise<{ results: GateResult[]; control: number | null }> {
   const variants = context.variants();
   const { plan } = context;
-  const dtype = context.original.io.caches[0]?.dtype ?? context.original.io.logits.dtype;
+  const dtype = context.original.precision;
   progress.start(`gates on ${provider}`, undefined);
   const original = await context.open(context.original.path, provider);
   try {

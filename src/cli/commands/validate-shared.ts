@@ -1,6 +1,6 @@
 /** What validate, sweep and merge share on the command line: options, progress, Ctrl-C, output. */
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
 import { readModelConfig } from '../../model-config.js';
 import { checkWritable, writeAtomically } from '../../report/write.js';
@@ -48,6 +48,7 @@ export function addDataOptions(command: Command): Command {
     .option('--seed <n>', 'seed of synthetic prompts (default: 1)', whole('--seed'))
     .option('--vocab <n>', 'draw token ids below this where the graph does not say', whole('--vocab', 1))
     .option('--dim <name=size>', 'size of a symbolic dimension of synthetic inputs; may be given several times', collect)
+    .addOption(new Option('--optimize <level>', 'ONNX Runtime’s graph optimizations (default: all)').choices(['disabled', 'basic', 'extended', 'all']))
     .option('--keep-going', 'a bad sample does not end the run; the exit code is 4')
     .option('--work-dir <folder>', 'where variants of the original are written (default: beside it)');
 }
@@ -106,6 +107,7 @@ export interface DataFlags {
   seed?: number;
   vocab?: number;
   dim?: string[];
+  optimize?: 'disabled' | 'basic' | 'extended' | 'all';
   keepGoing?: boolean;
   workDir?: string;
 }
@@ -130,6 +132,7 @@ export function dataOptions(original: string, f: DataFlags): Omit<ValidateOption
     seed: f.seed,
     vocab: f.vocab,
     dims,
+    optimize: f.optimize,
     keepGoing: f.keepGoing,
     workDir: f.workDir,
     imageTokenId: config?.imageTokenId,

@@ -14,7 +14,7 @@ export const FP32_BOUND = 1e-5;
  */
 export function boundFor(dtype: string, provider: Provider, control: number | undefined): Bound {
   if (dtype === 'float32' && provider === 'cpu') return { value: FP32_BOUND, from: 'float32 on CPU' };
-  const floor = dtype === 'float16' ? 2e-3 : 1e-4;
+  const floor = dtype === 'float16' ? 1e-2 : 1e-4;
   if (control === undefined) return { value: dtype === 'float16' ? 2e-2 : 1e-3, from: `${dtype} on ${provider}, no control` };
   return { value: Math.max(floor, 4 * control), from: `${dtype} on ${provider}: 4 × the control's ${control.toExponential(1)}, at least ${floor}` };
 }
