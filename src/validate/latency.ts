@@ -1,5 +1,6 @@
 /** Latency of prefill and of one decode step: original and rewritten alternate in one run, so that drift hits both alike. */
 import { argmax, type Decoder, type StepResult } from './decoder.js';
+import { Interrupted } from './faults.js';
 import type { Sample } from './sample.js';
 import { release } from './session.js';
 import type { HostTensor } from './tensor.js';
@@ -10,6 +11,8 @@ export interface LatencyOptions {
   readonly repeats: number;
   /** Stop repeating after this many milliseconds, but not before 3 repeats. */
   readonly budgetMs: number;
+  /** Ctrl-C: stop before the next run. */
+  readonly aborted?: () => boolean;
 }
 
 export interface PhaseLatency {
@@ -47,6 +50,7 @@ export async function measureLatency(original: Decoder, rewritten: Decoder, samp
       // Who goes first alternates too.
       const order: (0 | 1)[] = i % 2 === 0 ? [0, 1] : [1, 0];
       for (const side of order) {
+        if (options.aborted?.()) throw new Interrupted(true);
         const ms = await work(side);
         if (i >= 0) times[side].push(ms);
       }

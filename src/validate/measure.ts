@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { runInChild, writeFeeds } from './child.js';
 import type { Context as BaseContext } from './context.js';
 import { costReport } from './costreport.js';
+import { Interrupted } from './faults.js';
 import { measureLatency } from './latency.js';
 import type { ModelFile } from './model.js';
 import type { Progress } from './options.js';
@@ -21,12 +22,13 @@ export interface Measured {
   readonly notes: readonly string[];
 }
 
-export async function measure(context: Context, provider: Provider, sample: Sample, progress: Progress): Promise<Measured> {
+export async function measure(context: Context, provider: Provider, sample: Sample, progress: Progress, signal?: AbortSignal): Promise<Measured> {
   const notes: string[] = [];
   const attempt = async <T>(what: string, work: () => Promise<T>): Promise<T | null> => {
     try {
       return await work();
     } catch (error) {
+      if (error instanceof Interrupted) throw error;
       notes.push(`${what} could not be measured: ${(error as Error).message}`);
       return null;
     }
@@ -38,7 +40,7 @@ export async function measure(context: Context, provider: Provider, sample: Samp
   });
   progress.end();
   const cost = await attempt('cost', async () => costOf(context, provider, sample, profiled ?? undefined));
-  const latency = context.options.latency === false ? null : await attempt('latency', () => latencyOf(context, provider, sample, cost, progress));
+  const latency = context.options.latency === false ? null : await attempt('latency', () => latencyOf(context, provider, sample, cost, progress, signal));
   const memory = context.options.memory === false ? null : await attempt('memory', () => memoryOf(context, provider, sample, progress));
   return { cost, placement: profiled && placementReport(profiled), latency, memory, notes };
 }
@@ -74,7 +76,7 @@ async function withDecoder<T>(context: Context, provider: Provider, work: (d: Aw
   }
 }
 
-async function latencyOf(context: Context, provider: Provider, sample: Sample, cost: CostReport | null, progress: Progress): Promise<LatencyReport> {
+async function latencyOf(context: Context, provider: Provider, sample: Sample, cost: CostReport | null, progress: Progress, signal: AbortSignal | undefined): Promise<LatencyReport> {
   const { repeats = 10, warmups = 2 } = context.options;
   const open = (path: string): ReturnType<Context['open']> => context.open(path, provider, { keepOnDevice: context.original.io.caches.map((c) => c.present) });
   const original = await open(context.original.path);
@@ -82,7 +84,7 @@ async function latencyOf(context: Context, provider: Provider, sample: Sample, c
     const rewritten = await open(context.rewritten.path);
     try {
       progress.start(`latency on ${provider}`, 2 * (repeats + warmups));
-      const l = await measureLatency(original, rewritten, sample, { warmups, repeats, budgetMs: 120_000 }, (done) => progress.tick(done));
+      const l = await measureLatency(original, rewritten, sample, { warmups, repeats, budgetMs: 120_000, aborted: () => signal?.aborted === true }, (done) => progress.tick(done));
       progress.end();
       const idealPrefill = cost?.prefill.idealSpeedup ?? Number.NaN;
       const idealDecode = cost?.decode?.idealSpeedup ?? null;

@@ -1,5 +1,5 @@
 /** Tensors on the host, as data loaders make them and sessions take and give them; and half precision. */
-
+import { fromHalf, toHalf } from '../ir/half.js';
 export type TensorData =
   | Float32Array
   | Float64Array
@@ -100,40 +100,4 @@ export function cast(tensor: HostTensor, dtype: Dtype): HostTensor {
   for (let i = 0; i < numbers.length; i++) numbers[i] = at(tensor, i);
   if (dtype === 'bool') for (let i = 0; i < numbers.length; i++) numbers[i] = numbers[i] === 0 ? 0 : 1;
   return fromNumbers(dtype, tensor.dims, numbers);
-}
-
-const scratch = new DataView(new ArrayBuffer(4));
-
-/** IEEE 754 half → number. */
-export function fromHalf(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
-/** number → IEEE 754 half, round to nearest even. */
-export function toHalf(value: number): number {
-  scratch.setFloat32(0, value);
-  const f = scratch.getUint32(0);
-  const sign = (f >>> 16) & 0x8000;
-  const exponent = (f >>> 23) & 0xff;
-  const fraction = f & 0x7fffff;
-  if (exponent === 255) return sign | 0x7c00 | (fraction ? 0x200 : 0);
-  const e = exponent - 112;
-  if (e >= 31) return sign | 0x7c00;
-  if (e <= 0) {
-    if (e < -10) return sign;
-    const full = fraction | 0x800000;
-    const shift = 14 - e;
-    const half = full >>> shift;
-    const rest = full & ((1 << shift) - 1);
-    const middle = 1 << (shift - 1);
-    return sign | (half + (rest > middle || (rest === middle && half & 1) ? 1 : 0));
-  }
-  const half = (e << 10) | (fraction >>> 13);
-  const rest = fraction & 0x1fff;
-  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && half & 1) ? 1 : 0));
 }

@@ -88,10 +88,10 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
   let gates: { results: GateResult[]; control: number | null } = { results: [], control: null };
   if (options.gates !== false && samples.length > 0) {
     try {
-      gates = await gatesOn(context, provider, samples, progress);
+      gates = await gatesOn(context, provider, samples, progress, signal);
     } catch (error) {
       // A sample that breaks a model is reported with the samples; the gates could not be decided with it.
-      if (!options.keepGoing) throw error;
+      if (!options.keepGoing || error instanceof Interrupted) throw error;
       notes.push(`the gates could not be decided: ${(error as Error).message}`);
     }
   }
@@ -99,7 +99,7 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
   if (signal?.aborted) throw new Interrupted(options.report !== undefined);
   const good = new Set(records.map((r) => r.id));
   const sample = samples.find((s) => good.has(s.id)) ?? samples[0];
-  const measured = sample ? await measure(context, provider, sample, progress) : undefined;
+  const measured = sample ? await measure(context, provider, sample, progress, signal) : undefined;
   notes.push(...(measured?.notes ?? []));
   let kept: KeptReport | null = null;
   if (wantKept && options.maps !== 0 && sample) kept = await keptOn(context, provider, new Set(faults.keys()), progress, notes);
@@ -132,7 +132,7 @@ async function firstSamples(context: Context, count: number): Promise<Sample[]> 
   return out;
 }
 
-async function gatesOn(context: Context, provider: Provider, samples: readonly Sample[], progress: Progress): Promise<{ results: GateResult[]; control: number | null }> {
+async function gatesOn(context: Context, provider: Provider, samples: readonly Sample[], progress: Progress, signal: AbortSignal | undefined): Promise<{ results: GateResult[]; control: number | null }> {
   const variants = context.variants();
   const { plan } = context;
   const dtype = context.original.precision;
@@ -150,6 +150,9 @@ async function gatesOn(context: Context, provider: Provider, samples: readonly S
         bound: boundFor(dtype, provider, control ?? undefined),
         original,
         rewritten,
+        tick: () => {
+          if (signal?.aborted) throw new Interrupted(true);
+        },
         openIdentity: async () => context.open((await variants.replay('identity', { ...plan, keep: plan.keep.map(() => '1'), probe: false })).path, provider),
         openFresh: async () => context.open((await variants.replay('fresh', { ...plan, probe: true })).path, provider),
       });

@@ -7,7 +7,8 @@ import { openData } from '../../src/validate/data/index.js';
 import { parseNpy, parseNpz } from '../../src/validate/data/npy.js';
 import { parseTensorProto } from '../../src/validate/data/tensor_pb.js';
 import type { Sample } from '../../src/validate/sample.js';
-import { at, cast, fromHalf, fromNumbers, type HostTensor, toHalf } from '../../src/validate/tensor.js';
+import { fromHalf, toHalf } from '../../src/ir/half.js';
+import { at, cast, fromNumbers, type HostTensor } from '../../src/validate/tensor.js';
 import { npy, npz, temporaryFolder, writeNpz } from './support.js';
 
 const folder = temporaryFolder();

@@ -14,6 +14,7 @@ interface Flags extends DataFlags {
   positions?: 'auto' | 'compact' | 'keep';
   rank?: string;
   report?: string;
+  html?: string;
   json?: boolean;
   quiet?: boolean;
 }
@@ -32,13 +33,14 @@ export function register(program: Command): void {
     .option('--rank <method>', 'as for compile');
   addDataOptions(command)
     .option('--report <file>', 'write the curve as JSON; `validate --curve` shows it')
+    .option('--html <file>', 'write the curve as one HTML page')
     .option('--json', 'print JSON')
     .option('--quiet', 'print nothing')
     .action(run);
 }
 
 async function run(original: string, f: Flags): Promise<void> {
-  if (f.report) checkWritable(f.report);
+  for (const path of [f.report, f.html]) if (path) checkWritable(path);
   const progress = progressLines(f.quiet === true || f.json === true);
   const result = await interruptible((signal) => sweep(
     {
@@ -54,6 +56,10 @@ async function run(original: string, f: Flags): Promise<void> {
     signal,
   ));
   if (f.report) writeAtomically(f.report, `${JSON.stringify(result, null, 1)}\n`);
+  if (f.html) {
+    const { sweepToHtml } = await import('../../report/html.js');
+    writeAtomically(f.html, sweepToHtml(result));
+  }
   if (f.json) process.stdout.write(`${JSON.stringify(result, null, 1)}\n`);
   else if (!f.quiet) {
     const rows = result.points.map((p) => {

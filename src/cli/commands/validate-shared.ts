@@ -180,18 +180,28 @@ export function progressLines(quiet: boolean, stream: NodeJS.WriteStream = proce
 /** First Ctrl-C: end after the sample at hand. Second: end now; exit handlers remove what was made. */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
-  const onSignal = (): void => {
-    if (abort.signal.aborted) process.exit(130);
+  const signals = ['SIGINT', 'SIGTERM'] as const;
+  // The command line's own handlers end the process at once; here that is for the second signal.
+  const before = signals.map((s) => process.listeners(s));
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (abort.signal.aborted) {
+      for (const listener of before[signals.indexOf(signal as 'SIGINT')] ?? []) listener(signal);
+      process.exit(130);
+    }
     abort.abort();
     process.stderr.write('\nstopping after this sample; press Ctrl-C again to stop now\n');
   };
-  process.on('SIGINT', onSignal);
-  process.on('SIGTERM', onSignal);
+  for (const s of signals) {
+    process.removeAllListeners(s);
+    process.on(s, onSignal);
+  }
   try {
     return await work(abort.signal);
   } finally {
-    process.off('SIGINT', onSignal);
-    process.off('SIGTERM', onSignal);
+    for (const [i, s] of signals.entries()) {
+      process.off(s, onSignal);
+      for (const listener of before[i] ?? []) process.on(s, listener);
+    }
   }
 }
 
