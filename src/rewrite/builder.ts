@@ -2,6 +2,7 @@
  * Makes nodes and constants. Every node carries the name of the pass that made it, and its boundary, in its name and
  * in metadata_props. Ops are spelled for the model's own opset.
  */
+import { toHalf } from '../ir/half.js';
 import { type AttributeValue, DataType, type Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 
 export class Builder {
@@ -191,27 +192,4 @@ function encodeElements(dataType: number, values: readonly number[]): Uint8Array
     default:
       throw new RangeError(`no constants of data type ${dataType}`);
   }
-}
-
-/** IEEE 754 binary16 bits of a number, rounded to nearest even. */
-export function toHalf(value: number): number {
-  const f32 = new Float32Array([value]);
-  const bits = new Uint32Array(f32.buffer)[0] as number;
-  const sign = (bits >>> 16) & 0x8000;
-  const exponent = ((bits >>> 23) & 0xff) - 127 + 15;
-  const mantissa = bits & 0x7fffff;
-  if (((bits >>> 23) & 0xff) === 0xff) return sign | 0x7c00 | (mantissa ? 0x200 : 0);
-  if (exponent >= 31) return sign | 0x7c00;
-  if (exponent <= 0) {
-    if (exponent < -10) return sign;
-    const m = mantissa | 0x800000;
-    const shift = 14 - exponent;
-    const half = m >>> shift;
-    const rest = m & ((1 << shift) - 1);
-    const middle = 1 << (shift - 1);
-    return sign | (half + (rest > middle || (rest === middle && (half & 1)) ? 1 : 0));
-  }
-  const half = (exponent << 10) | (mantissa >>> 13);
-  const rest = mantissa & 0x1fff;
-  return sign | (half + (rest > 0x1000 || (rest === 0x1000 && (half & 1)) ? 1 : 0));
 }

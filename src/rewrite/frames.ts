@@ -11,11 +11,9 @@ import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { DecoderFacts, PastInput } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
 import type { Builder } from './builder.js';
+import { Standing } from './standing.js';
 import { frameDependent, hasTokenRows, type Stages, uncuttable } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
-
-/** Marks values that are right in every stage. */
-const ANY = -2;
 
 export class Frames {
   readonly facts: DecoderFacts;
@@ -26,12 +24,11 @@ export class Frames {
   readonly dependent: ReadonlySet<Value>;
   /** Clones by the node they were made from, in the order they were made. */
   readonly clones = new Map<Node, Node[]>();
+  readonly #standing: Standing;
   readonly #memo: Map<Value, Value>[];
   readonly #tokens: StageTokens[] = [];
   readonly #flat = new Map<Value, Value>();
   readonly #cache = new Map<string, Value>();
-  readonly #naturals = new Map<Value, number>();
-  readonly #fixed = new Map<Value, boolean>();
   #chunk: ChunkTokens | undefined;
   /** With kept positions that the graph computes itself: where a stage gathers frame 0's values. */
   readonly #positionValues: ReadonlySet<Value>;
@@ -42,6 +39,7 @@ export class Frames {
     this.builder = builder;
     this.positions = positions;
     this.dependent = frameDependent(facts);
+    this.#standing = new Standing(facts, stages, this.dependent);
     this.#positionValues = positionValues;
     this.#memo = Array.from({ length: stages.count + 1 }, () => new Map());
   }
@@ -94,40 +92,11 @@ export class Frames {
     if (!this.dependent.has(value)) return value;
     if (j > 0 && this.#positionValues.has(value)) return this.gatherFromChunk(this.instantiate(value, 0), this.facts.probes.axes(value), j, value);
     if (!value.producer) return this.#root(value, j);
-    if (this.#natural(value) === j) return value;
+    if (this.#standing.stageOf(value) === j) return value;
     const constant = this.fold(value);
     if (constant) return constant;
     if (value.producer.is('Shape') && value.producer.inputs[0] && content.has(value.producer.inputs[0])) return this.#shapeOfContent(value, value.producer, j);
     return this.#clone(value, j);
-  }
-
-  /**
-   * The one stage in which a value is right as it stands: its inputs are the stage's own. `undefined`: in every stage;
-   * -1: in none (it mixes stages, as a mask that reads its width from the first layer's cache and its length from the last's).
-   */
-  #natural(value: Value): number | undefined {
-    const known = this.#naturals.get(value);
-    if (known !== undefined) return known === ANY ? undefined : known;
-    let stage: number | undefined;
-    if (this.facts.content.has(value)) stage = this.stages.homeOf(value);
-    else if (this.dependent.has(value)) {
-      const node = value.producer;
-      if (!node) stage = this.#stageOfPast(value) ?? 0;
-      else {
-        for (const input of [...node.inputs, ...node.captures]) {
-          const s = input ? this.#natural(input) : undefined;
-          if (s === undefined) continue;
-          stage = stage === undefined || stage === s ? s : -1;
-        }
-      }
-    }
-    this.#naturals.set(value, stage ?? ANY);
-    return stage;
-  }
-
-  #stageOfPast(value: Value): number | undefined {
-    const owner = this.facts.layers.find((l) => l.core.past?.key.value === value || l.core.past?.value?.value === value);
-    return owner && this.stages.stageOfLayer(owner.index);
   }
 
   /** The value's node with its inputs instantiated. */
@@ -164,30 +133,13 @@ export class Frames {
    * compared with a limit is): it must be made of fixed sizes only.
    */
   fold(value: Value): Value | undefined {
-    const data = this.#isFixed(value) ? this.facts.probes.constant(value) : undefined;
+    const data = this.#standing.isFixed(value) ? this.facts.probes.constant(value) : undefined;
     const axes = this.facts.probes.axes(value);
     const dtype = this.facts.probes.dtype(value);
     const foldable = dtype === DataType.INT64 || dtype === DataType.INT32 || dtype === DataType.FLOAT || dtype === DataType.BOOL;
     if (!data || data.length > 64 || !axes?.every((a) => typeof a === 'number') || !foldable) return undefined;
     if (dtype !== DataType.FLOAT && !data.every(Number.isSafeInteger)) return undefined;
     return this.builder.constant(dtype, data, axes as number[]);
-  }
-
-  /** True when the value is made of constants and of fixed axes of shapes. */
-  #isFixed(value: Value): boolean {
-    const known = this.#fixed.get(value);
-    if (known !== undefined) return known;
-    const { probes, content } = this.facts;
-    const node = value.producer;
-    let fixed = false;
-    if (!this.dependent.has(value)) fixed = !content.has(value);
-    else if (node && node.captures.length === 0 && probes.constant(value) !== undefined) {
-      const source = node.inputs[0]?.producer;
-      const picksAxis = (node.is('Gather') || node.is('Slice') || node.is('Squeeze')) && source?.is('Shape');
-      fixed = node.is('Shape') || picksAxis === true || node.inputs.every((v) => v === null || this.#isFixed(v));
-    }
-    this.#fixed.set(value, fixed);
-    return fixed;
   }
 
   // ---- roots -------------------------------------------------------------------------------------------------

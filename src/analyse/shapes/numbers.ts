@@ -5,6 +5,7 @@
  */
 
 import { DataType, type Tensor } from '../../ir/graph.js';
+import { fromHalf } from '../../ir/half.js';
 
 const INTEGRAL: ReadonlySet<number> = new Set([
   DataType.UINT8, DataType.INT8, DataType.UINT16, DataType.INT16, DataType.INT32,
@@ -17,16 +18,6 @@ export function isIntegral(dtype: number): boolean {
 }
 
 const scratch = new DataView(new ArrayBuffer(8));
-
-/** Value of IEEE half bits. */
-export function halfToNumber(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 0x1f;
-  const fraction = bits & 0x3ff;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
 
 /** Nearest half-precision value, ties to even. */
 export function roundHalf(x: number): number {
@@ -115,7 +106,7 @@ type Reader = { readonly size: number; readonly read: (view: DataView, at: numbe
 const READERS: ReadonlyMap<number, Reader> = new Map<number, Reader>([
   [DataType.FLOAT, { size: 4, read: (v, at) => v.getFloat32(at, true) }],
   [DataType.DOUBLE, { size: 8, read: (v, at) => v.getFloat64(at, true) }],
-  [DataType.FLOAT16, { size: 2, read: (v, at) => halfToNumber(v.getUint16(at, true)) }],
+  [DataType.FLOAT16, { size: 2, read: (v, at) => fromHalf(v.getUint16(at, true)) }],
   [DataType.BFLOAT16, {
     size: 2,
     read: (v, at) => {
