@@ -8,7 +8,7 @@
  *   - compiled with every keep ratio 1, it computes what the mutant computes.
  * A finding prints the seed that makes it again.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import ort from 'onnxruntime-node';
@@ -29,7 +29,11 @@ const { values } = parseArgs({
   },
 });
 
-const FIXTURES = values.fixture ?? ['llama-ts17-sdpa', 'llama-dynamo18-eager', 'genai-llama-fp32', 'qwen3-dynamo23-sdpa', 'tf-llava-mono', 'gemma2-ts17', 'qwen2-ts17-noposids', 'llama-ts17-8bit', 'genai-llama-mha-fp16'];
+const FIXTURES = (values.fixture ?? ['llama-ts17-sdpa', 'llama-dynamo18-eager', 'genai-llama-fp32', 'qwen3-dynamo23-sdpa', 'tf-llava-mono', 'gemma2-ts17', 'qwen2-ts17-noposids', 'llama-ts17-8bit', 'genai-llama-mha-fp16', 'gemma3-dynamo23', 'qwen2.5-vl-dynamo18', 'mobius-llava-decoder', 'genai-qwen3-fp32', 'mistral-dynamo19-sliding', 'phi-ts17', 'tf-llava-mono-cache']).filter((name) => existsSync(pathOf(name)));
+function pathOf(name) {
+  return fileURLToPath(new URL(`../fixtures/${name}/model.onnx`, import.meta.url));
+}
+
 const SLOW_MS = 5000;
 const quiet = { logSeverityLevel: 4, graphOptimizationLevel: 'disabled' };
 
@@ -37,7 +41,7 @@ const originals = new Map();
 function original(name) {
   let bytes = originals.get(name);
   if (!bytes) {
-    bytes = new Uint8Array(readFileSync(fileURLToPath(new URL(`../fixtures/${name}/model.onnx`, import.meta.url))));
+    bytes = new Uint8Array(readFileSync(pathOf(name)));
     originals.set(name, bytes);
   }
   return bytes;
@@ -95,18 +99,18 @@ async function run(seed) {
   const whole = await compileBytes(bytes, { ...options, keep: made.plan.layers.map(() => '1'), probe: false });
   const same = await load(whole.bytes);
   if (!same.session) return { bad: `onnxruntime does not load the result with keep 1: ${same.error}`, what };
-  const { feeds, extra } = feedsFor(ort, before.session, seed);
+  const { feeds, extra, now } = feedsFor(ort, before.session, seed);
   const a = await outputs(before.session, feeds);
   if (!a.out) return { ok: 'compiled; onnxruntime cannot run the mutant', what };
   const b = await outputs(same.session, { ...feeds, ...extra });
-  if (!b.out) return { bad: `with keep 1 it does not run: ${b.error}`, what };
+  if (!b.out) return { bad: `with keep 1 it does not run (${JSON.stringify(now)}): ${b.error}`, what };
   for (const key of before.session.outputNames) {
     const [x, y] = [a.out[key], b.out[key]];
     const gap = distance(x, y);
-    if (gap > 1e-4) return { bad: `with keep 1 output ${key} differs by ${gap} (of its range)`, what };
+    if (gap > 1e-4) return { bad: `with keep 1 output ${key} differs by ${gap} of its range (${JSON.stringify(now)})`, what };
   }
   const c = await outputs(after.session, { ...feeds, ...extra });
-  if (!c.out) return { bad: `it does not run: ${c.error}`, what };
+  if (!c.out) return { bad: `it does not run (${JSON.stringify(now)}): ${c.error}`, what };
   return { ok: 'compiled and equal', what };
 }
 

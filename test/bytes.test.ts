@@ -1,7 +1,7 @@
 /** What is written: untouched records byte for byte, the same bytes for the same input, all of it or nothing. */
 import { spawn } from 'node:child_process';
-import { chmodSync, cpSync, existsSync, linkSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, watch, writeFileSync } from 'node:fs';
-import { basename, dirname, join, relative } from 'node:path';
+import { chmodSync, cpSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, watch, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compile, UsageError } from '../src/index.js';
 import { packageRoot } from '../src/schemas.js';

@@ -9,7 +9,8 @@ import { cli, cliJson } from './support/cli.js';
 import { factsOf, layerEntry } from './support/decoder.js';
 import { externalize } from './support/external.js';
 import { files, folder, modelFile } from './support/folder.js';
-import { encodeModel, fixturePath, float32, FLOAT, graphOf, insertAfter, int64, INT64, loadModel, modelOf, node, type NodeProto, valueInfo, weight } from './support/proto.js';
+import { encodeModel, fixturePath, FLOAT, graphOf, insertAfter, INT64, loadModel, modelOf, node, valueInfo, weight } from './support/proto.js';
+import { decoder, visionEncoder } from './support/graphs.js';
 import { expectBytesRefused, expectRefusal } from './support/refuse.js';
 import { hugeModel } from './support/sparse.js';
 
@@ -340,76 +341,6 @@ function copyOf(fixture: string): string {
   const path = join(folder(), basename(fixturePath(fixture)));
   cpSync(fixturePath(fixture), path);
   return path;
-}
-
-/** Patches and two attention layers: [batch, patches, 64] from pixels, no tokens anywhere. */
-function visionEncoder(): ReturnType<typeof modelOf> {
-  const layers = [0, 1].flatMap((l): NodeProto[] => attention(`v${l}`, l === 0 ? 'patches' : 'v0/out', l === 0 ? 'patches' : 'v0/out', `v${l}/out`));
-  return modelOf({
-    nodes: [
-      node('Conv', ['pixel_values', 'kernel'], ['conv'], { kernel_shape: [4, 4], strides: [4, 4] }),
-      node('Reshape', ['conv', 'flat'], ['flattened']),
-      node('Transpose', ['flattened'], ['patches'], { perm: [0, 2, 1] }),
-      ...layers,
-    ],
-    inputs: [valueInfo('pixel_values', FLOAT, ['batch', 3, 16, 16])],
-    outputs: [valueInfo('v1/out', FLOAT, ['batch', 16, 64])],
-    initializers: [weight('kernel', [64, 3, 4, 4]), int64('flat', [0, 64, -1]), ...attentionWeights(['v0', 'v1'])],
-  });
-}
-
-function attention(name: string, x: string, memory: string, out: string): NodeProto[] {
-  const part = (which: string, from: string): NodeProto[] => [
-    node('MatMul', [from, `${name}/w${which}`], [`${name}/${which}`]),
-    node('Reshape', [`${name}/${which}`, 'heads'], [`${name}/${which}4`]),
-    node('Transpose', [`${name}/${which}4`], [`${name}/${which}t`], { perm: which === 'k' ? [0, 2, 3, 1] : [0, 2, 1, 3] }),
-  ];
-  return [
-    ...part('q', x),
-    ...part('k', memory),
-    ...part('v', memory),
-    node('MatMul', [`${name}/qt`, `${name}/kt`], [`${name}/scores`]),
-    node('Mul', [`${name}/scores`, 'scale'], [`${name}/scaled`]),
-    node('Softmax', [`${name}/scaled`], [`${name}/weights`], { axis: -1 }),
-    node('MatMul', [`${name}/weights`, `${name}/vt`], [`${name}/mixed`]),
-    node('Transpose', [`${name}/mixed`], [`${name}/back`], { perm: [0, 2, 1, 3] }),
-    node('Reshape', [`${name}/back`, 'joined'], [`${name}/flat`]),
-    node('MatMul', [`${name}/flat`, `${name}/wo`], [`${name}/o`]),
-    node('Add', [x, `${name}/o`], [out]),
-  ];
-}
-
-function attentionWeights(names: readonly string[]): ReturnType<typeof weight>[] {
-  return [
-    int64('heads', [0, 0, 4, 16]),
-    int64('joined', [0, 0, 64]),
-    float32('scale', [0.25], []),
-    ...names.flatMap((n) => ['wq', 'wk', 'wv', 'wo'].map((w) => weight(`${n}/${w}`, [64, 64]))),
-  ];
-}
-
-/** Four layers of attention; with `cross`, each is followed by attention to image features. */
-function decoder({ cross = false }: { cross?: boolean }): ReturnType<typeof modelOf> {
-  const nodes: NodeProto[] = [];
-  const names: string[] = [];
-  let x = 'inputs_embeds';
-  for (let l = 0; l < 4; l++) {
-    nodes.push(...attention(`l${l}`, x, x, `l${l}/out`));
-    names.push(`l${l}`);
-    x = `l${l}/out`;
-    if (cross) {
-      nodes.push(...attention(`c${l}`, x, 'image_features', `c${l}/out`));
-      names.push(`c${l}`);
-      x = `c${l}/out`;
-    }
-  }
-  nodes.push(node('MatMul', [x, 'head'], ['logits']));
-  return modelOf({
-    nodes,
-    inputs: [valueInfo('inputs_embeds', FLOAT, ['batch', 'sequence', 64]), ...(cross ? [valueInfo('image_features', FLOAT, ['batch', 'patches', 64])] : [])],
-    outputs: [valueInfo('logits', FLOAT, ['batch', 'sequence', 128])],
-    initializers: [...attentionWeights(names), weight('head', [64, 128])],
-  });
 }
 
 describe('the graphs made for these tests', () => {
