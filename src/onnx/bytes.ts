@@ -62,12 +62,18 @@ export class MemorySink implements ByteSink {
   }
 }
 
-/** Reads ahead in windows, so that scanning thousands of small records costs a handful of reads. */
+const WINDOW_BYTES = 128 * 1024;
+const WINDOW_BYTES_AFTER_JUMP = 4 * 1024;
+
+/**
+ * Reads ahead in windows, so that scanning thousands of small records costs a handful of reads. After a jump (over
+ * weights) it reads little, and more again as long as reading goes on from where the last window ended.
+ */
 export class WindowedSource {
   readonly #source: ByteSource;
   #window: Uint8Array = new Uint8Array(0);
   #start = 0;
-  static readonly windowBytes = 128 * 1024;
+  #ahead = WINDOW_BYTES;
 
   constructor(source: ByteSource) {
     this.#source = source;
@@ -87,11 +93,12 @@ export class WindowedSource {
   async load(offset: number, length: number): Promise<Uint8Array> {
     const held = this.peek(offset, length);
     if (held) return held;
-    const want = Math.min(Math.max(length, WindowedSource.windowBytes), this.#source.size - offset);
-    if (length > want) throw new RangeError(`read past the end: ${offset}+${length} > ${this.#source.size}`);
+    if (offset + length > this.#source.size) throw new RangeError(`read past the end: ${offset}+${length} > ${this.#source.size}`);
     // Large single records get a buffer of their own; replacing the window with them would only lose it.
-    if (length > WindowedSource.windowBytes) return this.#source.read(offset, length);
-    this.#window = await this.#source.read(offset, want);
+    if (length > WINDOW_BYTES) return this.#source.read(offset, length);
+    const jumped = offset < this.#start || offset > this.#start + this.#window.length;
+    this.#ahead = jumped ? WINDOW_BYTES_AFTER_JUMP : Math.min(4 * this.#ahead, WINDOW_BYTES);
+    this.#window = await this.#source.read(offset, Math.min(Math.max(length, this.#ahead), this.#source.size - offset));
     this.#start = offset;
     return this.#window.subarray(0, length);
   }
