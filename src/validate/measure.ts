@@ -41,7 +41,7 @@ export async function measure(context: Context, provider: Provider, sample: Samp
   progress.end();
   const cost = await attempt('cost', async () => costOf(context, provider, sample, profiled ?? undefined));
   const latency = context.options.latency === false ? null : await attempt('latency', () => latencyOf(context, provider, sample, cost, progress, signal));
-  const memory = context.options.memory === false ? null : await attempt('memory', () => memoryOf(context, provider, sample, progress));
+  const memory = context.options.memory === false || signal?.aborted ? null : await attempt('memory', () => memoryOf(context, provider, sample, progress));
   return { cost, placement: profiled && placementReport(profiled), latency, memory, notes };
 }
 

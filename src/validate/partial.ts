@@ -60,6 +60,11 @@ export class PartialReport {
     return new Set((this.#records.get(provider) ?? []).filter((r) => candidate in r.candidates).map((r) => r.id));
   }
 
+  /** After a run that failed before anything was done: there is nothing to resume. */
+  removeIfEmpty(): void {
+    if ([...this.#records.values()].every((list) => list.length === 0)) this.remove();
+  }
+
   /** After the report itself is written. */
   remove(): void {
     if (this.#path) rmSync(this.#path, { force: true });

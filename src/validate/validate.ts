@@ -38,18 +38,23 @@ export interface Validation {
 /** @throws {PdropError} when nothing can be validated at all; faults of samples are in the report. */
 export async function validate(options: ValidateOptions, progress: Progress = SILENT, signal?: AbortSignal): Promise<Validation> {
   const context = await prepare(options);
+  let partial: PartialReport | undefined;
   try {
-    const partial = new PartialReport(options.report && `${options.report}.partial.jsonl`, partialKey(context, options), options.resume !== false);
+    partial = new PartialReport(options.report && `${options.report}.partial.jsonl`, partialKey(context, options), options.resume !== false);
+    const done = partial;
     const providers: ProviderReport[] = [];
     let cost: CostReport | null = null;
     let kept: KeptReport | null = null;
     for (const provider of options.providers ?? ['cpu']) {
-      const one = await validateOn(context, provider, partial, progress, signal, kept === null);
+      const one = await validateOn(context, provider, done, progress, signal, kept === null);
       providers.push(one.report);
       cost ??= one.cost;
       kept ??= one.kept;
     }
-    return { report: await assemble(context, providers, cost, kept, partial.resumed), finish: () => partial.remove() };
+    return { report: await assemble(context, providers, cost, kept, done.resumed), finish: () => done.remove() };
+  } catch (error) {
+    partial?.removeIfEmpty();
+    throw error;
   } finally {
     await context.dispose();
   }
@@ -100,6 +105,7 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
   const good = new Set(records.map((r) => r.id));
   const sample = samples.find((s) => good.has(s.id)) ?? samples[0];
   const measured = sample ? await measure(context, provider, sample, progress, signal) : undefined;
+  if (signal?.aborted) throw new Interrupted(options.report !== undefined);
   notes.push(...(measured?.notes ?? []));
   let kept: KeptReport | null = null;
   if (wantKept && options.maps !== 0 && sample) kept = await keptOn(context, provider, new Set(faults.keys()), progress, notes);
