@@ -39,7 +39,7 @@ const BROKEN: readonly [string, (m: ModelProto) => void, string][] = [
     },
     'PD102',
   ],
-  ['a missing opset import', (m) => void (m.opsetImport = [{ domain: 'com.microsoft', version: 1 } as never]), 'PD102'],
+  ['a missing opset import', (m) => void m.opsetImport?.splice(0, 1), 'PD102'],
 ];
 
 describe('broken graphs', () => {
