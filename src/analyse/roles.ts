@@ -63,6 +63,24 @@ function findPasts(graph: Graph): PastInput[] {
   return pasts;
 }
 
+/**
+ * A lookup in a constant float table: Gather, or GatherElements and GatherND with the table repeated to the shape of the
+ * indices (GPT-J's sin and cos).
+ */
+export function isTableLookup(node: Node): boolean {
+  if (node.domain !== '' || !['Gather', 'GatherElements', 'GatherND'].includes(node.opType)) return false;
+  let v = node.inputs[0];
+  for (let steps = 0; v && steps < 12; steps++) {
+    if (v.tensor) return isFloat(v.tensor.dataType);
+    const from: Node | null = v.producer;
+    if (!from || from.domain !== '') return false;
+    if (from.is('Constant')) return [...from.attributes.values()].some((a) => a.kind === 'tensor' && isFloat(a.value.dataType));
+    if (!['Identity', 'Cast', 'Tile', 'Expand', 'Unsqueeze', 'Squeeze', 'Reshape', 'Transpose', 'Slice'].includes(from.opType)) return false;
+    v = from.inputs[0];
+  }
+  return false;
+}
+
 /** What an input's contents (not its shape) reach: rotary tables, attention masks. */
 function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
   const flows = { rotary: false, mask: false };
@@ -76,7 +94,7 @@ function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
         flows.rotary = true;
         continue;
       }
-      if (node.is('Gather') && index === 1 && isFloat(node.inputs[0]?.tensor?.dataType)) {
+      if (index === 1 && isTableLookup(node)) {
         flows.rotary = true;
         continue;
       }
@@ -187,7 +205,7 @@ export function findRoles(graph: Graph): InputRoles {
     (v) => (named(v, /mask/) ? 4 : 0) + (named(v, /pos|type/) ? -4 : 0) + (same(v.type?.dims?.[1], sequenceSymbol) ? 0 : 1) + (flows.get(v)?.rotary ? 0 : 1),
   );
   const positionIds = best(
-    rest.filter((v) => v !== attentionMask && INTS.includes(v.type?.elemType ?? 0) && flows.get(v)?.rotary && (v.type?.dims?.length === 2 || v.type?.dims?.length === 3)),
+    rest.filter((v) => v !== attentionMask && INTS.includes(v.type?.elemType ?? 0) && (flows.get(v)?.rotary || named(v, /^position_ids$/)) && (v.type?.dims?.length === 2 || v.type?.dims?.length === 3)),
     (v) => (named(v, /pos/) ? 4 : 0) + (same(v.type?.dims?.at(-1), sequenceSymbol) ? 1 : 0),
   );
   const cachePosition = rest.find((v) => v !== positionIds && INTS.includes(v.type?.elemType ?? 0) && v.type?.dims?.length === 1 && typeof v.type.dims[0] !== 'number' && (flows.get(v)?.mask || flows.get(v)?.rotary));

@@ -2,6 +2,7 @@
 import { Refusal } from '../diagnostics.js';
 import type { Node, Value } from '../ir/graph.js';
 import type { DecoderFacts } from '../analyse/facts.js';
+import { isTableLookup } from '../analyse/roles.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import { frameDependent, isShapeSlot } from './stages.js';
 
@@ -33,7 +34,7 @@ export function positionValues(facts: DecoderFacts): Set<Value> {
       if (n.inputs[0]) found.add(n.inputs[0]);
       return;
     }
-    if (n.is('Gather') && n.inputs[0] && !dependent.has(n.inputs[0]) && n.inputs[1]) {
+    if (isTableLookup(n) && n.inputs[1]) {
       found.add(n.inputs[1]);
       return;
     }
