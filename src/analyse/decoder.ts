@@ -22,7 +22,7 @@ export interface AnalyseOptions {
 /**
  * Finds the decoder in a graph.
  *
- * @throws {Refusal} PD102 cycle, PD301 no decoder, PD302 image tokens not in the sequence, PD304 If-merged, PD306 4-D mask,
+ * @throws {Refusal} PD102 cycle, PD301 no decoder, PD303 no single stream (cross-attention, shared keys), PD304 If-merged, PD306 4-D mask,
  *   PD308 unknown op on the path.
  */
 export function analyseDecoder(model: Model, options: AnalyseOptions = {}): DecoderFacts {

@@ -27,7 +27,7 @@ function withNodes(make: (x: string) => NodeProto[], initializers: TensorProto[]
   const x = entries[behind ? 1 : 0] as string;
   graph.initializer?.push(...initializers);
   insertAfter(graph, x, make(x), 'y');
-  model.opsetImport?.push({ domain: 'com.microsoft', version: 1 } as never);
+  model.opsetImport?.push({ domain: 'com.microsoft', version: 1 } as never, { domain: 'example.ops', version: 1 } as never);
   return modelFile(encodeModel(model));
 }
 
