@@ -9,7 +9,7 @@ import { MemorySource } from '../../src/onnx/bytes.js';
 import { concat, encodeBytesField, encodeVarintField } from '../../src/onnx/wire.js';
 import { cliJson } from '../support/cli.js';
 import { decoder } from '../support/graphs.js';
-import { encodeModel, fixturePath, FLOAT, graphOf, type ModelProto, node, valueInfo } from '../support/proto.js';
+import { encodeModel, fixturePath, FLOAT, graphOf, INT64, type ModelProto, node, valueInfo } from '../support/proto.js';
 import { expectBytesRefused } from '../support/refuse.js';
 import { modelFile } from '../support/folder.js';
 import { mapField } from '../support/wire.js';
@@ -69,6 +69,18 @@ describe('broken graphs', () => {
     expect([code, json.error]).toEqual([0, undefined]);
     const shown = await cliJson('inspect', modelFile(encodeModel(model)));
     expect((shown.json.inputs as Record<string, string>).attention_mask).toBe('attention mask');
+  });
+});
+
+describe('sizes read out of a broken graph', () => {
+  it('an Expand to a shape of absurd rank is not followed', async () => {
+    const model = decoder({ mask: true });
+    const graph = graphOf(model);
+    graph.input?.push(valueInfo('target', INT64, [2 ** 40]));
+    graph.node?.push(node('Expand', ['unit', 'target'], ['wide']));
+    graph.output?.push(valueInfo('wide', FLOAT, []));
+    const { code } = await cliJson(modelFile(encodeModel(model)), '--stages', '2', '--dry-run');
+    expect([0, 3]).toContain(code);
   });
 });
 

@@ -65,9 +65,13 @@ export function known(shape: Dims | null): readonly number[] | undefined {
   return shape === null || shape.includes(null) ? undefined : (shape as readonly number[]);
 }
 
+/** More axes than any real value has. */
+const MOST_AXES = 64;
+
 /** Unknown sizes of a known rank, or an unknown rank. */
 export function unknownDims(rank: number | null | undefined): Dims | null {
-  return rank === null || rank === undefined ? null : new Array<null>(rank).fill(null);
+  // A rank that is read out of a broken graph may be anything.
+  return rank === null || rank === undefined || rank < 0 || rank > MOST_AXES ? null : new Array<null>(rank).fill(null);
 }
 
 /** Sizes from the elements of a shape-like tensor; NaN and negative elements are unknown sizes. */
