@@ -15,7 +15,7 @@ import { parseArgs } from 'node:util';
 import { Node, Value } from '../../dist/src/ir/graph.js';
 import { encodeInitializer, encodeNode, encodeValueInfo } from '../../dist/src/onnx/encode.js';
 import { concat, encodeBytesField, encodeStringField, encodeVarintField } from '../../dist/src/onnx/wire.js';
-import { toHalf } from '../../dist/src/validate/tensor.js';
+import { toHalf } from '../../dist/src/ir/half.js';
 
 const { values: o } = parseArgs({
   options: {
