@@ -28,10 +28,10 @@ const embed = await openSession(join(o.model, 'embed_tokens.onnx'));
 mkdirSync(o.out, { recursive: true });
 const seen = new Map();
 const lines = [];
-// Evenly spaced over the questions, which come sorted by picture: every kind is there.
+// Strides that share no factor with the ten questions a picture: every kind and many pictures are there.
 const count = Math.min(Number(o.count), questions.length);
 for (let k = 0; k < count; k++) {
-  const q = questions[Math.floor((k * questions.length) / count)];
+  const q = questions[(k * 7919) % questions.length];
   const features = seen.get(q.picture) ?? (await look(q.picture));
   seen.set(q.picture, features);
   const ids = [bosTokenId, ...new Array(imageTokens).fill(imageTokenId), ...q.prompt];
