@@ -1,0 +1,193 @@
+/**
+ * The shipped LVLM (fixtures/lvlm) asked in batches: what accuracy.mjs, demo.mjs and test/accuracy.test.ts share.
+ * Rows of a batch have prompts of one length, so nothing is padded and every row gets what it would get alone.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { inflateSync } from 'node:zlib';
+import { parseNpz } from '../dist/src/validate/data/npy.js';
+import { openSession } from '../dist/src/validate/session.js';
+import { fromNumbers } from '../dist/src/validate/tensor.js';
+
+export const SIZE = 96;
+export const GRID = 12;
+const MOST_TOKENS = 6;
+
+/** The evaluation set: questions, and the features of their pictures as the vision encoder gives them. */
+export async function openLvlm(folder, threads = 1) {
+  const set = JSON.parse(readFileSync(join(folder, 'eval', 'questions.json'), 'utf8'));
+  const vision = await openSession(join(folder, 'vision_encoder.onnx'), { threads });
+  const embed = await openSession(join(folder, 'embed_tokens.onnx'), { threads });
+  const ids = Array.from({ length: 64 }, (_, i) => i);
+  const table = (await embed.run(new Map([['input_ids', fromNumbers('int64', [1, 64], ids)]]))).get('inputs_embeds');
+  await embed.close();
+  return {
+    folder,
+    questions: set.questions,
+    needs: set.needs,
+    imageTokens: set.imageTokens,
+    bos: set.bosTokenId,
+    eos: set.eosTokenId,
+    width: table.dims[2],
+    table: Float32Array.from(table.data),
+    vision,
+    close: () => vision.close(),
+  };
+}
+
+/** Features of the evaluation pictures that are named, by their index. */
+export async function lookAtEval(lvlm, indices) {
+  const pictures = parseNpz(readFileSync(join(lvlm.folder, 'eval', 'pictures.npz'))).get('pictures').data;
+  const features = new Map();
+  for (const i of new Set(indices)) features.set(i, await look(lvlm, pictures.subarray(i * SIZE * SIZE * 3, (i + 1) * SIZE * SIZE * 3)));
+  return features;
+}
+
+/** Features [144 · width] of an RGB picture. */
+export async function look(lvlm, rgb) {
+  const values = new Float32Array(3 * SIZE * SIZE);
+  for (let c = 0; c < 3; c++) for (let i = 0; i < SIZE * SIZE; i++) values[c * SIZE * SIZE + i] = rgb[i * 3 + c] / 127.5 - 1;
+  const outputs = await lvlm.vision.run(new Map([['pixel_values', { dtype: 'float32', dims: [1, 3, SIZE, SIZE], data: values }]]));
+  return Float32Array.from(outputs.get('image_features').data);
+}
+
+/** Embeddings of `[<s>] + image + question`. */
+export function promptEmbeds(lvlm, prompt, features) {
+  const { width } = lvlm;
+  const out = new Float32Array((1 + lvlm.imageTokens + prompt.length) * width);
+  out.set(lvlm.table.subarray(lvlm.bos * width, (lvlm.bos + 1) * width));
+  out.set(features, width);
+  prompt.forEach((id, t) => {
+    out.set(lvlm.table.subarray(id * width, (id + 1) * width), (1 + lvlm.imageTokens + t) * width);
+  });
+  return out;
+}
+
+/**
+ * Asks all questions and gives, in their order, the greedy token ids, `</s>` included.
+ * @param session an opened decoder, original or compiled
+ * @param features of each picture, by the questions' `picture`
+ */
+export async function ask(lvlm, session, questions, features, batch = 16) {
+  const answers = new Array(questions.length);
+  const byLength = Map.groupBy ? Map.groupBy(questions.keys(), (i) => questions[i].prompt.length) : groupBy(questions);
+  for (const same of byLength.values()) {
+    for (let at = 0; at < same.length; at += batch) {
+      const part = same.slice(at, at + batch);
+      const got = await generate(lvlm, session, part.map((i) => promptEmbeds(lvlm, questions[i].prompt, features.get(questions[i].picture))));
+      part.forEach((i, row) => {
+        answers[i] = got[row];
+      });
+    }
+  }
+  return answers;
+}
+
+function groupBy(questions) {
+  const groups = new Map();
+  questions.forEach((q, i) => {
+    groups.set(q.prompt.length, [...(groups.get(q.prompt.length) ?? []), i]);
+  });
+  return groups;
+}
+
+/** Greedy tokens of each row through the model's own cache. */
+async function generate(lvlm, session, rows) {
+  const { width, eos } = lvlm;
+  const B = rows.length;
+  let length = rows[0].length / width;
+  let chunk = length;
+  let embeds = new Float32Array(B * length * width);
+  rows.forEach((r, b) => {
+    embeds.set(r, b * length * width);
+  });
+  const caches = session.inputs.filter((i) => i.name.startsWith('past_key_values.'));
+  let past = caches.map((c) => [c.name, { dtype: 'float32', dims: [B, c.dims[1], 0, c.dims[3]], data: new Float32Array(0) }]);
+  let image = Uint8Array.from({ length: B * length }, (_, i) => Number(i % length >= 1 && i % length <= lvlm.imageTokens));
+  const out = rows.map(() => []);
+  for (let step = 0; ; step++) {
+    const result = await session.run(new Map([
+      ['inputs_embeds', { dtype: 'float32', dims: [B, chunk, width], data: embeds }],
+      ['attention_mask', { dtype: 'int64', dims: [B, length], data: new BigInt64Array(B * length).fill(1n) }],
+      ['position_ids', { dtype: 'int64', dims: [B, chunk], data: BigInt64Array.from({ length: B * chunk }, (_, i) => BigInt(length - chunk + (i % chunk))) }],
+      ['image_token_mask', { dtype: 'bool', dims: [B, chunk], data: image }],
+      ...past,
+    ]));
+    const logits = result.get('logits');
+    const [, S, V] = logits.dims;
+    embeds = new Float32Array(B * width);
+    let open = false;
+    for (let b = 0; b < B; b++) {
+      const end = logits.data.subarray((b * S + S - 1) * V, (b + 1) * S * V);
+      let token = 0;
+      for (let v = 1; v < V; v++) if (end[v] > end[token]) token = v;
+      if (out[b].at(-1) !== eos) out[b].push(token);
+      open ||= out[b].at(-1) !== eos;
+      embeds.set(lvlm.table.subarray(out[b].at(-1) * width, (out[b].at(-1) + 1) * width), b * width);
+    }
+    if (!open || step + 1 === MOST_TOKENS) return out;
+    past = caches.map((c) => [c.name, result.get(c.name.replace('past_key_values', 'present'))]);
+    chunk = 1;
+    length += 1;
+    image = new Uint8Array(B);
+  }
+}
+
+export const isRight = (question, answer) => question.answerIds.join() === answer.join();
+
+/** Opens a decoder, asks, closes. */
+export async function askModel(lvlm, path, questions, features, options = {}) {
+  const session = await openSession(path, { threads: options.threads ?? 1 });
+  try {
+    return await ask(lvlm, session, questions, features, options.batch);
+  } finally {
+    await session.close();
+  }
+}
+
+/** 95% Wilson interval of `right` out of `n`. */
+export function wilson(right, n) {
+  const z = 1.959964;
+  const p = right / n;
+  const middle = (p + (z * z) / (2 * n)) / (1 + (z * z) / n);
+  const half = (z / (1 + (z * z) / n)) * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
+  return [Math.max(0, middle - half), Math.min(1, middle + half)];
+}
+
+/** Pixels of an 8-bit RGB PNG without interlacing, as the shipped pictures are. */
+export function readPng(path) {
+  const file = readFileSync(path);
+  const data = [];
+  let width = 0;
+  let height = 0;
+  for (let at = 8; at < file.length; ) {
+    const size = file.readUInt32BE(at);
+    const kind = file.toString('latin1', at + 4, at + 8);
+    const body = file.subarray(at + 8, at + 8 + size);
+    if (kind === 'IHDR') {
+      width = body.readUInt32BE(0);
+      height = body.readUInt32BE(4);
+      if (body[8] !== 8 || body[9] !== 2 || body[12] !== 0) throw new Error(`${path}: not an 8-bit RGB picture`);
+    } else if (kind === 'IDAT') data.push(body);
+    at += size + 12;
+  }
+  const raw = inflateSync(Buffer.concat(data));
+  const line = width * 3;
+  const rgb = new Uint8Array(height * line);
+  for (let y = 0; y < height; y++) {
+    const filter = raw[y * (line + 1)];
+    for (let x = 0; x < line; x++) {
+      const left = x >= 3 ? rgb[y * line + x - 3] : 0;
+      const up = y > 0 ? rgb[(y - 1) * line + x] : 0;
+      const corner = x >= 3 && y > 0 ? rgb[(y - 1) * line + x - 3] : 0;
+      rgb[y * line + x] = raw[y * (line + 1) + 1 + x] + [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter];
+    }
+  }
+  return { width, height, rgb };
+}
+
+function paeth(a, b, c) {
+  const p = a + b - c;
+  const [pa, pb, pc] = [Math.abs(p - a), Math.abs(p - b), Math.abs(p - c)];
+  return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+}
