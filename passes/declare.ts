@@ -51,6 +51,7 @@ export const declare: Pass = {
         dropped++;
       }
     }
+    if (changed + dropped > 0) graph.edits++;
     if (plan.probe) {
       results.kept.forEach((v, i) => {
         graph.builder.scope('probe', i + 1);

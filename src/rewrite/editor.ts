@@ -6,6 +6,8 @@ import type { Builder } from './builder.js';
 export class GraphEditor {
   readonly graph: Graph;
   readonly builder: Builder;
+  /** How often something was changed; the runner tells by it whether a pass did anything. */
+  edits = 0;
 
   constructor(graph: Graph, builder: Builder) {
     this.graph = graph;
@@ -16,6 +18,7 @@ export class GraphEditor {
   setInput(node: Node, index: number, value: Value | null): void {
     const old = node.inputs[index] ?? null;
     if (old === value) return;
+    this.edits++;
     if (old) {
       const at = old.uses.findIndex((u) => u.node === node && u.index === index);
       if (at >= 0) old.uses.splice(at, 1);
@@ -30,11 +33,13 @@ export class GraphEditor {
   }
 
   addInput(value: Value): void {
+    this.edits++;
     value.isInput = true;
     this.graph.inputs.push(value);
   }
 
   addOutput(value: Value): void {
+    this.edits++;
     value.isOutput = true;
     this.graph.outputs.push(value);
   }
@@ -62,6 +67,7 @@ export class GraphEditor {
   /** Takes a node out; its outputs must be unused. */
   remove(nodes: ReadonlySet<Node>): void {
     if (nodes.size === 0) return;
+    this.edits++;
     for (const n of nodes) {
       n.inputs.forEach((v, index) => {
         if (!v) return;

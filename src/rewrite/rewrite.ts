@@ -52,7 +52,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
     if (options.skip?.includes(pass.name)) continue;
     const started = performance.now();
     const nodesBefore = graph.nodes.length;
-    const print = fingerprint(graph.nodes);
+    const editsBefore = editor.edits;
     const outcome = pass.run(editor, context);
     const pending = builder.created.length;
     const run: PassRun = {
@@ -61,7 +61,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
       milliseconds: performance.now() - started,
       nodesBefore,
       nodesAfter: graph.nodes.length + pending,
-      changed: pending > 0 || fingerprint(graph.nodes) !== print,
+      changed: pending > 0 || editor.edits !== editsBefore,
     };
     runs.push(run);
     if (options.verify) {
@@ -72,7 +72,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
     options.observe?.(run, graph);
     if (options.stopAfter === pass.name) break;
   }
-  editor.sort();
+  if (builder.created.length > 0) editor.sort();
   for (const [domain, version] of [['com.microsoft', 1]] as const) {
     if (!model.opsets.has(domain) && graph.nodes.some((n) => n.domain === domain)) model.opsets.set(domain, version);
   }
@@ -84,20 +84,4 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
     addedNodes: graph.nodes.filter((n) => !before.has(n)).length,
     addedInputs: context.results.inputs.map((v) => v.name),
   };
-}
-
-/** Changes whenever a node is added, removed, moved or reads something else. */
-function fingerprint(nodes: readonly Node[]): string {
-  let h = 7;
-  for (const n of nodes) {
-    for (const v of n.inputs) h = (h * 31 + (v ? hash(v.name) : 1)) | 0;
-    h = (h * 31 + hash(n.opType) + n.outputs.length) | 0;
-  }
-  return `${nodes.length}:${h}`;
-}
-
-function hash(text: string): number {
-  let h = 0;
-  for (let i = 0; i < text.length; i++) h = (h * 33 + text.charCodeAt(i)) | 0;
-  return h;
 }
