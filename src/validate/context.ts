@@ -1,8 +1,9 @@
 /** Everything one validation works on, opened once: structures, plan, data, embeddings, variants, temporary folders. */
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type CompileCoreOptions, compileModel } from '../compile.js';
+import { UsageError } from '../diagnostics.js';
 import { FileSource } from '../files.js';
 import type { Plan } from '../plan/plan.js';
 import { openData } from './data/index.js';
@@ -73,7 +74,7 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
   if (embeds && path) embedder = await openEmbedder(path);
   else if (embeds) embedder = standInEmbedder(typeof hidden === 'number' ? hidden : (original.facts?.hiddenSize ?? 0), options.seed ?? DEFAULTS.seed);
   const textMeans = embedder === undefined || embedder.kind !== 'stand-in';
-  const folder = mkdtempSync(join(options.workDir ?? tmpdir(), 'pdrop-validate-'));
+  const folder = scratchFolder(options.workDir);
   let variants: Variants | undefined;
   const limit = options.limit ?? Number.POSITIVE_INFINITY;
   const shard = options.shard;
@@ -104,6 +105,16 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
       await embedder?.close();
     },
   };
+}
+
+/** A folder of this run's own, in `workDir`, which is made when it is not there. */
+function scratchFolder(workDir: string | undefined): string {
+  try {
+    if (workDir !== undefined) mkdirSync(workDir, { recursive: true });
+    return mkdtempSync(join(workDir ?? tmpdir(), 'pdrop-validate-'));
+  } catch (error) {
+    throw new UsageError({ code: 'PD003', message: `cannot make a folder in ${workDir ?? tmpdir()}: ${(error as Error).message}`, culprit: workDir ?? tmpdir(), hint: 'choose another folder with --work-dir' }, { cause: error });
+  }
 }
 
 export function summaryOf(file: ModelFile, original: ModelFile): ModelSummary {
