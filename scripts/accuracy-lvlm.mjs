@@ -145,6 +145,19 @@ export async function askModel(lvlm, path, questions, features, options = {}) {
   }
 }
 
+/** One bit an answer, right or not, as base64; and back. */
+export const bitsOf = (flags) => {
+  const bytes = Buffer.alloc(Math.ceil(flags.length / 8));
+  flags.forEach((f, i) => {
+    if (f) bytes[i >> 3] |= 1 << (i & 7);
+  });
+  return bytes.toString('base64');
+};
+export const flagsOf = (base64, n) => {
+  const bytes = Buffer.from(base64, 'base64');
+  return Array.from({ length: n }, (_, i) => (bytes[i >> 3] >> (i & 7)) & 1);
+};
+
 /** 95% Wilson interval of `right` out of `n`. */
 export function wilson(right, n) {
   const z = 1.959964;

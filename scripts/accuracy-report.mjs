@@ -1,8 +1,7 @@
 /** The tables of docs/accuracy.md and the plots beside it, from docs/accuracy.json. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { flagsOf } from './accuracy.mjs';
-import { wilson } from './accuracy-lvlm.mjs';
+import { flagsOf, wilson } from './accuracy-lvlm.mjs';
 
 const HALF = 64;
 const RANKS = ['attention', 'uniform', 'random'];
@@ -10,7 +9,7 @@ const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)}%`;
 
 /** Right answers of each schedule over the questions all schedules were asked (or, for `both`, over all questions). */
 function reader(root) {
-  const { results } = JSON.parse(readFileSync(join(root, 'docs', 'accuracy.json'), 'utf8'));
+  const { results, sweeps } = JSON.parse(readFileSync(join(root, 'docs', 'accuracy.json'), 'utf8'));
   const { questions } = JSON.parse(readFileSync(join(root, 'fixtures', 'lvlm', 'eval', 'questions.json'), 'utf8'));
   const halves = [0, 1].map((h) => questions.filter((q) => Math.floor(q.picture / HALF) === h));
   const everywhere = Object.values(results).every((r) => r.right[0] && r.right[1]);
@@ -28,7 +27,7 @@ function reader(root) {
     const right = own.reduce((a, b) => a + b, 0);
     return { flags: own, right, n: own.length, share: right / own.length, interval: wilson(right, own.length) };
   };
-  return { results, of, questions, common: everywhere ? questions.length : halves[0].length, kinds: [...new Set(questions.map((q) => q.kind))] };
+  return { results, sweeps, of, questions, common: everywhere ? questions.length : halves[0].length, kinds: [...new Set(questions.map((q) => q.kind))] };
 }
 
 const macsShare = (r) => (r?.macs ? r.macs / r.originalMacs : 1);
@@ -109,6 +108,13 @@ function tables(r) {
     return cells.some((c) => c) ? [[x.late.join(', '), [x.keep].flat().join(', '), percent(macsShare(x)), x.positions === 'keep' ? 'kept' : 'compact', ...cells]] : [];
   }));
   const shown = [['original', 'original'], ['s4-l0.5-attention', 'compact, attention'], ['s4-l0.5-attention-keep', 'kept, attention'], ['s4-l0.5-uniform-keep', 'kept, uniform'], ['s4-l0.5-random-keep', 'kept, random'], ['late-4,6-k0.5,0.25-attention-keep', 'layers 4, 6, kept, attention']].filter(([id]) => of(id, { all: true }));
+  if (r.sweeps) {
+    const point = (mode, stages, lambda) => r.sweeps[mode].points.find((p) => p.stages === stages && p.lambda === lambda);
+    out.sweep = markdown(['λ', ...[2, 4, 6].flatMap((s) => [`${s} stages: kept`, 'compact'])], lambdas.map((l) => [l, ...[2, 4, 6].flatMap((s) => ['keep', 'compact'].map((mode) => {
+      const p = point(mode, s, l);
+      return p ? `${p.meanKl.toPrecision(2)} (${percent(p.sameTop1)})` : '';
+    }))]));
+  }
   const needs = JSON.parse(readFileSync(join(r.root, 'fixtures', 'lvlm', 'eval', 'questions.json'), 'utf8')).needs;
   out.kinds = markdown(['kind', 'needs', 'questions', ...shown.map(([, name]) => name)], [...kinds].sort((a, b) => Object.keys(needs).indexOf(a) - Object.keys(needs).indexOf(b)).map((kind) => [`\`${kind}\``, needs[kind], String(of('original', { all: true, kind }).n), ...shown.map(([id]) => withInterval(of(id, { all: true, kind })))]));
   out.kindranks = markdown(['kind', 'attention − uniform, kept', 'attention − random, kept', 'attention − uniform, compact', 'attention − random, compact'], [...Object.keys(needs)].map((kind) => [`\`${kind}\``, ...['-keep', ''].flatMap((suffix) => ['uniform', 'random'].map((k) => {
@@ -126,7 +132,7 @@ const COLOURS = { 2: '#7a4fb5', 4: '#0b6bcb', 6: '#0a8754', cut: '#c2410c', unif
 /** Accuracy against MACs: kept positions on the left, compact on the right. */
 function plot(r) {
   const { results, of, common } = r;
-  const [W, H, L, T, PW, PH, GAP] = [960, 440, 52, 64, 412, 300, 52];
+  const [W, H, L, T, PW, PH, GAP] = [1000, 440, 52, 64, 412, 300, 80];
   const [low, high] = [0.4, 1];
   const [xl, xh] = [0.2, 1];
   const panel = (suffix, title, k) => {
@@ -154,11 +160,11 @@ function plot(r) {
     return parts.join('\n');
   };
   const items = [[COLOURS[2], '', '2 stages, attention'], [COLOURS[4], '', '4 stages, attention'], [COLOURS[6], '', '6 stages, attention'], [COLOURS.uniform, '6 3', '4 stages, uniform'], [COLOURS.random, '2 3', '4 stages, random'], [COLOURS.cut, '9 3 2 3', 'one cut before layer 2']];
-  const legend = items.map(([c, dash, text], i) => `<line x1="${L + i * 150}" x2="${L + i * 150 + 22}" y1="${H - 18}" y2="${H - 18}" stroke="${c}" stroke-width="2" stroke-dasharray="${dash}"/><text x="${L + i * 150 + 28}" y="${H - 14}">${text}</text>`).join('\n');
+  const legend = items.map(([c, dash, text], i) => `<line x1="${L + i * 156}" x2="${L + i * 156 + 22}" y1="${H - 18}" y2="${H - 18}" stroke="${c}" stroke-width="2" stroke-dasharray="${dash}"/><text x="${L + i * 156 + 28}" y="${H - 14}">${text}</text>`).join('\n');
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${W} ${H}" width="${W}" height="${H}" role="img" aria-label="Accuracy against MACs">
 <style>text{font:12px system-ui,sans-serif;fill:#374151}.title{font-weight:600;font-size:14px}.grid{stroke:#e5e7eb}.whole{stroke:#111827;stroke-dasharray:1 3}</style>
 <rect width="${W}" height="${H}" fill="#fff"/>
-<text x="${L}" y="22" class="title">Right answers of the shipped LVLM against prefill MACs of its decoder (${common} questions; dotted: the original)</text>
+<text x="${L}" y="22" class="title">Right answers of the shipped LVLM against prefill MACs of its decoder (${common.toLocaleString('en')} questions; dotted: the original)</text>
 ${panel('-keep', 'Kept positions (--positions keep)', 0)}
 ${panel('', 'Compact positions (the default)', 1)}
 <text x="${W / 2}" y="${T + PH + 40}" text-anchor="middle">MACs, share of the original’s</text>

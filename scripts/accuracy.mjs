@@ -4,6 +4,7 @@
  *
  *   npm run build && node scripts/accuracy.mjs --jobs 2        measures what docs/accuracy.json lacks, then writes
  *   node scripts/accuracy.mjs --jobs 0                          only writes
+ *   node scripts/accuracy.mjs --jobs 0 --sweeps keep.json,compact.json     takes in two reports of `sweep` (docs/accuracy.md says how)
  *
  * `sweep` and `validate` ask one question at a time and compare distributions, which for this many schedules takes hours on two
  * cores. Here the library's compile() makes each schedule, and questions are asked in batches (see accuracy-lvlm.mjs). The questions are
@@ -16,6 +17,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { askModel, bitsOf, isRight, lookAtEval, openLvlm } from './accuracy-lvlm.mjs';
+import { writeReport } from './accuracy-report.mjs';
 
 const root = join(import.meta.dirname, '..');
 const lvlm = join(root, 'fixtures', 'lvlm');
@@ -32,7 +35,7 @@ const RANKS = ['attention', 'uniform', 'random'];
 const MAIN = /^(original|s4-l0\.5-(attention|uniform|random)(-keep)?|late-4,6-k0\.5,0\.25-attention-keep)$/;
 
 /** What is measured, the most telling first. `-keep` at the end of a name: kept tokens keep their positions. */
-export function configurations() {
+function configurations() {
   const all = new Map([['original', { id: 'original' }]]);
   const add = (name, rank, positions, options, more) => {
     const id = `${name}-${rank}${positions === 'keep' ? '-keep' : ''}`;
@@ -67,24 +70,11 @@ export function configurations() {
 }
 
 /** Random drops the same places of every picture, by its seed: four seeds, each for every fourth picture. */
-export const SEEDS = 4;
+const SEEDS = 4;
 const variants = (c) => (c.rank === 'random' ? Array.from({ length: SEEDS }, (_, s) => ({ suffix: `-${s + 1}`, options: { ...c.options, rank: `random:${s + 1}` }, of: (q) => q.picture % SEEDS === s })) : [{ suffix: '', options: c.options, of: () => true }]);
-
-export const bitsOf = (flags) => {
-  const bytes = Buffer.alloc(Math.ceil(flags.length / 8));
-  flags.forEach((f, i) => {
-    if (f) bytes[i >> 3] |= 1 << (i & 7);
-  });
-  return bytes.toString('base64');
-};
-export const flagsOf = (base64, n) => {
-  const bytes = Buffer.from(base64, 'base64');
-  return Array.from({ length: n }, (_, i) => (bytes[i >> 3] >> (i & 7)) & 1);
-};
 
 async function worker() {
   const { compile } = await import('../dist/src/index.js');
-  const { askModel, isRight, lookAtEval, openLvlm } = await import('./accuracy-lvlm.mjs');
   const model = await openLvlm(lvlm);
   const features = await lookAtEval(model, model.questions.map((q) => q.picture));
   const folder = mkdtempSync(join(tmpdir(), 'pdrop-accuracy-'));
@@ -116,7 +106,7 @@ async function worker() {
 const readResults = () => (existsSync(target) ? JSON.parse(readFileSync(target, 'utf8')) : { schema: 'pdrop-compile/accuracy/1', prompt: PROMPT, results: {} });
 
 async function main() {
-  const { values } = parseArgs({ options: { jobs: { type: 'string', default: '2' }, minutes: { type: 'string', default: '240' } } });
+  const { values } = parseArgs({ options: { jobs: { type: 'string', default: '2' }, minutes: { type: 'string', default: '240' }, sweeps: { type: 'string' } } });
   const results = readResults();
   const configs = configurations();
   const todo = [];
@@ -133,6 +123,14 @@ async function main() {
     writeFileSync(`${target}.tmp-pdrop-${process.pid}`, text);
     renameSync(`${target}.tmp-pdrop-${process.pid}`, target);
   };
+  if (values.sweeps) {
+    const points = values.sweeps.split(',').map((path) => {
+      const sweep = JSON.parse(readFileSync(path, 'utf8'));
+      return { samples: sweep.data.samples, points: sweep.points.map((p) => ({ stages: p.stages, lambda: p.lambda, macsCut: p.macsCut, cacheCut: p.cacheCut, meanKl: p.fidelity.all.kl.mean, sameTop1: p.fidelity.all.sameTop1 })) };
+    });
+    results.sweeps = { keep: points[0], compact: points[1] };
+    save();
+  }
   if (jobs > 0 && todo.length > 0) {
     let done = 0;
     const all = todo.length;
@@ -156,10 +154,7 @@ async function main() {
       child.on('exit', (code) => (code ? reject(new Error(`a worker ended with ${code}`)) : resolve()));
     })));
   }
-  if (existsSync(join(root, 'scripts', 'accuracy-report.mjs'))) {
-    const { writeReport } = await import('./accuracy-report.mjs');
-    writeReport(root);
-  }
+  writeReport(root);
 }
 
 if (process.argv[2] === '--worker') await worker();
