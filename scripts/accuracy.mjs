@@ -50,22 +50,21 @@ function configurations() {
   const late = (layers, keep, ranks, positions) => {
     for (const rank of ranks) add(`late-${layers}-k${keep}`, rank, positions, { layers, keep }, { late: layers, keep: keep.join(',') });
   };
-  const FEW = ['0.3', '0.5', '0.7', '0.9'];
   late([4, 6], ['0.5', '0.25'], RANKS, 'keep');
   grid(4, LAMBDAS, RANKS, 'keep');
   grid(4, LAMBDAS, RANKS, 'compact');
   for (const stages of [2, 6]) grid(stages, LAMBDAS, ['attention'], 'keep');
   for (const keep of ['0.25', '0.5', '0.1', '0.75']) cut(2, keep, ['attention', 'uniform'], 'keep');
   for (const layer of [4, 6, 5, 3, 7, 1]) cut(layer, '0.25', ['attention', 'uniform'], 'keep');
-  for (const stages of [2, 6]) grid(stages, FEW, ['uniform', 'random'], 'keep');
+  for (const stages of [2, 6]) grid(stages, LAMBDAS, ['uniform', 'random'], 'keep');
   late([6], ['0'], ['attention'], 'keep');
   late([7], ['0'], ['attention'], 'keep');
   late([5, 6], ['0.5', '0.25'], ['attention', 'uniform'], 'keep');
-  for (const stages of [2, 6]) grid(stages, FEW, ['attention'], 'compact');
+  for (const stages of [2, 6]) grid(stages, LAMBDAS, ['attention'], 'compact');
   late([4, 6], ['0.5', '0.25'], ['attention'], 'compact');
   for (const keep of ['0.25', '0.5', '0.1', '0.75']) cut(2, keep, ['attention', 'uniform'], 'compact');
   for (const layer of [4, 6, 5, 3, 7, 1, 2]) cut(layer, '0.25', RANKS, 'compact');
-  for (const stages of [2, 6]) grid(stages, FEW, ['uniform', 'random'], 'compact');
+  for (const stages of [2, 6]) grid(stages, LAMBDAS, ['uniform', 'random'], 'compact');
   return [...all.values()];
 }
 
