@@ -10,7 +10,7 @@ import type { Model } from './ir/graph.js';
 import { checkSoundness } from './check.js';
 import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
 import { readModel } from './onnx/read.js';
-import { layoutModel, writePieces } from './onnx/write.js';
+import { type InPlaceLayout, layoutInPlace, layoutModel, writePieces } from './onnx/write.js';
 import type { Plan } from './plan/plan.js';
 import { checkPlan, parseImageMask, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
@@ -39,6 +39,8 @@ export interface Compiled {
   /** Size of the output file. */
   readonly byteLength: number;
   readonly pieces: readonly Piece[];
+  /** The output as edits of a copy of the source, where the file is laid out for it. */
+  inPlace(): InPlaceLayout | undefined;
 }
 
 /** The plan a compiled model carries; undefined when there is none, or what stands there is no plan. */
@@ -89,7 +91,8 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
     [METADATA.plan, JSON.stringify(plan)],
   ]);
   const { pieces, byteLength } = layoutModel(model, { metadata });
-  return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces };
+  const inPlace = (): InPlaceLayout | undefined => layoutInPlace(model, { metadata });
+  return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces, inPlace };
 }
 
 /** A pair of graphs shares one plan; where image tokens are marked may differ between its halves. */

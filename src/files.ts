@@ -2,7 +2,8 @@
  * The file-backed ByteSource and ByteSink, and everything else the command line does with the file system:
  * atomic output, external data. The core imports nothing of Node; this file is where it meets the disk.
  */
-import { closeSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { copyFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { UsageError } from './diagnostics.js';
 import type { ByteSink, ByteSource } from './onnx/bytes.js';
@@ -61,6 +62,57 @@ const unfinished = new Set<string>();
 export function removeUnfinished(): void {
   for (const path of unfinished) rmSync(path, { force: true });
   unfinished.clear();
+}
+
+/**
+ * A copy of a whole file that the system makes while the process goes on working; then its ends are replaced and it is
+ * renamed into place. For models with gigabytes of embedded weights.
+ */
+export class CopyUnderWay {
+  readonly #target: string;
+  readonly #temporary: string;
+  readonly #done: Promise<Error | undefined>;
+
+  constructor(source: string, target: string) {
+    this.#target = target;
+    this.#temporary = join(dirname(target), `.${basename(target)}.tmp-pdrop-${process.pid}-copy`);
+    unfinished.add(this.#temporary);
+    this.#done = copyFile(source, this.#temporary, constants.COPYFILE_EXCL).then(
+      () => undefined,
+      (error: Error) => error,
+    );
+  }
+
+  /** Replaces the first bytes by `head`, everything from `tailOffset` on by `tail`, and puts the file in place. */
+  async finish(head: Uint8Array, tailOffset: number, tail: Uint8Array, progress?: (done: number) => void): Promise<void> {
+    const watch = setInterval(() => progress?.(statSync(this.#temporary, { throwIfNoEntry: false })?.size ?? 0), 200);
+    const failed = await this.#done.finally(() => clearInterval(watch));
+    try {
+      if (failed) throw failed;
+      const fd = openSync(this.#temporary, 'r+');
+      try {
+        for (let done = 0; done < head.length; ) done += writeSync(fd, head, done, head.length - done, done);
+        for (let done = 0; done < tail.length; ) done += writeSync(fd, tail, done, tail.length - done, tailOffset + done);
+        ftruncateSync(fd, tailOffset + tail.length);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(this.#temporary, this.#target);
+      unfinished.delete(this.#temporary);
+    } catch (error) {
+      throw new UsageError(
+        { code: 'PD003', message: `writing ${this.#target} failed: ${(error as Error).message}`, culprit: this.#target, hint: 'free some space or choose another folder with -o; nothing was left behind' },
+        { cause: error },
+      );
+    }
+  }
+
+  /** Waits for the copy to end and removes it. */
+  async abort(): Promise<void> {
+    await this.#done;
+    rmSync(this.#temporary, { force: true });
+    unfinished.delete(this.#temporary);
+  }
 }
 
 /** Writes to a temporary file beside the target; `commit` renames it into place, `abort` removes it. */

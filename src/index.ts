@@ -15,7 +15,7 @@ import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './c
 import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, Refusal, UsageError } from './diagnostics.js';
 import { checkExternalData, type ExternalDataMode, placeExternalData } from './external-files.js';
-import { AtomicFileSink, FileSource } from './files.js';
+import { AtomicFileSink, CopyUnderWay, FileSource } from './files.js';
 import { readModelConfig } from './model-config.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
@@ -51,6 +51,8 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
   readonly imageTokens?: number | undefined;
   /** Text tokens of that prompt. Default 64. */
   readonly textTokens?: number | undefined;
+  /** From which file size on the weights are copied while the graph is compiled. Default 256 MiB. */
+  readonly copyFirstBytes?: number | undefined;
   /** Bytes written so far and in all, for long copies. */
   readonly progress?: ((done: number, total: number) => void) | undefined;
 }
@@ -74,7 +76,12 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
   const output = options.output ?? defaultOutput(input);
   if (!options.dryRun) refuseOverwrite(input, output, options.force ?? false);
   const source = new FileSource(input);
+  let copy: CopyUnderWay | undefined;
   try {
+    if (!options.dryRun && source.size >= (options.copyFirstBytes ?? COPY_FIRST_BYTES)) {
+      makeFolder(dirname(resolve(output)));
+      copy = new CopyUnderWay(input, output);
+    }
     const config = readModelConfig(input);
     const planToReplay = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
     const prompt: PromptSizes = {
@@ -97,6 +104,17 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
       makeFolder(dirname(resolve(output)));
       const placed = await placeExternalData(compiled.model.externalLocations, input, output, options.externalData ?? 'auto', options.force ?? false, options.progress);
       externalData = { mode: placed.mode, files: placed.files };
+      const around = copy && compiled.inPlace();
+      if (copy && around) {
+        try {
+          await copy.finish(around.head, around.tailOffset, around.tail, (done) => options.progress?.(done, around.byteLength));
+          copy = undefined;
+        } catch (error) {
+          placed.undo();
+          throw error;
+        }
+        return compileReport({ ...compiled, byteLength: around.byteLength }, { input, output, prompt, original, externalData, milliseconds: performance.now() - started });
+      }
       const sink = new AtomicFileSink(output);
       try {
         await writeCompiled(compiled, sink, (done) => options.progress?.(done, compiled.byteLength));
@@ -109,9 +127,13 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
     }
     return compileReport(compiled, { input, output: options.dryRun ? null : output, prompt, original, externalData, milliseconds: performance.now() - started });
   } finally {
+    await copy?.abort();
     source.close();
   }
 }
+
+/** Model files from this size on have their weights copied by the system while the graph is compiled. */
+const COPY_FIRST_BYTES = 256 * 1024 * 1024;
 
 /**
  * Makes the plan `compile` would follow, without touching anything.

@@ -197,7 +197,7 @@ async function readGraph(
     at = f.end;
     const message = f.wire === 2 ? ENTRIES[f.number] : undefined;
     if (message === undefined) {
-      const piece: Piece = size > HELD_RECORD_BYTES ? { offset: f.start, length: size } : (await source.load(f.start, size)).slice();
+      const piece: Piece = size > WHOLE_RECORD_BYTES ? { offset: f.start, length: size } : (await source.load(f.start, size)).slice();
       segments.push({ kind: 'raw', field: f.number, piece });
       if (f.number === 2 && piece instanceof Uint8Array) graph.name = decodeText(piece.subarray(f.dataStart - f.start));
       continue;
