@@ -35,7 +35,8 @@ export async function main(argv: readonly string[]): Promise<number> {
       removeUnfinished();
       process.exit(code);
     };
-    process.once(signal, handler);
+    // Not `once`: a second signal while files are being removed must not end the process before they are gone.
+    process.on(signal, handler);
     return [signal, handler] as const;
   });
   try {
