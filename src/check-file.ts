@@ -2,7 +2,7 @@
 import { analyseDecoder } from './analyse/decoder.js';
 import { type TokenPattern, withContents } from './analyse/contents.js';
 import type { DecoderFacts } from './analyse/facts.js';
-import { shapesAt } from './analyse/roles.js';
+import { headDimsOf, shapesAt } from './analyse/roles.js';
 import { evaluateShapes, type ShapeFacts } from './analyse/shapes/index.js';
 import { planInMetadata } from './compile.js';
 import { keepCount } from './cost/keep.js';
@@ -128,16 +128,14 @@ function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: C
   const pastOf = (stage: number): number => (hasCache ? (prompt.past[Math.min(stage, prompt.past.length - 1)] as number) : 0);
   const fixedBatch = typeof facts.probes.axes(facts.roles.source)?.[0] === 'number';
   if (fixedBatch && prompt.rows.length > 1) return [];
-  const headDims = new Map<Value, number>();
   const stages = new Map<Value, number>();
   for (const { core, index } of facts.layers) {
     for (const past of [core.past?.key, core.past?.value]) {
       if (!past) continue;
-      headDims.set(past.value, core.headDim);
       stages.set(past.value, stageOf(index));
     }
   }
-  const shapes = shapesAt(graph, facts.roles, { batch: prompt.rows.length, sequence: prompt.sequence, past: pastOf(0) }, (p) => headDims.get(p.value));
+  const shapes = shapesAt(graph, facts.roles, { batch: prompt.rows.length, sequence: prompt.sequence, past: pastOf(0) }, headDimsOf(facts.layers.map((l) => l.core)));
   for (const past of facts.roles.pasts) {
     const shape = shapes.get(past.value);
     if (shape) shape[past.tokenAxis] = pastOf(stages.get(past.value) ?? 0);

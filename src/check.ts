@@ -2,9 +2,9 @@
 import { describeNode, InternalError, Refusal } from './diagnostics.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { evaluateShapes } from './analyse/shapes/index.js';
-import { shapesAt } from './analyse/roles.js';
+import { headDimsOf, shapesAt } from './analyse/roles.js';
 import { PROBE_SIZES } from './analyse/probes.js';
-import type { Model, Value } from './ir/graph.js';
+import type { Model } from './ir/graph.js';
 import { verifyGraph } from './ir/verify.js';
 import type { Plan } from './plan/plan.js';
 import type { RewriteResult } from './rewrite/rewrite.js';
@@ -20,13 +20,9 @@ export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, re
   if (problem) throw new InternalError(problem.reason, problem.culprit);
   if (result.stages.count !== plan.layers.length) throw new InternalError('the stages made are not those of the plan');
   const known = facts.probes.facts[0].conflicts.length;
-  const headDims = new Map<Value, number>();
-  for (const { core } of facts.layers) {
-    if (core.past) headDims.set(core.past.key.value, core.headDim);
-    if (core.past?.value) headDims.set(core.past.value.value, core.headDim);
-  }
+  const headDimOf = headDimsOf(facts.layers.map((l) => l.core));
   const [sizes] = PROBE_SIZES;
-  const inputs = shapesAt(model.graph, facts.roles, sizes, (p) => headDims.get(p.value));
+  const inputs = shapesAt(model.graph, facts.roles, sizes, headDimOf);
   const after = evaluateShapes(model.graph, { inputs: new Map([...inputs].map(([v, shape]) => [v, { shape: shape as number[] }])) });
   const original = facts.probes.facts[0].conflicts[0];
   if (after.conflicts.length > known && original) {

@@ -8,7 +8,7 @@ import { withContents, TEXT_ONLY } from './contents.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
 import type { ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
-import { findRoles, isFloat, shapesAt } from './roles.js';
+import { findRoles, headDimsOf, isFloat, shapesAt } from './roles.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
 /** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
@@ -51,12 +51,8 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   };
   let { probes, cores } = attempt(() => UNKNOWN_HEAD_DIM);
   if (roles.pasts.some((p) => typeof p.value.type?.dims?.[3] !== 'number')) {
-    const headDims = new Map<Value, number>();
-    for (const core of cores) {
-      if (core.past) headDims.set(core.past.key.value, core.headDim);
-      if (core.past?.value) headDims.set(core.past.value.value, core.headDim);
-    }
-    ({ probes, cores } = attempt((p) => headDims.get(p.value) ?? UNKNOWN_HEAD_DIM));
+    const headDimOf = headDimsOf(cores);
+    ({ probes, cores } = attempt((p) => headDimOf(p) ?? UNKNOWN_HEAD_DIM));
   }
   refuseFunctions(model, probes);
   refuseUnknownOps(graph, content, probes, cores);

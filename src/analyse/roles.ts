@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { DataType, type Dim, type Graph, type Node, type Value } from '../ir/graph.js';
-import type { InputRoles, PastInput } from './facts.js';
+import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import type { ProbeSizes } from './probes.js';
 
 /** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
@@ -235,6 +235,13 @@ export function findRoles(graph: Graph): InputRoles {
     tokenInputs,
     pasts,
   };
+}
+
+/** Head size of each cache, as its attention knows it: caches need not declare theirs. */
+export function headDimsOf(cores: Iterable<Pick<AttentionCore, 'past' | 'headDim'>>): (past: PastInput) => number | undefined {
+  const headDims = new Map<Value, number>();
+  for (const { past, headDim } of cores) for (const p of [past?.key, past?.value]) if (p) headDims.set(p.value, headDim);
+  return (p) => headDims.get(p.value);
 }
 
 /** Sizes of all graph inputs at the probe sizes. `headDim` stands in where a cache does not declare its head size. */

@@ -1,9 +1,9 @@
 /** What a compiled graph costs at a prompt's sizes: tokens and MACs of each stage, and the share of ranking. */
-import type { Graph, Node, Value } from '../ir/graph.js';
+import type { Graph, Node } from '../ir/graph.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { withContents } from '../analyse/contents.js';
-import { shapesAt } from '../analyse/roles.js';
+import { headDimsOf, shapesAt } from '../analyse/roles.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { countMacs, type CostTable } from './macs.js';
 
@@ -25,12 +25,8 @@ export const TYPICAL_PROMPT: PromptSizes = { batch: 1, imageTokens: 576, textTok
 export function evaluateAtPrompt(graph: Graph, facts: DecoderFacts, prompt: PromptSizes, imageMask: ImageMaskSource | undefined): ShapeFacts {
   const { batch, imageTokens, textTokens, past } = prompt;
   const sequence = imageTokens + textTokens;
-  const headDims = new Map<Value, number>();
-  for (const { core } of facts.layers) {
-    if (core.past) headDims.set(core.past.key.value, core.headDim);
-    if (core.past?.value) headDims.set(core.past.value.value, core.headDim);
-  }
-  const shapes = shapesAt(graph, facts.roles, { batch, sequence, past }, (p) => headDims.get(p.value));
+  const headDimOf = headDimsOf(facts.layers.map((l) => l.core));
+  const shapes = shapesAt(graph, facts.roles, { batch, sequence, past }, headDimOf);
   const first = Math.floor(textTokens / 2);
   const pattern = { valid: () => true, image: (_row: number, t: number) => t >= first && t < first + imageTokens };
   const inputs = withContents(graph, facts.roles, shapes, imageMask ?? { kind: 'none' }, pattern);

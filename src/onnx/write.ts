@@ -99,7 +99,7 @@ export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayou
   let room = weightsStart - bodyStart - LEAST_FILL;
   let taken = 0;
   while (taken < rest.length && (rest[taken] as Piece).length <= room) room -= (rest[taken++] as Piece).length;
-  const filler = room + LEAST_FILL >= LEAST_FILL ? fill(room + LEAST_FILL) : undefined;
+  const filler = room >= 0 ? fill(room + LEAST_FILL) : undefined;
   const tailGraph = rest.slice(taken) as Uint8Array[];
   const header = encodeHeader(7, weightsEnd - bodyStart + lengthOf(tailGraph));
   if (!filler || header.length !== headerLength) return undefined;
