@@ -3,7 +3,7 @@
  * fields that are not needed here are left alone, the writer copies them from the source bytes.
  */
 import { type AttributeValue, DataType, type Dim, SMALL_TENSOR_BYTES, type Tensor, type TensorType } from '../ir/graph.js';
-import { decodeText, fieldsOf, malformed, varintBig, type WireField } from './wire.js';
+import { decodeName, decodeText, fieldsOf, malformed, varintBig, type WireField } from './wire.js';
 
 /** Bytes per element; packed 4-bit types count half a byte. Source: onnx.proto `TensorProto.DataType`. */
 const ELEMENT_BYTES: Record<number, number> = {
@@ -74,7 +74,7 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
         typed = true;
         break;
       case 8:
-        name = decodeText(bytes.subarray(f.dataStart, f.end));
+        name = decodeName(bytes.subarray(f.dataStart, f.end));
         break;
       case 9:
         raw = bytes.subarray(f.dataStart, f.end);
@@ -84,8 +84,8 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
         let value = '';
         const entry = bytes.subarray(f.dataStart, f.end);
         for (const e of fieldsOf(entry)) {
-          if (e.number === 1) key = decodeText(entry.subarray(e.dataStart, e.end));
-          if (e.number === 2) value = decodeText(entry.subarray(e.dataStart, e.end));
+          if (e.number === 1) key = decodeName(entry.subarray(e.dataStart, e.end));
+          if (e.number === 2) value = decodeName(entry.subarray(e.dataStart, e.end));
         }
         entries.set(key, value);
         break;
@@ -213,7 +213,7 @@ export function decodeAttribute(bytes: Uint8Array): { name: string; value: Attri
   for (const f of fieldsOf(bytes)) {
     switch (f.number) {
       case 1:
-        name = decodeText(bytes.subarray(f.dataStart, f.end));
+        name = decodeName(bytes.subarray(f.dataStart, f.end));
         break;
       case 2:
         if (f.wire === 5) float = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength).getFloat32(f.dataStart, true);
@@ -279,7 +279,7 @@ export function decodeValueInfo(bytes: Uint8Array): { name: string; type: Tensor
   let name = '';
   let type: TensorType | undefined;
   for (const f of fieldsOf(bytes)) {
-    if (f.number === 1) name = decodeText(bytes.subarray(f.dataStart, f.end));
+    if (f.number === 1) name = decodeName(bytes.subarray(f.dataStart, f.end));
     if (f.number !== 2 || f.wire !== 2) continue;
     const typeProto = bytes.subarray(f.dataStart, f.end);
     for (const t of fieldsOf(typeProto)) if (t.number === 1 && t.wire === 2) type = decodeTensorType(typeProto.subarray(t.dataStart, t.end));
@@ -306,7 +306,7 @@ function decodeDimension(bytes: Uint8Array): Dim {
   let dim: Dim = null;
   for (const f of fieldsOf(bytes)) {
     if (f.number === 1 && f.wire === 0) dim = Number(integerOf(bytes, f));
-    if (f.number === 2 && f.wire === 2) dim = f.end === f.dataStart ? null : decodeText(bytes.subarray(f.dataStart, f.end));
+    if (f.number === 2 && f.wire === 2) dim = f.end === f.dataStart ? null : decodeName(bytes.subarray(f.dataStart, f.end));
   }
   return dim;
 }

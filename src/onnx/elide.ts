@@ -3,7 +3,8 @@
  * needed to understand them is copied, payloads are skipped. The record itself stays a span of the source.
  */
 import type { WindowedSource } from './bytes.js';
-import { concat, encodeBytesField, malformed, readFieldHeader, type WireField } from './wire.js';
+import { concat, encodeHeader, malformed, readFieldHeader, type WireField } from './wire.js';
+import { Refusal } from '../diagnostics.js';
 
 export type MessageKind = 'node' | 'attribute' | 'tensor' | 'graph';
 
@@ -29,21 +30,58 @@ export async function fieldAt(source: WindowedSource, offset: number, limit: num
   return field;
 }
 
-/** The message at [start, end) without payloads above WHOLE_RECORD_BYTES: a valid, smaller message. */
-export async function elide(source: WindowedSource, start: number, end: number, kind: MessageKind): Promise<Uint8Array> {
+/**
+ * Graphs within graphs that are read. Protobuf's own parsers stop at 100 nested messages, and each graph is three of
+ * them (node, attribute, graph): no runtime loads a deeper model.
+ */
+const MOST_GRAPH_LEVELS = 33;
+
+/** @throws {Refusal} PD106 */
+export function refuseNesting(depth: number): void {
+  if (depth < MOST_GRAPH_LEVELS) return;
+  throw new Refusal({
+    code: 'PD106',
+    message: `subgraphs are nested more than ${MOST_GRAPH_LEVELS} deep`,
+    hint: 'protobuf parsers stop at 100 nested messages, so no runtime loads this model: it is damaged, or was made to do harm',
+  });
+}
+
+/**
+ * The message at [start, end) without payloads above WHOLE_RECORD_BYTES: a valid, smaller message.
+ *
+ * @param depth graphs around the message
+ */
+export async function elide(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  let at = start;
-  while (at < end) {
+  await collect(source, start, end, kind, depth, parts);
+  return concat(parts);
+}
+
+/** Appends what is kept of a message to `parts`, which are joined once; returns its length. */
+async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[]): Promise<number> {
+  let length = 0;
+  const put = (part: Uint8Array): void => {
+    parts.push(part);
+    length += part.length;
+  };
+  for (let at = start; at < end; ) {
     const field = await fieldAt(source, at, end);
     const size = field.end - field.start;
-    if (size <= WHOLE_RECORD_BYTES) {
-      parts.push((source.peek(field.start, size) ?? (await source.load(field.start, size))).slice());
-    } else {
+    if (size <= WHOLE_RECORD_BYTES) put((source.peek(field.start, size) ?? (await source.load(field.start, size))).slice());
+    else {
       const nested = field.wire === 2 ? NESTED[kind][field.number] : undefined;
       // Anything else that is large is a payload (raw_data, packed data, doc strings): left out.
-      if (nested) parts.push(encodeBytesField(field.number, await elide(source, field.dataStart, field.end, nested)));
+      if (nested) {
+        const within = nested === 'graph' ? depth + 1 : depth;
+        refuseNesting(within);
+        const headerAt = parts.push(new Uint8Array(0)) - 1;
+        const inner = await collect(source, field.dataStart, field.end, nested, within, parts);
+        const header = encodeHeader(field.number, inner);
+        parts[headerAt] = header;
+        length += header.length + inner;
+      }
     }
     at = field.end;
   }
-  return concat(parts);
+  return length;
 }

@@ -2,7 +2,7 @@
 import type { AttributeValue, Dim, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
 import { ATTRIBUTE_TYPE as T } from './decode.js';
-import { concat, decodeText, encodeBytesField, encodeFloatField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
+import { concat, decodeName, encodeBytesField, encodeFloatField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
 
 function encodeTensorMessage(tensor: Tensor, name: string): Uint8Array {
   if (!tensor.data) throw new InternalError('a tensor without data cannot be encoded', name);
@@ -105,7 +105,7 @@ export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMa
 }
 
 function attributeName(payload: Uint8Array): string {
-  for (const f of fieldsOf(payload)) if (f.number === 1) return decodeText(payload.subarray(f.dataStart, f.end));
+  for (const f of fieldsOf(payload)) if (f.number === 1) return decodeName(payload.subarray(f.dataStart, f.end));
   return '';
 }
 

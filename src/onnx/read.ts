@@ -6,8 +6,8 @@ import { Refusal } from '../diagnostics.js';
 import { Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 import { type ByteSource, MemorySource, type Piece, WindowedSource } from './bytes.js';
 import { decodeAttribute, decodeTensor, decodeValueInfo } from './decode.js';
-import { elide, fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
-import { decodeText, fieldsOf, malformed } from './wire.js';
+import { elide, fieldAt, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
+import { decodeName, decodeText, fieldsOf, malformed } from './wire.js';
 
 /** A field as it stands in the source, tag and length included, and what of the IR it belongs to. */
 export type Segment =
@@ -61,7 +61,7 @@ export async function readModel(source: ByteSource): Promise<Model> {
     const size = f.end - f.start;
     if (f.number === 7 && f.wire === 2) {
       if (graph) throw malformed('there are two graphs', at);
-      graph = await readGraph(windowed, f.dataStart, f.end, null, null, locations);
+      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0 }, locations);
       segments.push({ field: 7, piece: { offset: f.start, length: size } });
     } else if (size > WHOLE_RECORD_BYTES) {
       if (f.number === 25) functions.push('?');
@@ -125,7 +125,7 @@ function decodeOpset(body: Uint8Array): { domain: string; version: number } {
   let domain = '';
   let version = 0;
   for (const f of fieldsOf(body)) {
-    if (f.number === 1) domain = normaliseDomain(decodeText(body.subarray(f.dataStart, f.end)));
+    if (f.number === 1) domain = normaliseDomain(decodeName(body.subarray(f.dataStart, f.end)));
     if (f.number === 2) version = f.value;
   }
   return { domain, version };
@@ -145,8 +145,8 @@ function functionName(body: Uint8Array): string {
   let name = '';
   let domain = '';
   for (const f of fieldsOf(body)) {
-    if (f.number === 1) name = decodeText(body.subarray(f.dataStart, f.end));
-    if (f.number === 10) domain = normaliseDomain(decodeText(body.subarray(f.dataStart, f.end)));
+    if (f.number === 1) name = decodeName(body.subarray(f.dataStart, f.end));
+    if (f.number === 10) domain = normaliseDomain(decodeName(body.subarray(f.dataStart, f.end)));
   }
   return `${domain}:${name}`;
 }
@@ -175,14 +175,25 @@ function findOuter(graph: Graph, name: string): Value | undefined {
   return undefined;
 }
 
-async function readGraph(
-  source: WindowedSource,
-  start: number,
-  end: number,
-  parent: Graph | null,
-  owner: Node | null,
-  locations: Set<string>,
-): Promise<Graph> {
+/** Where a graph lies, and what it is part of. */
+interface GraphPlace {
+  readonly source: WindowedSource;
+  readonly start: number;
+  readonly end: number;
+  /** The whole source is in memory: records are views of it, and none is a span. */
+  readonly held: boolean;
+  readonly parent: Graph | null;
+  readonly owner: Node | null;
+  /** Graphs around this one. */
+  readonly depth: number;
+}
+
+async function readGraph({ source, start, end, held, parent, owner, depth }: GraphPlace, locations: Set<string>): Promise<Graph> {
+  refuseNesting(depth);
+  const take = async (offset: number, length: number): Promise<Uint8Array> => {
+    const bytes = source.peek(offset, length) ?? (await source.load(offset, length));
+    return held ? bytes : bytes.slice();
+  };
   const graph = new Graph();
   graph.owner = owner;
   if (parent) parents.set(graph, parent);
@@ -197,20 +208,17 @@ async function readGraph(
     at = f.end;
     const message = f.wire === 2 ? ENTRIES[f.number] : undefined;
     if (message === undefined) {
-      const piece: Piece = size > WHOLE_RECORD_BYTES ? { offset: f.start, length: size } : (await source.load(f.start, size)).slice();
+      const piece: Piece = size > WHOLE_RECORD_BYTES && !held ? { offset: f.start, length: size } : await take(f.start, size);
       segments.push({ kind: 'raw', field: f.number, piece });
       if (f.number === 2 && piece instanceof Uint8Array) graph.name = decodeText(piece.subarray(f.dataStart - f.start));
       continue;
     }
-    const whole = size <= WHOLE_RECORD_BYTES;
-    const full: Piece =
-      size <= HELD_RECORD_BYTES || (whole && message !== 'tensor')
-        ? (source.peek(f.start, size) ?? (await source.load(f.start, size))).slice()
-        : { offset: f.start, length: size };
+    const whole = held || size <= HELD_RECORD_BYTES || (size <= WHOLE_RECORD_BYTES && message !== 'tensor');
+    const full: Piece = whole ? await take(f.start, size) : { offset: f.start, length: size };
     const body =
       full instanceof Uint8Array
         ? full.subarray(f.dataStart - f.start)
-        : await elide(source, f.dataStart, f.end, message === 'node' ? 'node' : 'tensor');
+        : await elide(source, f.dataStart, f.end, message === 'node' ? 'node' : 'tensor', depth);
     if (message === 'node') {
       const parsed = decodeNode(body, full);
       pending.push(parsed);
@@ -273,7 +281,7 @@ async function readGraph(
     for (const t of p.node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
     for (const g of p.graphs) {
       const inner = new WindowedSource(new MemorySource(g.bytes));
-      const sub = await readGraph(inner, 0, g.bytes.length, graph, p.node, locations);
+      const sub = await readGraph({ source: inner, start: 0, end: g.bytes.length, held: true, parent: graph, owner: p.node, depth: depth + 1 }, locations);
       p.node.subgraphs.push(sub);
       p.node.attributes.set(g.name, { kind: 'graph', value: sub });
     }
@@ -337,16 +345,16 @@ function decodeNode(
     const payload = body.subarray(f.dataStart, f.end);
     switch (f.number) {
       case 1:
-        inputs.push(decodeText(payload));
+        inputs.push(decodeName(payload));
         break;
       case 2:
-        outputs.push(decodeText(payload));
+        outputs.push(decodeName(payload));
         break;
       case 3:
-        name = decodeText(payload);
+        name = decodeName(payload);
         break;
       case 4:
-        opType = decodeText(payload);
+        opType = decodeName(payload);
         break;
       case 5: {
         const a = decodeAttribute(payload);
@@ -355,7 +363,7 @@ function decodeNode(
         break;
       }
       case 7:
-        domain = normaliseDomain(decodeText(payload));
+        domain = normaliseDomain(decodeName(payload));
         break;
     }
   }

@@ -122,7 +122,9 @@ export function encodeBytesField(number: number, payload: Uint8Array): Uint8Arra
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+// A byte order mark is a character like any other: taken off, the name would be written back as another one.
+const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+const strictDecoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
 export function encodeStringField(number: number, text: string): Uint8Array {
   return encodeBytesField(number, encoder.encode(text));
@@ -139,8 +141,22 @@ export function encodeVarintField(number: number, value: number | bigint): Uint8
   return concat([encodeVarint(number * 8), encodeVarint(value)]);
 }
 
+/** Text that is shown or matched but never written back; attribute strings may hold any bytes. */
 export function decodeText(bytes: Uint8Array): string {
   return decoder.decode(bytes);
+}
+
+/**
+ * A name, which is written back: bytes that are not UTF-8 have no string that stands for them.
+ *
+ * @throws {Refusal} PD101
+ */
+export function decodeName(bytes: Uint8Array): string {
+  try {
+    return strictDecoder.decode(bytes);
+  } catch {
+    throw malformed(`the name "${decoder.decode(bytes)}" is not UTF-8`, 0);
+  }
 }
 
 export function concat(parts: readonly Uint8Array[]): Uint8Array {

@@ -7,7 +7,7 @@ import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
 import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode } from './encode.js';
 import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './read.js';
-import { concat, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, readFieldHeader } from './wire.js';
+import { concat, decodeName, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, readFieldHeader } from './wire.js';
 
 /** protobuf messages end at 2 GiB; ONNX Runtime refuses larger ones. */
 export const MAX_MESSAGE_BYTES = 2 ** 31 - 1;
@@ -127,7 +127,7 @@ function readDomain(opsetField: Uint8Array): string {
   let domain = '';
   for (let at = 0; at < body.length; ) {
     const f = readFieldHeader(body, at);
-    if (f.number === 1) domain = new TextDecoder().decode(body.subarray(f.dataStart, f.end));
+    if (f.number === 1) domain = decodeName(body.subarray(f.dataStart, f.end));
     at = f.end;
   }
   return domain;
