@@ -5,9 +5,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { inflateSync } from 'node:zlib';
-import { parseNpz } from '../dist/src/validate/data/npy.js';
-import { openSession } from '../dist/src/validate/session.js';
-import { fromNumbers } from '../dist/src/validate/tensor.js';
+import { parseNpz } from '../dist/src/validate/feeding/data/npy.js';
+import { openSession } from '../dist/src/validate/running/session.js';
+import { fromNumbers } from '../dist/src/validate/running/tensor.js';
 
 export const SIZE = 96;
 export const GRID = 12;

@@ -8,7 +8,7 @@ import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'no
 import { join, relative } from 'node:path';
 import { styleText } from 'node:util';
 import { compile } from '../dist/src/index.js';
-import { openSession } from '../dist/src/validate/session.js';
+import { openSession } from '../dist/src/validate/running/session.js';
 import { ask, GRID, isRight, look, openLvlm, promptEmbeds, readPng } from './accuracy-lvlm.mjs';
 
 const STAGES = 4;

@@ -10,9 +10,9 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { crc32, deflateSync } from 'node:zlib';
-import { parseNpz } from '../dist/src/validate/data/npy.js';
-import { openSession } from '../dist/src/validate/session.js';
-import { fromNumbers } from '../dist/src/validate/tensor.js';
+import { parseNpz } from '../dist/src/validate/feeding/data/npy.js';
+import { openSession } from '../dist/src/validate/running/session.js';
+import { fromNumbers } from '../dist/src/validate/running/tensor.js';
 
 const { values: o } = parseArgs({
   options: { model: { type: 'string', default: 'fixtures/lvlm' }, out: { type: 'string', default: 'lvlm-samples' }, count: { type: 'string', default: '64' } },

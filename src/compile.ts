@@ -7,7 +7,7 @@ import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import type { Model } from './ir/graph.js';
-import { checkSoundness } from './check.js';
+import { checkSoundness } from './check/soundness.js';
 import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
 import { readModel } from './onnx/read.js';
 import { type InPlaceLayout, layoutInPlace, layoutModel, writePieces } from './onnx/write.js';

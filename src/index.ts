@@ -14,9 +14,9 @@ import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
 import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, Refusal, UsageError } from './diagnostics.js';
-import { checkExternalData, type ExternalDataMode, placeExternalData } from './external-files.js';
-import { AtomicFileSink, CopyUnderWay, FileSource } from './files.js';
-import { readModelConfig } from './model-config.js';
+import { checkExternalData, type ExternalDataMode, placeExternalData } from './disk/external-files.js';
+import { AtomicFileSink, CopyUnderWay, FileSource } from './disk/files.js';
+import { readModelConfig } from './disk/model-config.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
@@ -31,9 +31,9 @@ export type { PlanOptions } from './plan/resolve.js';
 export type { CompileReport, StageReport } from './report/compile-report.js';
 export type { InspectReport, LayerReport } from './report/inspect-report.js';
 export type { PromptSizes } from './cost/stages.js';
-export type { ExternalDataMode } from './external-files.js';
+export type { ExternalDataMode } from './disk/external-files.js';
 export { VERSION } from './version.js';
-export { check, type CheckReport } from './check-file.js';
+export { check, type CheckReport } from './check/check-file.js';
 
 /** Options of `compile`; planning options keep their command-line names. */
 export interface CompileOptions extends PlanOptions, RewriteOptions {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
 import { compile } from '../src/index.js';
-import { writeControl } from '../src/validate/control.js';
+import { writeControl } from '../src/validate/gates/control.js';
 import { fixtureNames, LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from './support/fixtures.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-identity-'));

@@ -1,7 +1,7 @@
 /** The command line: the only place that prints or sets exit codes. */
 import { Command, CommanderError } from 'commander';
 import { InternalError, PdropError } from '../diagnostics.js';
-import { removeUnfinished } from '../files.js';
+import { removeUnfinished } from '../disk/files.js';
 import { VERSION } from '../version.js';
 import { register as registerCheck } from './commands/check.js';
 import { register as registerCompile } from './commands/compile.js';

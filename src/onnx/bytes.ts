@@ -1,5 +1,5 @@
 /**
- * Where bytes come from and go to. The core knows only these interfaces; the file-backed ones are in src/files.ts,
+ * Where bytes come from and go to. The core knows only these interfaces; the file-backed ones are in src/disk/files.ts,
  * and a web page can give its own over a `File`.
  */
 export interface ByteSource {

@@ -1,8 +1,8 @@
 /** Reports of shards → one report: samples are joined, and everything that sums over samples is summed anew. */
 import { UsageError } from '../diagnostics.js';
 import { findings, judgeThresholds, type Thresholds } from '../validate/findings.js';
-import { fidelityOf, joinRecords } from '../validate/records.js';
-import { klAdvantage } from '../validate/baselines.js';
+import { fidelityOf, joinRecords } from '../validate/fidelity/records.js';
+import { klAdvantage } from '../validate/fidelity/baselines.js';
 import type { KeptReport, ProviderReport, ValidateReport } from '../validate/result.js';
 
 /** @throws {UsageError} PD018 when the reports are not shards of one validation. */

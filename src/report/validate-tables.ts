@@ -1,5 +1,5 @@
 /** The report of `validate` as tables of text: the terminal and the Markdown summary show the same figures. */
-import type { DivergenceSummary, Percentiles } from '../validate/divergence.js';
+import type { DivergenceSummary, Percentiles } from '../validate/fidelity/divergence.js';
 import type { ProviderReport, ValidateReport } from '../validate/result.js';
 
 export interface TextTable {

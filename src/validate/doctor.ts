@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { DataType, Node, Value } from '../ir/graph.js';
 import { encodeNode, encodeValueInfo } from '../onnx/encode.js';
 import { concat, encodeBytesField, encodeStringField, encodeVarintField } from '../onnx/wire.js';
-import { runInChild, writeFeeds } from './child.js';
-import { PROVIDER_NEEDS, PROVIDERS, type Provider } from './providers.js';
-import { runtimeInfo } from './session.js';
-import { fromNumbers } from './tensor.js';
+import { runInChild, writeFeeds } from './running/child.js';
+import { PROVIDER_NEEDS, PROVIDERS, type Provider } from './running/providers.js';
+import { runtimeInfo } from './running/session.js';
+import { fromNumbers } from './running/tensor.js';
 
 export interface ProviderHealth {
   readonly provider: Provider;

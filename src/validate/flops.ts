@@ -1,12 +1,12 @@
 /** What one graph costs at a prompt's sizes, original or rewritten: prefill, and one decode step after it. */
-import { IMAGE_MASK_INPUT } from './io.js';
-import { graphCost, type GraphCost, layerMap, type LayerMap, lmHead } from './cost.js';
-import { type ModelFile, readModelFile } from './model.js';
-import { hasPlan, planOf, scheduleFor, stageOfLayer } from './plan.js';
-import { completeFeeds, type Layout, layoutOf } from './prompt.js';
-import { syntheticData } from './data/synthetic.js';
-import type { Sample } from './sample.js';
-import { fromNumbers, type HostTensor, zeros } from './tensor.js';
+import { IMAGE_MASK_INPUT } from './running/io.js';
+import { graphCost, type GraphCost, layerMap, type LayerMap, lmHead } from './cost/cost.js';
+import { type ModelFile, readModelFile } from './models/model.js';
+import { hasPlan, planOf, scheduleFor, stageOfLayer } from './models/plan.js';
+import { completeFeeds, type Layout, layoutOf } from './feeding/prompt.js';
+import { syntheticData } from './feeding/data/synthetic.js';
+import type { Sample } from './feeding/sample.js';
+import { fromNumbers, type HostTensor, zeros } from './running/tensor.js';
 
 export interface FlopsRequest {
   readonly imageTokens: number;

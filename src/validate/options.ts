@@ -1,6 +1,6 @@
 /** Options of `validate`, the same names as on the command line. */
 import type { Thresholds } from './findings.js';
-import type { Provider } from './providers.js';
+import type { Provider } from './running/providers.js';
 
 export interface ValidateOptions {
   readonly original: string;

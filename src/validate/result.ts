@@ -1,9 +1,9 @@
 /** The report of `validate` as data: what schemas/report-validate.schema.json describes. */
 import type { GateResult } from './gates/types.js';
-import type { Latency } from './latency.js';
-import type { Placement } from './profile.js';
-import type { FaultRecord, Fidelity, SampleRecord } from './records.js';
-import type { PatchGrid } from './sample.js';
+import type { Latency } from './speed/latency.js';
+import type { Placement } from './cost/profile.js';
+import type { FaultRecord, Fidelity, SampleRecord } from './fidelity/records.js';
+import type { PatchGrid } from './feeding/sample.js';
 import type { Plan } from '../plan/plan.js';
 
 export const REPORT_SCHEMA = 'pdrop-compile/validate-report/1';

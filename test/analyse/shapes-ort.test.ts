@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { evaluateShapes, type InputBinding } from '../../src/analyse/shapes/index.js';
 import { countMacs } from '../../src/cost/macs.js';
-import { FileSource } from '../../src/files.js';
+import { FileSource } from '../../src/disk/files.js';
 import type { Value } from '../../src/ir/graph.js';
 import { readModel } from '../../src/onnx/read.js';
 

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { evaluateShapes, type InputBinding } from '../../src/analyse/shapes/index.js';
 import { countMacs, groupCosts } from '../../src/cost/macs.js';
-import { FileSource } from '../../src/files.js';
+import { FileSource } from '../../src/disk/files.js';
 import type { Value } from '../../src/ir/graph.js';
 import { readModel } from '../../src/onnx/read.js';
 

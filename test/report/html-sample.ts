@@ -1,7 +1,7 @@
 /** A report with everything in it, and with awkward things: two providers, tiles, a batch, fallbacks, faults, hostile names. */
-import { fidelityOf, type SampleRecord } from '../../src/validate/records.js';
+import { fidelityOf, type SampleRecord } from '../../src/validate/fidelity/records.js';
 import { type CurvePoint, type KeptSample, type LayerCost, type ProviderReport, REPORT_SCHEMA, type ValidateReport } from '../../src/validate/result.js';
-import { spread } from '../../src/validate/statistics.js';
+import { spread } from '../../src/validate/fidelity/statistics.js';
 
 /** A small seeded generator (mulberry32), 0 to 1. */
 function generator(seed: number): () => number {

@@ -1,7 +1,7 @@
 /** Facts about a fixture's decoder, for tests that edit it at a given layer. */
 import { analyseDecoder } from '../../src/analyse/decoder.js';
 import type { DecoderFacts } from '../../src/analyse/facts.js';
-import { FileSource } from '../../src/files.js';
+import { FileSource } from '../../src/disk/files.js';
 import { readModel } from '../../src/onnx/read.js';
 import { fixturePath } from './proto.js';
 

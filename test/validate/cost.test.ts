@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { register } from '../../src/cli/commands/flops.js';
-import { mlpWidth } from '../../src/validate/costreport.js';
-import { executedMacs, macsOfEvent } from '../../src/validate/executed.js';
+import { mlpWidth } from '../../src/validate/cost/costreport.js';
+import { executedMacs, macsOfEvent } from '../../src/validate/cost/executed.js';
 import { flopsOf } from '../../src/validate/flops.js';
-import { readModelFile } from '../../src/validate/model.js';
-import { type NodeEvent, parseProfile, placementOf } from '../../src/validate/profile.js';
+import { readModelFile } from '../../src/validate/models/model.js';
+import { type NodeEvent, parseProfile, placementOf } from '../../src/validate/cost/profile.js';
 import { LoadedFixture } from '../support/fixtures.js';
 import { compileFixture, temporaryFolder } from './support.js';
 

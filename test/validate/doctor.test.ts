@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { readFeeds, runInChild, writeFeeds } from '../../src/validate/child.js';
+import { readFeeds, runInChild, writeFeeds } from '../../src/validate/running/child.js';
 import { doctor, tinyModel } from '../../src/validate/doctor.js';
-import { fromNumbers } from '../../src/validate/tensor.js';
+import { fromNumbers } from '../../src/validate/running/tensor.js';
 import { temporaryFolder } from './support.js';
 
 const folder = temporaryFolder();

@@ -8,7 +8,7 @@ import { register as registerSweep } from '../../src/cli/commands/sweep.js';
 import { register as registerValidate } from '../../src/cli/commands/validate.js';
 import { PdropError } from '../../src/diagnostics.js';
 import { schemaComplaint, schemaOf } from '../../src/schemas.js';
-import { Random } from '../../src/validate/random.js';
+import { Random } from '../../src/validate/feeding/random.js';
 import type { ValidateReport } from '../../src/validate/result.js';
 import { validate } from '../../src/validate/validate.js';
 import { LoadedFixture } from '../support/fixtures.js';

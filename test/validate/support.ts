@@ -5,14 +5,14 @@ import { join } from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { afterAll } from 'vitest';
 import { compileModel, writeCompiled } from '../../src/compile.js';
-import { AtomicFileSink, FileSource } from '../../src/files.js';
+import { AtomicFileSink, FileSource } from '../../src/disk/files.js';
 import { DataType, type Graph, type Value } from '../../src/ir/graph.js';
 import { readModel } from '../../src/onnx/read.js';
 import { layoutModel, writePieces } from '../../src/onnx/write.js';
 import { parseImageMask } from '../../src/plan/resolve.js';
 import { Builder } from '../../src/rewrite/builder.js';
-import type { Sample } from '../../src/validate/sample.js';
-import { type Dtype, fromBytes, type HostTensor } from '../../src/validate/tensor.js';
+import type { Sample } from '../../src/validate/feeding/sample.js';
+import { type Dtype, fromBytes, type HostTensor } from '../../src/validate/running/tensor.js';
 import type { FixtureRun, LoadedFixture } from '../support/fixtures.js';
 
 export function temporaryFolder(): string {

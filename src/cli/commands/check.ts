@@ -1,6 +1,6 @@
 /** `pdrop-compile check <out.onnx>`: is a compiled model sound, and does it do what its plan says? */
 import type { Command } from 'commander';
-import { check } from '../../check-file.js';
+import { check } from '../../check/check-file.js';
 
 export function register(program: Command): void {
   program

@@ -1,7 +1,7 @@
 /** `pdrop-compile doctor`: which execution providers work on this machine, why the others do not, what to install. */
 import type { Command } from 'commander';
 import { doctor } from '../../validate/doctor.js';
-import { parseProviders, PROVIDERS } from '../../validate/providers.js';
+import { parseProviders, PROVIDERS } from '../../validate/running/providers.js';
 import { table } from '../terminal.js';
 
 export function register(program: Command): void {

@@ -2,11 +2,11 @@
 import type { Command } from 'commander';
 import { paperMacs, paperStages } from '../../cost/paper.js';
 import { parseRatio } from '../../cost/keep.js';
-import { readModelConfig } from '../../model-config.js';
+import { readModelConfig } from '../../disk/model-config.js';
 import { share } from '../../report/validate-tables.js';
 import { flopsOf } from '../../validate/flops.js';
-import { mlpWidth } from '../../validate/costreport.js';
-import { readModelFile } from '../../validate/model.js';
+import { mlpWidth } from '../../validate/cost/costreport.js';
+import { readModelFile } from '../../validate/models/model.js';
 import { bytes, si, table } from '../terminal.js';
 import { whole, wrong } from './validate-shared.js';
 

@@ -2,8 +2,8 @@
 import { type Command, Option } from 'commander';
 import { checkWritable, writeAtomically } from '../../report/write.js';
 import { figure, share, si } from '../../report/validate-tables.js';
-import { sweep } from '../../validate/sweep.js';
-import { parseLambdas } from '../../validate/sweep-grid.js';
+import { sweep } from '../../validate/sweep/sweep.js';
+import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
 import { addDataOptions, type DataFlags, dataOptions, interruptible, progressLines, whole } from './validate-shared.js';
 

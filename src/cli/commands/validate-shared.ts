@@ -2,14 +2,14 @@
 import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
-import { readModelConfig } from '../../model-config.js';
+import { readModelConfig } from '../../disk/model-config.js';
 import { checkWritable, writeAtomically } from '../../report/write.js';
 import { toJunit } from '../../report/validate-junit.js';
 import { toMarkdown } from '../../report/validate-markdown.js';
 import { allTables, type TextTable, thresholdsTable } from '../../report/validate-tables.js';
 import type { Thresholds } from '../../validate/findings.js';
 import type { Progress, ValidateOptions } from '../../validate/options.js';
-import { parseProviders } from '../../validate/providers.js';
+import { parseProviders } from '../../validate/running/providers.js';
 import type { ValidateReport } from '../../validate/result.js';
 import { table } from '../terminal.js';
 

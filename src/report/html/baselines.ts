@@ -1,5 +1,5 @@
 /** The ranker against dropping as many tokens without looking: evenly spaced, or at random. */
-import type { Fidelity } from '../../validate/records.js';
+import type { Fidelity } from '../../validate/fidelity/records.js';
 import type { BaselineReport, ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';

@@ -1,5 +1,5 @@
 /** The trade-off curve of `sweep`: what schedules cost and how far they move the original. */
-import type { Fidelity } from '../../validate/records.js';
+import type { Fidelity } from '../../validate/fidelity/records.js';
 import type { CurvePoint } from '../../validate/result.js';
 import { valueAxis } from './columns.js';
 import { type Cursor, each, figure, known } from './cursor.js';

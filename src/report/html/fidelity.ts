@@ -1,6 +1,6 @@
 /** How far the rewritten model's distributions are from the original's: KL, same top-1, Δp, perplexity, greedy text. */
-import type { DivergenceSummary, Percentiles } from '../../validate/divergence.js';
-import type { Fidelity } from '../../validate/records.js';
+import type { DivergenceSummary, Percentiles } from '../../validate/fidelity/divergence.js';
+import type { Fidelity } from '../../validate/fidelity/records.js';
 import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { dotRows } from './bars.js';
 import { type Cursor, each, figure } from './cursor.js';

@@ -2,7 +2,7 @@
  * Grids of patches as they lie on the picture. Tiles of a multi-crop layout go into one panel, each at its place; a
  * grid that would cover another one (the thumbnail of the whole picture, a second image) starts a panel of its own.
  */
-import type { PatchGrid } from '../../validate/sample.js';
+import type { PatchGrid } from '../../validate/feeding/sample.js';
 
 export interface PlacedGrid {
   readonly grid: PatchGrid;

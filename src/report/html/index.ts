@@ -2,7 +2,7 @@
  * The report of `validate` as one HTML file: JSON in, text out. No network, no fonts, no scripts (a content security
  * policy in the page forbids them), light and dark, from a phone's width up. Every figure carries its JSON pointer.
  */
-import type { SweepReport } from '../../validate/curve.js';
+import type { SweepReport } from '../../validate/sweep/curve.js';
 import type { ValidateReport } from '../../validate/result.js';
 import { baselinesSection } from './baselines.js';
 import { checksSection, fellShort } from './checks.js';

@@ -1,5 +1,5 @@
 /** Where ONNX Runtime's own profile says that nodes ran. */
-import type { Placement } from '../../validate/profile.js';
+import type { Placement } from '../../validate/cost/profile.js';
 import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure } from './cursor.js';
 import { html, type Markup } from './markup.js';

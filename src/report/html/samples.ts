@@ -1,5 +1,5 @@
 /** The samples that moved most. */
-import type { SampleRecord } from '../../validate/records.js';
+import type { SampleRecord } from '../../validate/fidelity/records.js';
 import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';

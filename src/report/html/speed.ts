@@ -1,5 +1,5 @@
 /** Latency of prefill and of one decode step, against the ideal that the MACs allow; and memory. */
-import type { PhaseLatency } from '../../validate/latency.js';
+import type { PhaseLatency } from '../../validate/speed/latency.js';
 import type { LatencyReport, ProviderReport, ValidateReport } from '../../validate/result.js';
 import { barRows } from './bars.js';
 import { type Cursor, each, figure, known } from './cursor.js';

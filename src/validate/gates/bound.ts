@@ -1,5 +1,5 @@
 /** How different two runs that should be equal may be. */
-import type { Provider } from '../providers.js';
+import type { Provider } from '../running/providers.js';
 
 export interface Bound {
   readonly value: number;

@@ -1,5 +1,5 @@
 /** Element-wise comparison of two runs' outputs: for pairs that must be equal, never for pruned against original. */
-import { floats, type HostTensor } from '../tensor.js';
+import { floats, type HostTensor } from '../running/tensor.js';
 
 export interface Difference {
   /** Largest |a − b|, over max(1, largest |b|) of its tensor. */

@@ -1,11 +1,11 @@
 /** Gates on which tokens stay: counts, order, text, choice. They read the rewritten model's caches, not its claims. */
 import type { Plan } from '../../plan/plan.js';
-import type { Decoder, StepResult } from '../decoder.js';
-import type { CacheSlot } from '../io.js';
-import { scheduleFor, stageOfLayer } from '../plan.js';
-import type { Layout } from '../prompt.js';
-import type { Sample } from '../sample.js';
-import { at, type HostTensor } from '../tensor.js';
+import type { Decoder, StepResult } from '../models/decoder.js';
+import type { CacheSlot } from '../running/io.js';
+import { scheduleFor, stageOfLayer } from '../models/plan.js';
+import type { Layout } from '../feeding/prompt.js';
+import type { Sample } from '../feeding/sample.js';
+import { at, type HostTensor } from '../running/tensor.js';
 import { judgeKept, matchRows, type TokenRows, tokenRows } from './rows.js';
 import type { GateName, GateResult } from './types.js';
 

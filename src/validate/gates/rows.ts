@@ -2,8 +2,8 @@
  * Which tokens are in a cache? Without rotary embedding a row of the value cache says which token it came from, so the
  * order and the set of kept tokens can be read off the model's own outputs, whatever its graph claims to do.
  */
-import { floats, type HostTensor } from '../tensor.js';
-import { Random } from '../random.js';
+import { floats, type HostTensor } from '../running/tensor.js';
+import { Random } from '../feeding/random.js';
 
 /** Rows of one batch row: token t's values of all heads. */
 export interface TokenRows {

@@ -1,10 +1,10 @@
 /** Runs the gates in the order in which they tell causes apart. */
 import type { Plan } from '../../plan/plan.js';
-import { argmax, type Decoder, type StepResult } from '../decoder.js';
-import { SampleFault } from '../faults.js';
-import type { ImageSource } from '../prompt.js';
-import type { Sample } from '../sample.js';
-import { release } from '../session.js';
+import { argmax, type Decoder, type StepResult } from '../models/decoder.js';
+import { SampleFault } from '../running/faults.js';
+import type { ImageSource } from '../feeding/prompt.js';
+import type { Sample } from '../feeding/sample.js';
+import { release } from '../running/session.js';
 import { compareOutputs, type Difference, NO_DIFFERENCE, worse } from './compare.js';
 import type { Bound } from './bound.js';
 import { countsGate, type KeptEvidence, keptGates } from './kept.js';

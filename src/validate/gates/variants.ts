@@ -1,8 +1,8 @@
 /** Samples derived for gates: the same prompt with nothing to drop. */
-import type { DecoderIo } from '../io.js';
-import type { ImageSource, Layout } from '../prompt.js';
-import type { Sample } from '../sample.js';
-import { at, fromNumbers, type HostTensor, zeros } from '../tensor.js';
+import type { DecoderIo } from '../running/io.js';
+import type { ImageSource, Layout } from '../feeding/prompt.js';
+import type { Sample } from '../feeding/sample.js';
+import { at, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
 
 /** The prompt with no token marked as image; a reason where that cannot be had without changing what the original sees. */
 export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: ImageSource): Sample | string {

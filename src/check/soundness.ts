@@ -1,0 +1,40 @@
+/** Soundness of a rewritten graph: structure, types and sizes, and that it does what its plan says. */
+import { describeNode, InternalError, Refusal } from '../diagnostics.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import { evaluateShapes } from '../analyse/shapes/index.js';
+import { headDimsOf, shapesAt } from '../analyse/roles.js';
+import { PROBE_SIZES } from '../analyse/probes.js';
+import type { Model } from '../ir/graph.js';
+import { verifyGraph } from '../ir/verify.js';
+import type { Plan } from '../plan/plan.js';
+import type { RewriteResult } from '../rewrite/rewrite.js';
+
+/**
+ * Checks what the compiler made before it is written: links, order, and sizes of every value at probe sizes.
+ *
+ * @throws {InternalError} when something does not hold; a broken graph is never written
+ * @throws {Refusal} PD102 when what does not hold did not hold before either
+ */
+export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, result: RewriteResult): void {
+  const problem = verifyGraph(model.graph)[0];
+  if (problem) throw new InternalError(problem.reason, problem.culprit);
+  if (result.stages.count !== plan.layers.length) throw new InternalError('the stages made are not those of the plan');
+  const known = facts.probes.facts[0].conflicts.length;
+  const headDimOf = headDimsOf(facts.layers.map((l) => l.core));
+  const [sizes] = PROBE_SIZES;
+  const inputs = shapesAt(model.graph, facts.roles, sizes, headDimOf);
+  const after = evaluateShapes(model.graph, { inputs: new Map([...inputs].map(([v, shape]) => [v, { shape: shape as number[] }])) });
+  const original = facts.probes.facts[0].conflicts[0];
+  if (after.conflicts.length > known && original) {
+    throw new Refusal({
+      code: 'PD102',
+      message: `the graph contradicts itself: ${original.reason}`,
+      culprit: original.node ? describeNode(original.node) : undefined,
+      hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it with full_check',
+    });
+  }
+  if (after.conflicts.length > known) {
+    const conflict = after.conflicts.at(-1);
+    throw new InternalError(`the rewritten graph contradicts itself: ${conflict?.reason}`, conflict?.node ? describeNode(conflict.node) : undefined);
+  }
+}

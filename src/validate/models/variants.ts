@@ -1,0 +1,105 @@
+/**
+ * Variants of the original compiled on the fly: nothing dropped, probes added, other ranks, other schedules. They are
+ * written beside the original, so that its external data is found without copying gigabytes, and removed afterwards.
+ */
+import { accessSync, constants, linkSync, mkdirSync, rmSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { type CompileCoreOptions, compileModel, writeCompiled } from '../../compile.js';
+import { UsageError } from '../../diagnostics.js';
+import { AtomicFileSink, FileSource } from '../../disk/files.js';
+import type { Plan } from '../../plan/plan.js';
+
+export interface Variant {
+  readonly path: string;
+  readonly plan: Plan;
+}
+
+export class Variants {
+  readonly #original: string;
+  readonly #folder: string;
+  readonly #made = new Map<string, Promise<Variant>>();
+  readonly #files: string[] = [];
+  readonly #linked = new Set<string>();
+  readonly #away: boolean;
+
+  /** `folder`: where variants go; by default beside the original. Elsewhere external data is hard-linked there. */
+  constructor(original: string, folder?: string) {
+    this.#original = original;
+    this.#folder = folder ?? dirname(original);
+    this.#away = folder !== undefined;
+    if (folder) mkdirSync(folder, { recursive: true });
+    try {
+      accessSync(this.#folder, constants.W_OK);
+    } catch (error) {
+      throw new UsageError({ code: 'PD003', message: `cannot write to ${this.#folder}, where variants of the original go for gates and baselines`, culprit: this.#folder, hint: 'give --work-dir <folder> on the same file system, or leave out what needs them with --no-gates and --baselines none' }, { cause: error });
+    }
+  }
+
+  /** The original with this plan; made once a name. */
+  replay(name: string, plan: Plan): Promise<Variant> {
+    return this.#make(name, { planToReplay: plan });
+  }
+
+  /** The original with options as the command line has them. */
+  compile(name: string, options: CompileCoreOptions): Promise<Variant> {
+    return this.#make(name, options);
+  }
+
+  #make(name: string, options: CompileCoreOptions): Promise<Variant> {
+    let made = this.#made.get(name);
+    if (!made) {
+      made = this.#write(name, options);
+      this.#made.set(name, made);
+    }
+    return made;
+  }
+
+  async #write(name: string, options: CompileCoreOptions): Promise<Variant> {
+    const path = join(this.#folder, `.${basename(this.#original, '.onnx')}.${name.replace(/[^\w.-]/g, '_')}.tmp-pdrop-${process.pid}.onnx`);
+    const source = new FileSource(this.#original);
+    try {
+      const compiled = await compileModel(source, options);
+      if (this.#away) this.#link(compiled.model.externalLocations);
+      const sink = new AtomicFileSink(path);
+      try {
+        await writeCompiled(compiled, sink);
+        sink.commit();
+      } catch (error) {
+        sink.abort();
+        throw error;
+      }
+      this.#files.push(path);
+      return { path, plan: compiled.plan };
+    } finally {
+      source.close();
+    }
+  }
+
+  #link(locations: readonly string[]): void {
+    for (const location of locations) {
+      const target = join(this.#folder, location);
+      if (this.#linked.has(target)) continue;
+      mkdirSync(dirname(target), { recursive: true });
+      try {
+        linkSync(join(dirname(this.#original), location), target);
+      } catch (error) {
+        throw new UsageError({ code: 'PD003', message: `external data cannot be linked into ${this.#folder}: ${(error as Error).message}`, culprit: location, hint: 'choose a --work-dir on the file system of the model' }, { cause: error });
+      }
+      this.#linked.add(target);
+      this.#files.push(target);
+    }
+  }
+
+  /** Removes one variant's file when nothing needs it any more. */
+  drop(variant: Variant): void {
+    rmSync(variant.path, { force: true });
+    for (const [name, made] of this.#made) void made.then((v) => v === variant && this.#made.delete(name));
+  }
+
+  /** Removes everything that was made; safe to call more than once, and from a signal handler. */
+  dispose(): void {
+    for (const f of this.#files) rmSync(f, { force: true });
+    this.#files.length = 0;
+    this.#made.clear();
+  }
+}
