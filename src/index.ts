@@ -26,7 +26,8 @@ import { type InspectReport, inspectReport } from './report/inspect-report.js';
 import type { RewriteOptions } from './rewrite/rewrite.js';
 
 export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
-export type { ImageMaskSource, Plan, RankMethod } from './plan/plan.js';
+export type { ImageMaskSource, Plan } from './plan/plan.js';
+export type { RankMethod } from './plan/ranks.js';
 export type { PlanOptions } from './plan/resolve.js';
 export type { CompileReport, StageReport } from './report/compile-report.js';
 export type { InspectReport, LayerReport } from './report/inspect-report.js';

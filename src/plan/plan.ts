@@ -1,4 +1,5 @@
 /** The plan: what will be done to which graph, as data that can be printed, reviewed, edited and replayed. */
+import type { RankMethod } from './ranks.js';
 
 /** Where image tokens are marked. */
 export type ImageMaskSource =
@@ -6,9 +7,6 @@ export type ImageMaskSource =
   | { readonly kind: 'input-ids'; readonly id: number }
   | { readonly kind: 'span'; readonly start: number; readonly count: number }
   | { readonly kind: 'none' };
-
-/** How tokens are ranked. `none` keeps every score equal; it serves as control (no-op gathers). */
-export type RankMethod = 'attention' | 'uniform' | 'random';
 
 export interface Plan {
   /** Version of this format. */

@@ -3,7 +3,8 @@ import { formatRatio, isLess, parseRatio, powRatio } from '../cost/keep.js';
 import { Refusal, UsageError } from '../diagnostics.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { imageIdComparedInGraph } from './image-source.js';
-import type { ImageMaskSource, Plan, RankMethod } from './plan.js';
+import type { ImageMaskSource, Plan } from './plan.js';
+import type { RankMethod } from './ranks.js';
 
 /** Options of planning; the same names as on the command line and in a config file. */
 export interface PlanOptions {

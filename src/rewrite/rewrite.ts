@@ -4,6 +4,7 @@ import type { Graph, Node } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Plan } from '../plan/plan.js';
+import { rankNeeds } from '../plan/ranks.js';
 import { Builder } from './builder.js';
 import { GraphEditor } from './editor.js';
 import { Frames } from './frames.js';
@@ -40,7 +41,7 @@ export interface RewriteOptions {
 /** Rewrites `facts.graph` in place. */
 export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[], options: RewriteOptions = {}): RewriteResult {
   const { graph, model } = facts;
-  const stages = assignStages(facts, plan.layers, plan.rank === 'attention' && plan.imageMask.kind !== 'none');
+  const stages = assignStages(facts, plan.layers, rankNeeds(plan.rank, 'keys') && plan.imageMask.kind !== 'none');
   const builder = new Builder(model);
   const kept = plan.positions === 'keep' ? positionValues(facts) : new Set<never>();
   const frames = new Frames(facts, stages, builder, plan.positions, kept);
