@@ -9,6 +9,7 @@ import { InternalError, Refusal } from '../src/diagnostics.js';
 import { DataType, Value } from '../src/ir/graph.js';
 import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
+import { recogniseMarks } from '../src/rewrite/marks.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import type { GraphEditor } from '../src/rewrite/editor.js';
 
@@ -133,6 +134,8 @@ function markImages(
       const first = b.op('Equal', 'nothing_cached', [frames.pastLength(0), b.ints([0])]);
       return b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);
     }
+    case 'marks':
+      return recogniseMarks(b, roles.source, source);
     case 'none':
       throw new InternalError('nothing is marked without image tokens');
   }

@@ -80,7 +80,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   refuseCompiled(model);
   const nodesBefore = model.graph.nodes.length;
   let facts = analyseDecoder(model);
-  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, withMask(options.planToReplay, options.imageMask)), warnings: [] } : resolvePlan(facts, options);
+  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, withMask(options.planToReplay, options)), warnings: [] } : resolvePlan(facts, options);
   requireTokenWise(facts, plan.layers[0] as number);
   options.analysed?.(facts, plan);
   if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
@@ -96,8 +96,8 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
 }
 
 /** A pair of graphs shares one plan; where image tokens are marked may differ between its halves. */
-function withMask(plan: Plan, imageMask: string | undefined): Plan {
-  return imageMask === undefined ? plan : { ...plan, imageMask: parseImageMask(imageMask) };
+function withMask(plan: Plan, options: PlanOptions): Plan {
+  return options.imageMask === undefined ? plan : { ...plan, imageMask: parseImageMask(options.imageMask, options.marks) };
 }
 
 /** Streams a compiled model. `source` is the one it was read from. */

@@ -6,22 +6,24 @@
  * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
  * ```
  */
-import { existsSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname, extname, resolve } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
 import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
-import { type DiagnosticDetail, Refusal, UsageError } from './diagnostics.js';
+import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
 import { checkExternalData, type ExternalDataMode, placeExternalData } from './disk/external-files.js';
-import { AtomicFileSink, CopyUnderWay, FileSource } from './disk/files.js';
+import { AtomicFileSink, CopyUnderWay, FileSource, refuseOverwrite } from './disk/files.js';
 import { readModelConfig } from './disk/model-config.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
+import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-files.js';
+import type { MarksProof } from './marks/prove.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { requirePlan } from './schemas.js';
-import { type CompileReport, compileReport, originalCost } from './report/compile-report.js';
+import { type CompileReport, compileReport, type MarksReport, originalCost } from './report/compile-report.js';
 import { type InspectReport, inspectReport } from './report/inspect-report.js';
 import type { RewriteOptions } from './rewrite/rewrite.js';
 
@@ -48,10 +50,18 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
   readonly dryRun?: boolean | undefined;
   /** A plan, or the path of a plan file, to replay instead of making one. */
   readonly plan?: Plan | string | undefined;
+  /** For `marks`: the embedding graph they are proved against. Default: the only one beside the decoder. */
+  readonly embed?: string | undefined;
+  /** For `marks`: the vision encoder that puts them on. Default: the only one beside the decoder. */
+  readonly vision?: string | undefined;
+  /** Where the marked vision encoder goes. Default: `<vision>.pdrop.onnx` beside it. */
+  readonly visionOutput?: string | undefined;
   /** Image tokens of the prompt that costs are reported for. Default: what the config beside the model says, else 576. */
   readonly imageTokens?: number | undefined;
   /** Text tokens of that prompt. Default 64. */
   readonly textTokens?: number | undefined;
+  /** Run the vision encoder before and after marking, and report what changed. Default true; needs onnxruntime-node. */
+  readonly measure?: boolean | undefined;
   /** From which file size on the weights are copied while the graph is compiled. Default 256 MiB. */
   readonly copyFirstBytes?: number | undefined;
   /** Bytes written so far and in all, for long copies. */
@@ -78,6 +88,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
   if (!options.dryRun) refuseOverwrite(input, output, options.force ?? false);
   const source = new FileSource(input);
   let copy: CopyUnderWay | undefined;
+  let undoVision: (() => void) | undefined;
   try {
     if (!options.dryRun && source.size >= (options.copyFirstBytes ?? COPY_FIRST_BYTES)) {
       makeFolder(dirname(resolve(output)));
@@ -90,16 +101,22 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
       imageTokens: options.imageTokens ?? config.imageTokens ?? TYPICAL_PROMPT.imageTokens,
       textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
     };
+    const marking = await prepareMarks(input, options, planToReplay);
     let original = { macs: 0, byNode: new Map() } as ReturnType<typeof originalCost>;
     const compiled = await compileModel(source, {
       ...options,
       planToReplay,
+      marks: marking?.proof.marks,
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
         checkExternalData(facts.model, input);
         original = originalCost(countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table);
       },
     });
+    const vision = marking && (await markVisionFile(marking.vision, options.dryRun ? null : marking.visionOutput, marking.proof, options.force ?? false));
+    undoVision = vision?.undo;
+    const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
+    const warnings = [...compiled.warnings, ...(marks ? clippingWarnings(marks) : [])];
     let externalData: { mode: string; files: readonly string[] } = { mode: compiled.model.externalLocations.length > 0 ? 'reference' : 'none', files: compiled.model.externalLocations };
     if (!options.dryRun) {
       makeFolder(dirname(resolve(output)));
@@ -114,7 +131,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
           placed.undo();
           throw error;
         }
-        return compileReport({ ...compiled, byteLength: around.byteLength }, { input, output, prompt, original, externalData, milliseconds: performance.now() - started });
+        return compileReport({ ...compiled, warnings, byteLength: around.byteLength }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
       }
       const sink = new AtomicFileSink(output);
       try {
@@ -126,11 +143,35 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
         throw error;
       }
     }
-    return compileReport(compiled, { input, output: options.dryRun ? null : output, prompt, original, externalData, milliseconds: performance.now() - started });
+    return compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
+  } catch (error) {
+    undoVision?.();
+    throw error;
   } finally {
     await copy?.abort();
     source.close();
   }
+}
+
+async function marksReport(proof: MarksProof, vision: MarkedFile, measure: boolean): Promise<MarksReport> {
+  let effect: MarksReport['vision']['effect'] = null;
+  if (measure && vision.output !== null) {
+    try {
+      const { measureMarks } = await import('./validate/marks-effect.js');
+      effect = (await measureMarks(vision.input, vision.output, vision.features, proof.marks, vision.type)) ?? null;
+    } catch (error) {
+      // Compiling works without ONNX Runtime; what is not measured is not reported.
+      if (!(error instanceof PdropError)) throw error;
+    }
+  }
+  const { input, output, features, largestMove, limit } = vision;
+  return { proof: { rows: proof.rows, closest: proof.closest, of: proof.marks.channels.length }, vision: { input, output, features, largestMove, limit, effect } };
+}
+
+function clippingWarnings({ vision }: MarksReport): string[] {
+  const { effect, limit } = vision;
+  if (!effect || effect.clipped === 0) return [];
+  return [`${effect.clipped} values of image features are larger than marks can carry and are clipped at ${limit}: measure with validate, or use float32 files or --image-mask input`];
 }
 
 /** Model files from this size on have their weights copied by the system while the graph is compiled. */
@@ -214,18 +255,6 @@ export function readPlanFile(path: string): Plan {
   return requirePlan(inner, path);
 }
 
-/** The same file under two names: through a link, or by two hard links. */
-function sameFile(a: string, b: string): boolean {
-  const [x, y] = [a, b].map((path) => {
-    try {
-      return statSync(path);
-    } catch {
-      return undefined;
-    }
-  });
-  return x !== undefined && y !== undefined && x.ino === y.ino && x.dev === y.dev;
-}
-
 function makeFolder(path: string): void {
   try {
     mkdirSync(path, { recursive: true });
@@ -233,13 +262,3 @@ function makeFolder(path: string): void {
     throw new UsageError({ code: 'PD003', message: `cannot make the folder ${path}: ${(error as Error).message}`, culprit: path, hint: 'choose another path with -o' }, { cause: error });
   }
 }
-
-function refuseOverwrite(input: string, output: string, force: boolean): void {
-  if (resolve(input) === resolve(output) || sameFile(input, output)) {
-    throw new UsageError({ code: 'PD005', message: 'the output would replace the input', culprit: output, hint: 'choose another path with -o' });
-  }
-  if (!force && existsSync(output)) {
-    throw new UsageError({ code: 'PD004', message: `${output} exists`, culprit: output, hint: 'use --force to replace it, or choose another path with -o' });
-  }
-}
-

@@ -4,7 +4,7 @@
  */
 import { DataType, type Graph, type Value } from '../ir/graph.js';
 import type { ImageMaskSource } from '../plan/plan.js';
-import { IMAGE_TOKEN_MASK } from './roles.js';
+import { IMAGE_TOKEN_MASK, IS_MARKED } from './roles.js';
 import type { InputRoles } from './facts.js';
 
 /** Which tokens of a chunk are valid and which are image tokens; row r, token t. */
@@ -41,6 +41,15 @@ export function withContents(
   if (source.kind === 'input') {
     const mask = graph.inputs.find((v) => v.name === IMAGE_TOKEN_MASK && v.type?.elemType === DataType.BOOL);
     fill(mask, (r, c) => (pattern.image(r, c) ? 1 : 0));
+  }
+  if (source.kind === 'marks') {
+    // What is in the embeddings is not known; what the graph reads off them is what the pattern says.
+    const marked = graph.values.get(IS_MARKED);
+    const [rows, length] = shapes.get(roles.source) ?? [];
+    if (marked && rows && length) {
+      bindings.set(marked, { shape: [rows, length] });
+      fill(marked, (r, c) => (pattern.image(r, c) ? 1 : 0));
+    }
   }
   return bindings;
 }

@@ -10,6 +10,9 @@ import type { ProbeSizes } from './probes.js';
 /** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
 export const IMAGE_TOKEN_MASK = 'image_token_mask';
 
+/** Name of the value that a compiled graph reads off marked embeddings: bool [batch, sequence]. */
+export const IS_MARKED = 'pdrop/image-tokens/is_marked:0';
+
 const MS = 'com.microsoft';
 const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];

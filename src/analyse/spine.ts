@@ -5,6 +5,7 @@
  * grow exponentially, so they are kept modulo two primes; a false match would need both products to collide.
  */
 import type { Graph, Node, Value } from '../ir/graph.js';
+import { IS_MARKED } from './roles.js';
 
 /** Ops whose output carries no content of their input, only its size. */
 export function carriesNoContent(node: Node): boolean {
@@ -14,13 +15,13 @@ export function carriesNoContent(node: Node): boolean {
 /**
  * Values that depend on `source` other than through a shape.
  *
- * @param compiled for a graph with PyramidDrop inside: which tokens were picked (TopK) steers masks and positions, and
- *   is not content there, else every mask behind the first boundary would be
+ * @param compiled for a graph with PyramidDrop inside: which tokens are marked and which were picked (TopK) steers masks
+ *   and positions, and is not content there, else every mask behind the first boundary would be
  */
 export function contentOf(graph: Graph, source: Value, compiled = false): Set<Value> {
   const content = new Set<Value>([source]);
   for (const node of graph.nodes) {
-    if (carriesNoContent(node) || (compiled && node.is('TopK'))) continue;
+    if (carriesNoContent(node) || (compiled && (node.is('TopK') || node.outputs[0]?.name === IS_MARKED))) continue;
     if (node.inputs.some((v) => v !== null && content.has(v)) || node.captures.some((v) => content.has(v))) {
       for (const out of node.outputs) if (out) content.add(out);
     }

@@ -113,7 +113,7 @@ function expectedTokens(plan: Plan, prompt: CheckPrompt): number[] {
     const lastIsImage = row.images.some(([from, to]) => from <= prompt.sequence - 1 && prompt.sequence - 1 < to);
     return { n, limit: n - (lastIsImage ? 1 : 0) };
   });
-  const marks = plan.imageMask.kind === 'input' || plan.imageMask.kind === 'input-ids';
+  const marks = plan.imageMask.kind === 'input' || plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'marks';
   return [
     prompt.sequence,
     ...plan.keep.map((ratio) => prompt.sequence - (marks ? Math.min(...counts.map(({ n, limit }) => Math.min(n - keepCount(n, ratio), limit))) : 0)),

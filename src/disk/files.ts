@@ -2,9 +2,9 @@
  * The file-backed ByteSource and ByteSink, and everything else the command line does with the file system:
  * atomic output, external data. The core imports nothing of Node; this file is where it meets the disk.
  */
-import { closeSync, constants, ftruncateSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, existsSync, ftruncateSync, openSync, readSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { copyFile } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { UsageError } from '../diagnostics.js';
 import type { ByteSink, ByteSource } from '../onnx/bytes.js';
 
@@ -189,5 +189,27 @@ export class AtomicFileSink implements ByteSink {
     this.#open = false;
     rmSync(this.temporary, { force: true });
     unfinished.delete(this.temporary);
+  }
+}
+
+/** The same file under two names: through a link, or by two hard links. */
+function sameFile(a: string, b: string): boolean {
+  const [x, y] = [a, b].map((path) => {
+    try {
+      return statSync(path);
+    } catch {
+      return undefined;
+    }
+  });
+  return x !== undefined && y !== undefined && x.ino === y.ino && x.dev === y.dev;
+}
+
+/** @throws {UsageError} PD004, PD005 when writing `output` would replace what is there. */
+export function refuseOverwrite(input: string, output: string, force: boolean): void {
+  if (resolve(input) === resolve(output) || sameFile(input, output)) {
+    throw new UsageError({ code: 'PD005', message: 'the output would replace the input', culprit: output, hint: 'choose another path with -o' });
+  }
+  if (!force && existsSync(output)) {
+    throw new UsageError({ code: 'PD004', message: `${output} exists`, culprit: output, hint: 'use --force to replace it, or choose another path with -o' });
   }
 }

@@ -6,7 +6,16 @@ export type ImageMaskSource =
   | { readonly kind: 'input' }
   | { readonly kind: 'input-ids'; readonly id: number }
   | { readonly kind: 'span'; readonly start: number; readonly count: number }
+  | ({ readonly kind: 'marks' } & Marks)
   | { readonly kind: 'none' };
+
+/** In-band marks (src/plan/marks.ts): an image token's embedding is an odd multiple of 2^−bits in each of these channels. */
+export interface Marks {
+  /** Channels of the embeddings, ascending. */
+  readonly channels: readonly number[];
+  /** By the element type of the embeddings. */
+  readonly bits: { readonly float32: number; readonly float16: number };
+}
 
 export interface Plan {
   /** Version of this format. */
@@ -30,6 +39,8 @@ export function formatImageMask(source: ImageMaskSource): string {
       return `input-ids:${source.id}`;
     case 'span':
       return `span:${source.start}:${source.count}`;
+    case 'marks':
+      return `marks in channels ${source.channels.join(', ')}`;
     default:
       return source.kind;
   }

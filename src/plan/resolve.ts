@@ -3,7 +3,8 @@ import { formatRatio, isLess, parseRatio, powRatio } from '../cost/keep.js';
 import { Refusal, UsageError } from '../diagnostics.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { imageIdComparedInGraph } from './image-source.js';
-import type { ImageMaskSource, Plan } from './plan.js';
+import { markType } from './marks.js';
+import type { ImageMaskSource, Marks, Plan } from './plan.js';
 import type { RankMethod } from './ranks.js';
 
 /** Options of planning; the same names as on the command line and in a config file. */
@@ -16,8 +17,10 @@ export interface PlanOptions {
   readonly layers?: readonly number[] | undefined;
   /** Cumulative keep ratios, one per boundary; instead of `lambda`. */
   readonly keep?: readonly (string | number)[] | undefined;
-  /** `input`, `input-ids:<id>`, `span:<start>:<count>` or `none`. Default: what the graph offers. */
+  /** `input`, `input-ids:<id>`, `span:<start>:<count>`, `marks` or `none`. Default: what the graph offers. */
   readonly imageMask?: string | undefined;
+  /** For `marks`: channels and bits proved against the embedding table (src/marks/prove.ts). */
+  readonly marks?: Marks | undefined;
   readonly positions?: 'auto' | 'compact' | 'keep' | undefined;
   /** `attention`, `uniform`, `random` or `random:<seed>`. */
   readonly rank?: string | undefined;
@@ -51,6 +54,7 @@ export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
   requireDynamicSequence(facts, source.kind);
   const layers = resolveLayers(facts.layers.length, { layers: plan.layers });
   const keep = resolveKeep(layers.length, { keep: plan.keep });
+  if (plan.imageMask.kind === 'marks') requireEmbeds(facts, plan.imageMask);
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
   return { ...plan, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
 }
@@ -114,15 +118,19 @@ function resolveKeep(boundaries: number, options: PlanOptions): string[] {
   return Array.from({ length: boundaries }, (_, i) => formatRatio(powRatio(lambda, i + 1)));
 }
 
-/** Reads `input`, `input-ids:<id>`, `span:<start>:<count>` or `none`. */
-export function parseImageMask(text: string): ImageMaskSource {
-  const wrong = (): UsageError => usage('PD013', `--image-mask ${text} is not understood`, '--image-mask', 'use input, input-ids:<id>, span:<start>:<count> or none');
+/** Reads `input`, `input-ids:<id>`, `span:<start>:<count>`, `marks` (with what was proved of them) or `none`. */
+export function parseImageMask(text: string, marks?: Marks): ImageMaskSource {
+  const wrong = (): UsageError => usage('PD013', `--image-mask ${text} is not understood`, '--image-mask', 'use input, input-ids:<id>, span:<start>:<count>, marks or none');
   const [kind, a, b, ...rest] = text.split(':');
   const whole = (t: string | undefined): number => {
     if (t === undefined || !/^\d+$/.test(t)) throw wrong();
     return Number(t);
   };
   if (rest.length > 0) throw wrong();
+  if (kind === 'marks' && a === undefined) {
+    if (!marks) throw unproved();
+    return { kind, channels: marks.channels, bits: marks.bits };
+  }
   if ((kind === 'input' || kind === 'none') && a === undefined) return { kind };
   if (kind === 'input-ids' && b === undefined) return { kind, id: whole(a) };
   if (kind === 'span') {
@@ -135,7 +143,8 @@ export function parseImageMask(text: string): ImageMaskSource {
 
 function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: string[]): ImageMaskSource {
   if (options.imageMask !== undefined) {
-    const source = parseImageMask(options.imageMask);
+    const source = parseImageMask(options.imageMask, options.marks);
+    if (source.kind === 'marks') requireEmbeds(facts, source);
     if (source.kind === 'span') warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
     return source;
   }
@@ -149,6 +158,30 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
     culprit: facts.roles.inputIds?.name,
     hint: 'give it with --image-mask input-ids:<id> (image_token_id or image_token_index of the model’s config), or add an input with --image-mask input',
   });
+}
+
+/** @throws {Refusal} PD602 when marks were asked for and no embedding table was given to hold them to. */
+export function unproved(): Refusal {
+  return new Refusal({
+    code: 'PD602',
+    message: 'marks need the embedding graph: it must be proved that no text token’s embedding looks like a marked one',
+    culprit: '--image-mask marks',
+    hint: 'give --embed embed_tokens.onnx and --vision vision_encoder.onnx (looked for beside the decoder), compile the whole folder, or use --image-mask input',
+  });
+}
+
+function requireEmbeds(facts: DecoderFacts, marks: Marks): void {
+  if (facts.roles.sourceKind !== 'inputs_embeds') {
+    throw new Refusal({
+      code: 'PD601',
+      message: 'marks are read off inputs_embeds, and this graph takes input_ids',
+      culprit: facts.roles.inputIds?.name,
+      hint: 'use --image-mask input-ids:<id> (the default where the id is known)',
+    });
+  }
+  markType(facts.probes.dtype(facts.roles.source), facts.roles.source.name);
+  const beyond = marks.channels.find((c) => c >= facts.hiddenSize);
+  if (beyond !== undefined) throw usage('PD013', `marks in channel ${beyond}, but embeddings are ${facts.hiddenSize} wide`, 'imageMask', 'the plan was made for another model: compile with --image-mask marks instead');
 }
 
 function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | 'keep'): 'compact' | 'keep' {

@@ -21,6 +21,36 @@ export interface StageReport {
   readonly originalMacs: number | null;
 }
 
+export interface MarksReport {
+  /** Rows of embedding tables none of which looks marked, and in how many channels the closest one does. */
+  readonly proof: { readonly rows: number; readonly closest: number; readonly of: number };
+  readonly vision: {
+    readonly input: string;
+    /** null after a dry run. */
+    readonly output: string | null;
+    /** The output of the graph that is marked. */
+    readonly features: string;
+    /** Largest change of a value by the mark, and the magnitude from which on values are clipped. */
+    readonly largestMove: number;
+    readonly limit: number;
+    /** What marking did to features of made-up pictures; null where it was not, or could not be, measured. */
+    readonly effect: MarksEffect | null;
+  };
+}
+
+/** What marks do to a vision encoder's features, measured: the original and the marked graph on the same pictures. */
+export interface MarksEffect {
+  /** Feature rows, and how many of them are recognised as image tokens. */
+  readonly rows: number;
+  readonly recognised: number;
+  /** Largest and root mean square change of a value in a marked channel, and the features' own root mean square there. */
+  readonly largest: number;
+  readonly rms: number;
+  readonly featuresRms: number;
+  /** Values beyond what can be marked: they are clipped. */
+  readonly clipped: number;
+}
+
 export interface CompileReport {
   readonly tool: 'pdrop-compile';
   readonly version: string;
@@ -52,6 +82,8 @@ export interface CompileReport {
   readonly passes: readonly { readonly name: string; readonly milliseconds: number; readonly nodesAfter: number; readonly changed: boolean; readonly applied: readonly string[]; readonly declined: readonly string[] }[];
   readonly warnings: readonly string[];
   readonly externalData: { readonly mode: string; readonly files: readonly string[] };
+  /** In-band marks: what they were proved against and who puts them on. */
+  readonly marks?: MarksReport | undefined;
   readonly bytes: number;
   readonly milliseconds: number;
 }
@@ -72,6 +104,7 @@ export interface ReportContext {
   readonly prompt: PromptSizes;
   readonly original: OriginalCost;
   readonly externalData: { readonly mode: string; readonly files: readonly string[] };
+  readonly marks?: MarksReport | undefined;
   readonly milliseconds: number;
 }
 
@@ -115,6 +148,7 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
     })),
     warnings: compiled.warnings,
     externalData: context.externalData,
+    ...(context.marks ? { marks: context.marks } : {}),
     bytes: compiled.byteLength,
     milliseconds: round(context.milliseconds),
   };

@@ -36,7 +36,7 @@ export async function flopsOf(path: string, request: FlopsRequest): Promise<Flop
   const source = plan?.imageMask;
   const sample = await promptOf(file, { ...request, imageTokenId: source?.kind === 'input-ids' ? source.id : request.imageTokenId });
   const layout = layoutOf(sample, file.io, source);
-  const feeds = completeFeeds(sample, file.io, layout, file.inputs);
+  const feeds = completeFeeds(sample, file.io, layout, file.inputs, source);
   const map = ownLayers(file);
   const schedule = plan ? scheduleFor(plan, layout) : { stageTokens: [layout.length] };
   const tokensOf = (layer: number): number => request.past + (plan ? (schedule.stageTokens[stageOfLayer(plan, layer)] ?? layout.length) : layout.length);

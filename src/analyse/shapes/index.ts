@@ -54,8 +54,10 @@ class Evaluator implements ShapeFacts {
   readonly takenBranches = new Map<Node, Graph>();
   private readonly facts = new Map<Value, Fact>();
   private readonly limits: DataLimits;
+  private readonly given: ShapeBindings['inputs'];
 
   constructor(bindings: ShapeBindings) {
+    this.given = bindings.inputs;
     this.limits = { integers: bindings.dataLimit ?? DEFAULT_DATA_LIMIT, floats: bindings.floatLimit ?? DEFAULT_FLOAT_LIMIT };
   }
 
@@ -123,6 +125,12 @@ class Evaluator implements ShapeFacts {
     for (const [i, output] of node.outputs.entries()) {
       if (output === null) continue;
       const fact = Array.isArray(result) ? (result as readonly (Fact | undefined)[])[i] : i === 0 ? (result as Fact) : undefined;
+      // What is said about a value from outside holds, as far as its size agrees.
+      const given = this.given.get(output);
+      if (fact && given && fact.shape?.every((d, axis) => d === null || d === given.shape[axis])) {
+        this.facts.set(output, { dtype: fact.dtype, shape: given.shape, data: given.data });
+        continue;
+      }
       this.facts.set(output, fact ?? { dtype: output.type?.elemType ?? 0, shape: null });
     }
   }

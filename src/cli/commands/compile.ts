@@ -17,6 +17,10 @@ interface Flags {
   keep?: string[];
   imageMask?: string;
   positions?: 'auto' | 'compact' | 'keep';
+  embed?: string;
+  vision?: string;
+  visionOutput?: string;
+  measure?: boolean;
   config?: string;
   externalData?: 'auto' | 'reference' | 'link' | 'copy';
   plan?: string;
@@ -53,7 +57,11 @@ export function register(program: Command): void {
     .option('--lambda <share>', 'share of image tokens kept at each boundary, in (0, 1] (default: 0.5)')
     .option('--layers <list>', 'layers before which tokens are dropped, e.g. 8,16,24', (t) => list(t).map(wholeNumber))
     .option('--keep <list>', 'share of the original image tokens left after each boundary, e.g. 0.5,0.25,0.125', list)
-    .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | none (default: what the graph offers)')
+    .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | marks | none (default: what the graph offers)')
+    .option('--embed <file>', 'for marks: the embedding graph they are proved against (default: the one beside the decoder)')
+    .option('--vision <file>', 'for marks: the vision encoder that puts them on (default: the one beside the decoder)')
+    .option('--vision-output <file>', 'where the marked vision encoder goes (default: <vision>.pdrop.onnx)')
+    .option('--no-measure', 'do not run the vision encoder to see what marks change')
     .addOption(new Option('--positions <mode>', 'positions after dropping').choices(['auto', 'compact', 'keep']))
     .option('--config <file>', 'JSON file with these options; the command line wins')
     .addOption(new Option('--external-data <mode>', 'how the output gets its external data').choices(['auto', 'reference', 'link', 'copy']))
@@ -89,7 +97,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options: CompileOptions = {
-    ...pick(flags, ['output', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
@@ -171,11 +179,22 @@ export function render(report: CompileReport): string {
     '',
     `prefill of ${report.prompt.imageTokens} image + ${report.prompt.textTokens} text tokens: ${si(macs.original)} → ${si(macs.rewritten)} MACs (${percent(macs.ratio)}), of which ranking ${percent(macs.rankShare)}`,
     `image tokens: ${describeMask(report)}; positions: ${report.plan.positions}; rank: ${report.plan.rank}`,
+    ...marksLines(report),
     `nodes: ${nodes.before} → ${nodes.after} (${nodes.added} added)`,
     report.output === null ? 'dry run: nothing written' : `wrote ${report.output} (${bytes(report.bytes)}${externalWords(report)}) in ${(report.milliseconds / 1000).toFixed(2)} s`,
   ];
   const declined = report.passes.flatMap((p) => p.declined);
   return [...lines, ...declined.map((d) => `note: ${d}`)].join('\n');
+}
+
+function marksLines({ marks }: CompileReport): string[] {
+  if (!marks) return [];
+  const { proof, vision } = marks;
+  const { effect } = vision;
+  const measured = effect
+    ? `on made-up pictures ${effect.recognised} of ${effect.rows} rows are recognised, values move by ${effect.largest.toPrecision(2)} at most (${percent(effect.rms / effect.featuresRms)} of their size, in ${proof.of} channels)${effect.clipped > 0 ? `, ${effect.clipped} are clipped at ${vision.limit}` : ''}`
+    : `not measured; values move by ${vision.largestMove.toPrecision(2)} at most and are clipped at ${vision.limit}`;
+  return [`marks: no row of ${proof.rows} embeddings looks marked (the closest in ${proof.closest} of ${proof.of} channels)`, `  ${vision.features}: ${measured}`, ...(vision.output === null ? [] : [`  wrote ${vision.output}`])];
 }
 
 function describeMask(report: CompileReport): string {

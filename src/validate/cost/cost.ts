@@ -2,7 +2,10 @@
 import { evaluateShapes, type InputBinding } from '../../analyse/shapes/index.js';
 import { countMacs } from '../../cost/macs.js';
 import type { Node, Value } from '../../ir/graph.js';
+import { IS_MARKED } from '../../analyse/roles.js';
 import { IMAGE_MASK_INPUT } from '../running/io.js';
+import { markedRows } from '../feeding/marks.js';
+import { planOf } from '../models/plan.js';
 import type { ModelFile } from '../models/model.js';
 import { at, type Feeds } from '../running/tensor.js';
 
@@ -77,6 +80,7 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
     if (steers) elements = Math.max(elements, feed.data.length * 4);
     inputs.set(value, { shape: feed.dims, ...(steers && feed.data.length <= 65536 ? { data: Array.from({ length: feed.data.length }, (_, i) => at(feed, i)) } : {}) });
   }
+  bindMarks(file, feeds, inputs);
   const facts = evaluateShapes(file.model.graph, { inputs, dataLimit: elements });
   const table = countMacs(file.model.graph, facts);
   const parts = { decoder: 0, lmHead: 0, rank: 0, other: 0 };
@@ -106,6 +110,14 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
     linear,
     uncounted: [...new Set(table.uncounted.map((n) => n.opType).filter((op) => /MatMul|Gemm|Attention|Conv|Einsum/.test(op)))],
   };
+}
+
+/** A graph that reads marks off its embeddings is told what it reads: contents of floats are not followed. */
+function bindMarks(file: ModelFile, feeds: Feeds, inputs: Map<Value, InputBinding>): void {
+  const marked = file.model.graph.values.get(IS_MARKED);
+  const embeds = file.io.embeds && feeds.get(file.io.embeds.name);
+  const marks = marked && embeds && planOf(file.model, file.name).imageMask;
+  if (marked && embeds && marks?.kind === 'marks') inputs.set(marked, { shape: embeds.dims.slice(0, 2), data: [...markedRows(embeds, marks)] });
 }
 
 /** True for graphs that take the mask as an input of their own. */

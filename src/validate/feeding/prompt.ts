@@ -3,6 +3,7 @@ import type { ImageMaskSource } from '../../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from '../running/faults.js';
 import type { CacheSlot, DecoderIo, IoInfo } from '../running/io.js';
+import { markedRows, markRows } from './marks.js';
 import type { Sample } from './sample.js';
 import { at, cast, elementCount, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
 
@@ -49,6 +50,8 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
     for (let r = 0; r < rows; r++) markSpan(valid, image, r, length, source.start, source.count);
   } else if (source?.kind === 'input-ids' && ids) {
     for (let i = 0; i < image.length; i++) image[i] = at(ids, i) === source.id ? 1 : 0;
+  } else if (source?.kind === 'marks' && io.embeds && !marked) {
+    image.set(markedRows(tokens, source));
   } else if (marked) {
     if (elementCount(marked.dims) !== rows * length) throw wrongShape(sample.id, 'image_token_mask', marked.dims, `[${rows}, ${length}]`);
     for (let i = 0; i < image.length; i++) image[i] = at(marked, i) === 0 ? 0 : 1;
@@ -72,7 +75,7 @@ function markSpan(valid: Uint8Array, image: Uint8Array, row: number, length: num
 }
 
 /** Prompt feeds for the model whose io is given. Missing inputs that follow from others are derived. */
-export function completeFeeds(sample: Sample, io: DecoderIo, layout: Layout, inputs: readonly IoInfo[]): Map<string, HostTensor> {
+export function completeFeeds(sample: Sample, io: DecoderIo, layout: Layout, inputs: readonly IoInfo[], source?: ImageSource): Map<string, HostTensor> {
   const feeds = new Map<string, HostTensor>();
   for (const input of inputs) {
     const given = sample.feeds.get(input.name) ?? derive(input, sample, io, layout);
@@ -87,7 +90,10 @@ export function completeFeeds(sample: Sample, io: DecoderIo, layout: Layout, inp
       }
       throw missingInput(sample.id, input.name, `${input.dtype} [${input.dims.join(', ')}]`);
     }
-    feeds.set(input.name, conform(sample.id, input, given));
+    const tensor = conform(sample.id, input, given);
+    // Embeddings of samples made without the marked vision encoder: both models get them marked.
+    const unmarked = source?.kind === 'marks' && input === io.embeds && sample.feeds.has('image_token_mask');
+    feeds.set(input.name, unmarked ? markRows(tensor, layout.image, source) : tensor);
   }
   return feeds;
 }

@@ -2,13 +2,16 @@
 import type { DecoderIo } from '../running/io.js';
 import type { ImageSource, Layout } from '../feeding/prompt.js';
 import type { Sample } from '../feeding/sample.js';
+import { unmark } from '../feeding/marks.js';
 import { at, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
 
 /** The prompt with no token marked as image; a reason where that cannot be had without changing what the original sees. */
 export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: ImageSource): Sample | string {
   const feeds = new Map(sample.feeds);
   if (source.kind === 'none') return sample;
-  if (source.kind === 'input') {
+  if (source.kind === 'input' || source.kind === 'marks') {
+    const embeds = io.embeds && feeds.get(io.embeds.name);
+    if (source.kind === 'marks' && io.embeds && embeds) feeds.set(io.embeds.name, unmark(embeds, source));
     feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length]));
     return { ...sample, id: `${sample.id} (text only)`, feeds };
   }

@@ -57,7 +57,7 @@ export class Decoder {
   }
 
   feedsFor(sample: Sample, layout = this.layout(sample)): Map<string, HostTensor> {
-    return completeFeeds(sample, this.io, layout, this.session.inputs);
+    return completeFeeds(sample, this.io, layout, this.session.inputs, this.imageSource);
   }
 
   /** Runs the prompt. @throws {SampleFault} with the tensor at fault; PD514 when the outputs are not finite. */
