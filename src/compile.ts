@@ -8,9 +8,10 @@ import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import type { Model } from './ir/graph.js';
 import { checkSoundness } from './check/soundness.js';
-import type { ByteSink, ByteSource, Piece } from './onnx/bytes.js';
+import { requireFollowsPlan } from './check/follows-plan.js';
+import { type ByteSink, type ByteSource, type Piece, PieceSource } from './onnx/bytes.js';
 import { readModel } from './onnx/read.js';
-import { type InPlaceLayout, layoutInPlace, layoutModel, writePieces } from './onnx/write.js';
+import { type InPlaceLayout, layoutInPlace, layoutModel, piecesInPlace, writePieces } from './onnx/write.js';
 import type { Plan } from './plan/plan.js';
 import { checkPlan, parseImageMask, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
@@ -26,6 +27,8 @@ export interface CompileCoreOptions extends PlanOptions, RewriteOptions {
   readonly planToReplay?: Plan | undefined;
   /** Called when the plan stands and the graph is still as it was read. */
   readonly analysed?: ((facts: DecoderFacts, plan: Plan) => void) | undefined;
+  /** Lay the output out around the embedded weights, where the file allows it (see `layoutInPlace`). */
+  readonly aroundWeights?: boolean | undefined;
 }
 
 export interface Compiled {
@@ -39,8 +42,8 @@ export interface Compiled {
   /** Size of the output file. */
   readonly byteLength: number;
   readonly pieces: readonly Piece[];
-  /** The output as edits of a copy of the source, where the file is laid out for it. */
-  inPlace(): InPlaceLayout | undefined;
+  /** The output as edits of a copy of the source, where that was asked for and the file is laid out for it; `pieces` are the same file. */
+  readonly inPlace: InPlaceLayout | undefined;
 }
 
 /** The plan a compiled model carries; undefined when there is none, or what stands there is no plan. */
@@ -74,7 +77,11 @@ export function refuseCompiled(model: Model): void {
   });
 }
 
-/** Reads, analyses, plans and rewrites; writes nothing yet. */
+/**
+ * Reads, analyses, plans and rewrites, and checks the bytes that are to be written; writes nothing yet.
+ *
+ * @throws {Refusal} PD330 when what was made fails the check
+ */
 export async function compileModel(source: ByteSource, options: CompileCoreOptions): Promise<Compiled> {
   const model = await readModel(source);
   refuseCompiled(model);
@@ -85,13 +92,15 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   options.analysed?.(facts, plan);
   if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
   const result = rewrite(facts, plan, PASSES, options);
-  if (options.stopAfter === undefined && (options.skip ?? []).length === 0) checkSoundness(model, facts, plan, result);
+  const whole = options.stopAfter === undefined && (options.skip ?? []).length === 0;
+  if (whole) checkSoundness(model, facts, plan, result);
   const metadata = new Map([
     [METADATA.version, VERSION],
     [METADATA.plan, JSON.stringify(plan)],
   ]);
-  const { pieces, byteLength } = layoutModel(model, { metadata });
-  const inPlace = (): InPlaceLayout | undefined => layoutInPlace(model, { metadata });
+  const inPlace = options.aroundWeights ? layoutInPlace(model, { metadata }) : undefined;
+  const { pieces, byteLength } = inPlace ? { pieces: piecesInPlace(inPlace), byteLength: inPlace.byteLength } : layoutModel(model, { metadata });
+  if (whole) await requireFollowsPlan(new PieceSource(pieces, source), plan);
   return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces, inPlace };
 }
 

@@ -107,6 +107,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
       ...options,
       planToReplay,
       marks: marking?.proof.marks,
+      aroundWeights: copy !== undefined,
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
         checkExternalData(facts.model, input);
@@ -122,7 +123,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
       makeFolder(dirname(resolve(output)));
       const placed = await placeExternalData(compiled.model.externalLocations, input, output, options.externalData ?? 'auto', options.force ?? false, options.progress);
       externalData = { mode: placed.mode, files: placed.files };
-      const around = copy && compiled.inPlace();
+      const around = compiled.inPlace;
       if (copy && around) {
         try {
           await copy.finish(around.head, around.tailOffset, around.tail, (done) => options.progress?.(done, around.byteLength));
@@ -131,7 +132,7 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
           placed.undo();
           throw error;
         }
-        return compileReport({ ...compiled, warnings, byteLength: around.byteLength }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
+        return compileReport({ ...compiled, warnings }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
       }
       const sink = new AtomicFileSink(output);
       try {

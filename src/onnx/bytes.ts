@@ -28,6 +28,53 @@ export function isSpan(piece: Piece): piece is Span {
   return !(piece instanceof Uint8Array);
 }
 
+/** Pieces read as the one file they make. */
+export class PieceSource implements ByteSource {
+  readonly size: number;
+  readonly #pieces: readonly Piece[];
+  readonly #starts: readonly number[];
+  readonly #source: ByteSource;
+
+  /** `source` is what spans are ranges of. */
+  constructor(pieces: readonly Piece[], source: ByteSource) {
+    const starts: number[] = [];
+    let size = 0;
+    for (const p of pieces) {
+      starts.push(size);
+      size += p.length;
+    }
+    this.size = size;
+    this.#pieces = pieces;
+    this.#starts = starts;
+    this.#source = source;
+  }
+
+  async read(offset: number, length: number): Promise<Uint8Array> {
+    if (offset + length > this.size) throw new RangeError(`read past the end: ${offset}+${length} > ${this.size}`);
+    const out = new Uint8Array(length);
+    let i = this.#at(offset);
+    for (let done = 0; done < length; i++) {
+      const piece = this.#pieces[i] as Piece;
+      const from = offset + done - (this.#starts[i] as number);
+      const n = Math.min(piece.length - from, length - done);
+      out.set(isSpan(piece) ? await this.#source.read(piece.offset + from, n) : piece.subarray(from, from + n), done);
+      done += n;
+    }
+    return out;
+  }
+
+  /** The piece that holds the byte at `offset`. */
+  #at(offset: number): number {
+    let [low, high] = [0, this.#starts.length - 1];
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.#starts[middle] as number) <= offset) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+}
+
 export class MemorySource implements ByteSource {
   readonly size: number;
   readonly #bytes: Uint8Array;

@@ -63,6 +63,10 @@ export interface InPlaceLayout {
   readonly byteLength: number;
 }
 
+export function piecesInPlace({ head, tailOffset, tail }: InPlaceLayout): Piece[] {
+  return [head, { offset: head.length, length: tailOffset - head.length }, tail];
+}
+
 /** Smallest filler entry: tag, lengths, key and an empty value. */
 const LEAST_FILL = 32;
 
