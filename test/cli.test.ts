@@ -323,9 +323,9 @@ describe('check', () => {
     rmSync(path, { recursive: true });
   });
 
-  it.each([LLAMA, SMALL, 'qwen3-dynamo23-sdpa', 'gemma2-ts17', 'qwen2-dynamo20-sdpa'].filter((f) => existsSync(fixturePath(f))))('passes on what was compiled: %s', { timeout: 20_000 }, async (fixture) => {
+  it.each([LLAMA, SMALL, 'qwen3-dynamo23-sdpa', 'gemma2-ts17', 'qwen2-dynamo20-sdpa', 'genai-llama-mha-fp16', 'tf-llama-split-decode'].filter((f) => existsSync(fixturePath(f))))('passes on what was compiled: %s', { timeout: 20_000 }, async (fixture) => {
     const out = join(folder(), 'out.onnx');
-    expect((await cli(fixturePath(fixture), '-o', out, '--quiet')).err).toBe('');
+    expect((await cli(fixturePath(fixture), '-o', out, '--quiet', ...planArgs(fixture))).err).toBe('');
     const { code, out: text } = await cli('check', out);
     expect(text).not.toContain('FAIL');
     expect(code).toBe(0);

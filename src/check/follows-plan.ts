@@ -120,6 +120,8 @@ const ROWS_OF_TOKENS = 4096;
 
 function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt): string[] {
   if (plan.imageMask.kind === 'span') return [];
+  // The decode half of a split pair.
+  if (facts.fixedSequence !== undefined && facts.fixedSequence !== prompt.sequence) return [];
   const hasCache = facts.roles.pasts.length > 0;
   if (!hasCache && (prompt.past[0] as number) > 0) return [];
   const pastOf = (stage: number): number => (hasCache ? (prompt.past[Math.min(stage, prompt.past.length - 1)] as number) : 0);
