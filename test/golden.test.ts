@@ -3,7 +3,7 @@
  * (fixtures/make/pyramid_reference.py) — logits, kept indices, cache lengths, over prefill, batches with padding,
  * decode steps, text-only prompts and second images.
  *
- * The README's table of families is what this run finds: it is compared with it, and rewritten with UPDATE_DOCS=1.
+ * The table of docs/families.md is what this run finds: it is compared with it, and rewritten with UPDATE_DOCS=1.
  */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -66,12 +66,12 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-test('the README’s table of families is what this run found', () => {
-  const path = join(import.meta.dirname, '..', 'README.md');
-  const readme = readFileSync(path, 'utf8');
+test('the table of docs/families.md is what this run found', () => {
+  const path = join(import.meta.dirname, '..', 'docs', 'families.md');
+  const text = readFileSync(path, 'utf8');
   const table = familyTable(results);
   const marked = /(<!-- families:start[^>]*-->\n)([\s\S]*?)(\n<!-- families:end -->)/;
-  expect(readme).toMatch(marked);
-  if (process.env.UPDATE_DOCS) writeFileSync(path, readme.replace(marked, (_, start: string, __, end: string) => `${start}${table}${end}`));
-  else expect(marked.exec(readme)?.[2]).toBe(table);
+  expect(text).toMatch(marked);
+  if (process.env.UPDATE_DOCS) writeFileSync(path, text.replace(marked, (_, start: string, __, end: string) => `${start}${table}${end}`));
+  else expect(marked.exec(text)?.[2]).toBe(table);
 });

@@ -1,4 +1,4 @@
-/** The README is run: its Node loop on a compiled fixture must pick the tokens that the reference picks. */
+/** The documentation is run: the Node loop of docs/running.md on a compiled fixture must pick the tokens that the reference picks. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,7 @@ import { compile, VERSION } from '../src/index.js';
 import { LoadedFixture } from './support/fixtures.js';
 
 const root = join(import.meta.dirname, '..');
-const readme = readFileSync(join(root, 'README.md'), 'utf8');
+const page = readFileSync(join(root, 'docs', 'running.md'), 'utf8');
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-readme-'));
 
 afterAll(() => {
@@ -17,8 +17,8 @@ afterAll(() => {
 });
 
 test('the Node loop generates what the reference generates', async () => {
-  const code = /### Node \(onnxruntime-node\)\n\n```js\n([\s\S]*?)```/.exec(readme)?.[1];
-  if (!code) throw new Error('the README has no Node loop');
+  const code = /### Node \(onnxruntime-node\)\n\n```js\n([\s\S]*?)```/.exec(page)?.[1];
+  if (!code) throw new Error('docs/running.md has no Node loop');
   const fixture = new LoadedFixture('llama-ts17-sdpa');
   const output = join(folder, 'model.pdrop.onnx');
   await compile(fixture.model, { stages: 4, lambda: 0.5, output });

@@ -1,4 +1,4 @@
-/** Test results → the README's table of families. Figures that vary by machine are given by their order of magnitude's bound. */
+/** Test results → the table of docs/families.md. Figures that vary by machine are given by their order of magnitude's bound. */
 export interface FixtureResult {
   readonly name: string;
   readonly family: string;
