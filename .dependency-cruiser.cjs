@@ -5,6 +5,7 @@
 const FLOORS = [
   { name: 'cli', path: '^src/cli/' },
   { name: 'library', path: '^src/((index|core)\\.ts$|check/check-file\\.ts$)' },
+  { name: 'folder', path: '^src/folder/' },
   { name: 'report', path: '^src/report/' },
   { name: 'validate', path: '^src/validate/(?!context|options|result)[^/]+\\.ts$' },
   { name: 'sweep', path: '^src/validate/sweep/' },

@@ -7,7 +7,7 @@
  * ```
  */
 import { mkdirSync, readFileSync } from 'node:fs';
-import { dirname, extname, resolve } from 'node:path';
+import { dirname, extname, join, resolve } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
@@ -17,6 +17,8 @@ import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagno
 import { checkExternalData, type ExternalDataMode, placeExternalData } from './disk/external-files.js';
 import { AtomicFileSink, CopyUnderWay, FileSource, refuseOverwrite } from './disk/files.js';
 import { readModelConfig } from './disk/model-config.js';
+import { compileFolder as compileFolderWith, type FolderOptions, type FolderReport } from './folder/compile-folder.js';
+import { type LayoutKind, recogniseFolder, type Runtime } from './folder/layout.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
 import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-files.js';
@@ -31,7 +33,9 @@ export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail }
 export type { ImageMaskSource, Plan } from './plan/plan.js';
 export type { RankMethod } from './plan/ranks.js';
 export type { PlanOptions } from './plan/resolve.js';
-export type { CompileReport, StageReport } from './report/compile-report.js';
+export type { CompileReport, MarksReport, StageReport } from './report/compile-report.js';
+export type { FolderFile, FolderReport } from './folder/compile-folder.js';
+export type { Runtime } from './folder/layout.js';
 export type { InspectReport, LayerReport } from './report/inspect-report.js';
 export type { PromptSizes } from './cost/stages.js';
 export type { ExternalDataMode } from './disk/external-files.js';
@@ -60,6 +64,10 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
   readonly imageTokens?: number | undefined;
   /** Text tokens of that prompt. Default 64. */
   readonly textTokens?: number | undefined;
+  /** What the result runs in. Default `generic`; `transformers.js` marks image tokens in band. */
+  readonly runtime?: Runtime | undefined;
+  /** Marks that are proved already, against all the tables of a folder: the vision encoder is someone else's business then. */
+  readonly proved?: MarksProof | undefined;
   /** Run the vision encoder before and after marking, and report what changed. Default true; needs onnxruntime-node. */
   readonly measure?: boolean | undefined;
   /** From which file size on the weights are copied while the graph is compiled. Default 256 MiB. */
@@ -82,7 +90,8 @@ export function defaultOutput(input: string): string {
  * @throws {UsageError} for wrong options and unreadable or existing files
  * @throws {Refusal} when the graph cannot be compiled, with code, culprit, reason and a way forward
  */
-export async function compile(input: string, options: CompileOptions = {}): Promise<CompileReport> {
+export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
+  const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
   const started = performance.now();
   const output = options.output ?? defaultOutput(input);
   if (!options.dryRun) refuseOverwrite(input, output, options.force ?? false);
@@ -101,12 +110,12 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
       imageTokens: options.imageTokens ?? config.imageTokens ?? TYPICAL_PROMPT.imageTokens,
       textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
     };
-    const marking = await prepareMarks(input, options, planToReplay);
+    const marking = options.proved ? undefined : await prepareMarks(input, options, planToReplay);
     let original = { macs: 0, byNode: new Map() } as ReturnType<typeof originalCost>;
     const compiled = await compileModel(source, {
       ...options,
       planToReplay,
-      marks: marking?.proof.marks,
+      marks: (options.proved ?? marking?.proof)?.marks,
       aroundWeights: copy !== undefined,
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
@@ -154,17 +163,39 @@ export async function compile(input: string, options: CompileOptions = {}): Prom
   }
 }
 
-async function marksReport(proof: MarksProof, vision: MarkedFile, measure: boolean): Promise<MarksReport> {
-  let effect: MarksReport['vision']['effect'] = null;
-  if (measure && vision.output !== null) {
-    try {
-      const { measureMarks } = await import('./validate/marks-effect.js');
-      effect = (await measureMarks(vision.input, vision.output, vision.features, proof.marks, vision.type)) ?? null;
-    } catch (error) {
-      // Compiling works without ONNX Runtime; what is not measured is not reported.
-      if (!(error instanceof PdropError)) throw error;
-    }
+/** Options of `compileFolder`. */
+export interface CompileFolderOptions extends Omit<CompileOptions, 'embed' | 'vision' | 'visionOutput' | 'proved' | 'plan' | 'output'>, Pick<FolderOptions, 'only' | 'runtime'> {
+  /** The output folder. Default: `<folder>-pdrop` beside the input. */
+  readonly output?: string | undefined;
+  readonly plan?: Plan | string | undefined;
+}
+
+/**
+ * Compiles a whole folder into one that the same runtime loads: every variant of the decoder with one plan, vision
+ * encoders marked where nothing can be fed, all other files linked or copied. The output folder is whole or absent.
+ *
+ * @param input a folder in the layout of transformers.js, onnxruntime-genai or optimum, or with a model.onnx
+ * @throws {UsageError | Refusal} as `compile` does, and PD607–PD611 for folders that are not understood
+ */
+export function compileFolder(input: string, options: CompileFolderOptions = {}): Promise<FolderReport> {
+  const plan = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
+  return compileFolderWith((file, own) => compile(file, { ...options, ...own, force: false }), effectOf, input, { ...options, plan });
+}
+
+/** What marking did to features; null when it is not known: compiling works without ONNX Runtime. */
+async function effectOf(vision: MarkedFile, proof: MarksProof): Promise<MarksReport['vision']['effect']> {
+  if (vision.output === null) return null;
+  try {
+    const { measureMarks } = await import('./validate/marks-effect.js');
+    return (await measureMarks(vision.input, vision.output, vision.features, proof.marks, vision.type)) ?? null;
+  } catch (error) {
+    if (!(error instanceof PdropError)) throw error;
+    return null;
   }
+}
+
+async function marksReport(proof: MarksProof, vision: MarkedFile, measure: boolean): Promise<MarksReport> {
+  const effect = measure ? await effectOf(vision, proof) : null;
   const { input, output, features, largestMove, limit } = vision;
   return { proof: { rows: proof.rows, closest: proof.closest, of: proof.marks.channels.length }, vision: { input, output, features, largestMove, limit, effect } };
 }
@@ -236,6 +267,25 @@ export async function inspect(input: string): Promise<InspectReport> {
   } finally {
     source.close();
   }
+}
+
+/** What a folder holds, and what analysis finds in each variant of its decoder. */
+export interface InspectFolderReport {
+  readonly input: string;
+  readonly layout: LayoutKind;
+  readonly runtime: Runtime;
+  readonly embeds: readonly string[];
+  readonly visions: readonly string[];
+  readonly decoders: readonly InspectReport[];
+}
+
+/** @throws {UsageError | Refusal} PD607–PD610 for folders that are not understood */
+export async function inspectFolder(input: string): Promise<InspectFolderReport> {
+  const layout = recogniseFolder(input);
+  const decoders: InspectReport[] = [];
+  for (const part of layout.decoders) decoders.push(await inspect(join(input, part.file)));
+  const names = (parts: readonly { readonly file: string }[]): string[] => parts.map((p) => p.file);
+  return { input, layout: layout.kind, runtime: layout.runtime, embeds: names(layout.embeds), visions: names(layout.visions), decoders };
 }
 
 /** Reads and checks a plan file: a plan, or a report that holds one. */

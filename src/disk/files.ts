@@ -60,8 +60,17 @@ const unfinished = new Set<string>();
 
 /** Removes the temporary files of writes that are under way: for handlers of signals that end the process. */
 export function removeUnfinished(): void {
-  for (const path of unfinished) rmSync(path, { force: true });
+  for (const path of unfinished) rmSync(path, { recursive: true, force: true });
   unfinished.clear();
+}
+
+/** Notes a folder that is being made, so that it is removed when the process is ended. */
+export function noteUnfinished(path: string): void {
+  unfinished.add(path);
+}
+
+export function forgetUnfinished(path: string): void {
+  unfinished.delete(path);
 }
 
 /**

@@ -1,8 +1,8 @@
 /** `pdrop-compile <model.onnx>`: the main job. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, statSync, writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
-import { type CompileOptions, compile, type CompileReport } from '../../index.js';
+import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
 import { requireSchema } from '../../schemas.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
@@ -17,6 +17,8 @@ interface Flags {
   keep?: string[];
   imageMask?: string;
   positions?: 'auto' | 'compact' | 'keep';
+  only?: string[];
+  runtime?: Runtime;
   embed?: string;
   vision?: string;
   visionOutput?: string;
@@ -51,8 +53,10 @@ export function register(program: Command): void {
     .command('compile', { isDefault: true })
     .summary('compile PyramidDrop into a decoder graph (default command)')
     .description('Compiles PyramidDrop into an ONNX decoder graph: image tokens are dropped at a few layers, ranked by the last instruction token’s attention.')
-    .argument('[model]', 'path of the decoder’s .onnx file')
-    .option('-o, --output <file>', 'output path (default: <model>.pdrop.onnx beside it)')
+    .argument('[model]', 'path of the decoder’s .onnx file, or of a folder as transformers.js, onnxruntime-genai or optimum load it')
+    .option('-o, --output <path>', 'output path (default: <model>.pdrop.onnx or <folder>-pdrop beside it)')
+    .option('--only <list>', 'of a folder: the precisions of the decoder that are compiled, e.g. q4f16 (default: all)', list)
+    .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai']))
     .option('--stages <n>', 'number of stages; tokens are dropped at floor(i·layers/n) (default: 4)', wholeNumber)
     .option('--lambda <share>', 'share of image tokens kept at each boundary, in (0, 1] (default: 0.5)')
     .option('--layers <list>', 'layers before which tokens are dropped, e.g. 8,16,24', (t) => list(t).map(wholeNumber))
@@ -96,16 +100,29 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   }
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
-  const options: CompileOptions = {
-    ...pick(flags, ['output', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+  const options = {
+    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
     progress: flags.quiet ? undefined : bar,
   };
   if (flags.report && !flags.force) refuseExistingReport(flags.report);
+  if (isFolder(model)) {
+    const folder = await compileFolder(model, options);
+    bar.end();
+    return show(folder, flags, renderFolder);
+  }
   const report = await compile(model, options);
   bar.end();
+  show(report, flags, render);
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function show<T extends CompileReport | FolderReport>(report: T, flags: Flags, render: (report: T) => string): void {
   if (flags.report) writeReport(flags.report, report);
   if (flags.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else if (!flags.quiet) process.stdout.write(`${render(report)}\n`);
@@ -151,7 +168,7 @@ function refuseExistingReport(path: string): void {
   throw new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it' });
 }
 
-function writeReport(path: string, report: CompileReport): void {
+function writeReport(path: string, report: CompileReport | FolderReport): void {
   try {
     writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
   } catch (error) {
@@ -159,7 +176,7 @@ function writeReport(path: string, report: CompileReport): void {
   }
 }
 
-export function render(report: CompileReport): string {
+function costLines(report: CompileReport): string[] {
   const rows = report.stages.map((s) => [
     String(s.stage),
     s.layers[0] === s.layers[1] ? String(s.layers[0]) : `${s.layers[0]}–${s.layers[1]}`,
@@ -168,8 +185,8 @@ export function render(report: CompileReport): string {
     s.macs === null ? '?' : si(s.macs),
     s.macs === null || !s.originalMacs ? '' : percent(s.macs / s.originalMacs),
   ]);
-  const { macs, nodes } = report;
-  const lines = [
+  const { macs } = report;
+  return [
     `${report.layers} layers, hidden size ${report.hiddenSize}; tokens dropped before layer${report.plan.layers.length > 1 ? 's' : ''} ${report.plan.layers.join(', ')}; keep ${report.plan.keep.join(', ')}`,
     '',
     table(
@@ -179,7 +196,14 @@ export function render(report: CompileReport): string {
     '',
     `prefill of ${report.prompt.imageTokens} image + ${report.prompt.textTokens} text tokens: ${si(macs.original)} → ${si(macs.rewritten)} MACs (${percent(macs.ratio)}), of which ranking ${percent(macs.rankShare)}`,
     `image tokens: ${describeMask(report)}; positions: ${report.plan.positions}; rank: ${report.plan.rank}`,
-    ...marksLines(report),
+  ];
+}
+
+export function render(report: CompileReport): string {
+  const { nodes } = report;
+  const lines = [
+    ...costLines(report),
+    ...marksLines(report.marks),
     `nodes: ${nodes.before} → ${nodes.after} (${nodes.added} added)`,
     report.output === null ? 'dry run: nothing written' : `wrote ${report.output} (${bytes(report.bytes)}${externalWords(report)}) in ${(report.milliseconds / 1000).toFixed(2)} s`,
   ];
@@ -187,7 +211,21 @@ export function render(report: CompileReport): string {
   return [...lines, ...declined.map((d) => `note: ${d}`)].join('\n');
 }
 
-function marksLines({ marks }: CompileReport): string[] {
+export function renderFolder(report: FolderReport): string {
+  const first = report.decoders[0] as CompileReport;
+  const marks = report.marks ? report.visions.slice(0, 1).flatMap((vision) => marksLines({ proof: report.marks as MarksReport['proof'], vision })).slice(0, 2) : [];
+  return [
+    `${report.input}: laid out for ${report.layout}; compiled for ${report.runtime}`,
+    ...costLines(first),
+    ...marks,
+    '',
+    table([{ title: 'file' }, { title: 'what was done' }, { title: '' }], report.files.map((f) => [f.file, f.what, f.note])),
+    '',
+    report.output === null ? 'dry run: nothing written' : `wrote ${report.output} in ${(report.milliseconds / 1000).toFixed(2)} s`,
+  ].join('\n');
+}
+
+function marksLines(marks: MarksReport | undefined): string[] {
   if (!marks) return [];
   const { proof, vision } = marks;
   const { effect } = vision;

@@ -1,20 +1,38 @@
 /** `pdrop-compile inspect <model.onnx>`: what analysis finds. */
+import { statSync } from 'node:fs';
+import { relative } from 'node:path';
 import type { Command } from 'commander';
-import { inspect, type InspectReport, type LayerReport } from '../../index.js';
+import { inspect, inspectFolder, type InspectFolderReport, type InspectReport, type LayerReport } from '../../index.js';
 import { bytes, table } from '../terminal.js';
 
 export function register(program: Command): void {
   program
     .command('inspect')
     .summary('show what is found in a graph: layers, attention, roles, image tokens')
-    .argument('<model>', 'path of an .onnx file')
+    .argument('<model>', 'path of an .onnx file, or of a folder')
     .option('--json', 'print as JSON')
     .action(async (model: string, flags: { json?: boolean }) => {
+      if (statSync(model, { throwIfNoEntry: false })?.isDirectory()) {
+        const folder = await inspectFolder(model);
+        process.stdout.write(`${flags.json ? JSON.stringify(folder, null, 2) : renderFolder(folder)}\n`);
+        if (folder.decoders.some((d) => d.refusal && !d.compiled)) process.exitCode = 3;
+        return;
+      }
       const report = await inspect(model);
       process.stdout.write(`${flags.json ? JSON.stringify(report, null, 2) : render(report)}\n`);
       // A refused graph is a result, but scripts want to see it in the exit code.
       if (report.refusal && !report.compiled) process.exitCode = 3;
     });
+}
+
+function renderFolder(report: InspectFolderReport): string {
+  const rows = [
+    ...report.decoders.map((d) => [relative(report.input, d.input), 'decoder', d.compiled ? 'compiled already' : d.refusal ? `would be refused: ${d.refusal.code}` : (d.family ?? '')]),
+    ...report.embeds.map((f) => [f, 'embeddings', '']),
+    ...report.visions.map((f) => [f, 'vision encoder', '']),
+  ];
+  const [first] = report.decoders;
+  return [`${report.input}: laid out for ${report.layout}, compiled for ${report.runtime} by default`, '', table([{ title: 'file' }, { title: 'what it is' }, { title: '' }], rows), '', ...(first ? [render(first)] : [])].join('\n');
 }
 
 function render(report: InspectReport): string {
