@@ -279,6 +279,15 @@ const oneHot: Rule = (step) => {
 
 const select: Rule = () => [PICKED];
 
+/** GatherND: rows of a table of weights, looked up by each token; of tokens, a selection. */
+const gatherND: Rule = (step) => {
+  const data = tokensOf(step, 0);
+  const index = tokensOf(step, 1);
+  const rank = rankOf(step, 1);
+  if (data || !index || rank === undefined || step.node.int('batch_dims', 0) !== 0) return [PICKED];
+  return index.axis === rank - 1 ? { mixes: 'it looks tokens up by tokens' } : [index];
+};
+
 /** A convolution that looks at one place only is a projection. */
 const convolution: Rule = (step) => {
   const s = tokensOf(step, 0);
@@ -351,7 +360,8 @@ const STANDARD = new Map<string, Rule>([
   ...all('Slice Split Pad', crop),
   ...all('Expand Tile', widen),
   ...all('GatherElements ScatterElements', elements),
-  ...all('GatherND NonZero Compress', select),
+  ['GatherND', gatherND],
+  ...all('NonZero Compress', select),
   ...all('Dropout RotaryEmbedding BatchNormalization', likeFirst),
   ['MatMul', product(0, 1)],
   ['MatMulInteger', product(0, 1)],

@@ -7,11 +7,17 @@
  *
  * A value's token axis is followed from the cut by the ops' own rules, not guessed from sizes: an axis, and how many
  * elements of it belong to one token (more than one after a Reshape that merges heads or features into it).
+ *
+ * Where the rules end (a router that sorts tokens by expert, multiplies them group by group and sorts them back), the piece
+ * between two links of the residual stream is evaluated instead: on some of the tokens it must give what it gives for them
+ * among all.
  */
 import { describeNode, Refusal } from '../diagnostics.js';
 import type { Node, Value } from '../ir/graph.js';
 import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
-import { carriesNoContent } from './spine.js';
+import type { Axis } from './probes.js';
+import { carriesNoContent, dominatorChain, lastLinks, type Link } from './spine.js';
+import { TokenProof } from './terms/index.js';
 import { mixes, RULES, type Step, type TokenState } from './token-rules.js';
 
 /**
@@ -28,10 +34,15 @@ class Walk {
   readonly #states = new Map<Value, TokenState>();
   /** Nodes of attention cores, each with the core it belongs to. */
   readonly #cores = new Map<Node, AttentionCore>();
+  readonly #proof: TokenProof;
+  #chain: { links: readonly Link[]; last: ReadonlyMap<Value, number> } | undefined;
+  /** Nodes of pieces that were evaluated. */
+  readonly #proved = new Set<Node>();
 
   constructor(facts: DecoderFacts) {
     this.#facts = facts;
     for (const { core } of facts.layers) for (const n of core.nodes) this.#cores.set(n, core);
+    this.#proof = new TokenProof(facts);
   }
 
   run(first: Layer): void {
@@ -48,7 +59,15 @@ class Walk {
       for (const o of node.outputs) if (o) behind.add(o);
       const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
       if (stranger) throw unknownInput(stranger, node);
-      const out = this.#node(node, reads);
+      if (this.#proved.has(node)) continue;
+      let out: readonly TokenState[];
+      try {
+        out = this.#node(node, reads);
+      } catch (error) {
+        if (!(error instanceof Refusal)) throw error;
+        this.#evaluate(node, error);
+        continue;
+      }
       node.outputs.forEach((o, i) => {
         if (o) this.#states.set(o, out[i] ?? out[0] ?? { kind: 'none' });
       });
@@ -96,6 +115,35 @@ class Walk {
     if (states.some((s) => s.kind === 'picked')) throw refusal(node, 'attention over some tokens of the sequence only');
     if (node !== core.nodes.at(-1) && core.nodes.length > 1) return [{ kind: 'scores' }];
     return node.outputs.map((o, i) => (o && i === 0 ? this.#fromSizes(o) : { kind: 'picked' }));
+  }
+
+  /** Evaluates the piece of the residual stream's chain that `node` lies in; `error` is what the rules say. */
+  #evaluate(node: Node, error: Refusal): void {
+    const { graph, content, roles, logits, probes } = this.#facts;
+    if (!this.#chain) {
+      const links = dominatorChain(graph, content, roles.source, logits);
+      this.#chain = { links, last: lastLinks(graph, content, links) };
+    }
+    const { links, last } = this.#chain;
+    const at = Math.max(-1, ...node.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
+    const entry = links[at]?.value;
+    const exit = links[at + 1]?.value;
+    if (!entry || !exit || this.#stateOf(entry).kind !== 'tokens' || !hasTokenRows(probes.axes(entry)) || !hasTokenRows(probes.axes(exit))) throw error;
+    const nodes = new Set<Node>();
+    for (const n of graph.nodes) {
+      const of = n.outputs.find((o) => o && content.has(o));
+      if (!of || carriesNoContent(n) || (of !== exit && last.get(of) !== at) || n === entry.producer) continue;
+      nodes.add(n);
+    }
+    if ([...nodes].some((n) => this.#cores.has(n))) throw error;
+    const reason = this.#proof.refute({ entry, exit, nodes });
+    if (reason !== undefined) throw new Refusal({ ...error.toJSON(), message: `${error.message}; evaluated, ${reason}` });
+    for (const n of nodes) {
+      this.#proved.add(n);
+      // What else leaves the piece (a router's logits) is not known to be aligned.
+      for (const o of n.outputs) if (o) this.#states.set(o, { kind: 'picked' });
+    }
+    this.#states.set(exit, this.#fromSizes(exit));
   }
 
   #stateOf(value: Value): TokenState {
@@ -150,6 +198,11 @@ function unknownInput(input: Value, node: Node): Refusal {
     culprit: describeNode(node),
     hint: 'declare its shape with the symbols of the other inputs (batch, sequence), or with fixed sizes; `pdrop-compile inspect` shows the role of each input',
   });
+}
+
+/** [batch, sequence, fixed …]. */
+function hasTokenRows(axes: readonly Axis[] | null): boolean {
+  return axes !== null && axes.length >= 2 && (axes[0] === 'B' || axes[0] === 1) && axes[1] === 'S' && axes.slice(2).every((a) => typeof a === 'number');
 }
 
 function refusal(node: Node, reason: string): Refusal {
