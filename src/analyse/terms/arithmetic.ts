@@ -140,20 +140,21 @@ export const projection: Handler = (call) => {
 };
 
 /** Works along one axis and keeps it: softmax, norms of the last axis. */
-function along(fallback: number): Handler {
+function along(lastOnly: boolean): Handler {
   return (call) => {
     const x = call.tensor(0);
     const rank = x.shape.length;
-    const axis = normal(call.node.int('axis', fallback), rank);
-    if (axis !== rank - 1) throw new CannotEvaluate('works along another axis than the last');
+    const axis = normal(call.node.int('axis', -1), rank);
+    // A norm covers all axes from its axis on, as softmax did before opset 13.
+    if (axis !== rank - 1 && (lastOnly || call.opset < 13)) throw new CannotEvaluate('works along more than the last axis');
     const operands: Operand[] = [{ t: x, map: x.shape.map((_, i) => (i === axis ? -1 : i)) }];
     for (const t of call.tensors().slice(1)) operands.push({ t, map: t.shape.map(() => -1) });
     return [apply(call.terms, `${call.node.opType} ${attributesOf(call.node)}`, x.shape, operands, [axis])];
   };
 }
 
-export const softmax = along(-1);
-export const norm = along(-1);
+export const softmax = along(false);
+export const norm = along(true);
 
 export function normal(axis: number, rank: number): number {
   return axis < 0 ? axis + rank : axis;

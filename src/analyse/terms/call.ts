@@ -6,6 +6,7 @@ import type { Tensor } from './tensor.js';
 /** What evaluates the values of one run. */
 export interface Run {
   readonly terms: Terms;
+  readonly opset: number;
   value(v: Value): Tensor;
   dtype(v: Value): number;
   /** Made of initializers only. */
@@ -24,6 +25,10 @@ export class Call {
 
   get terms(): Terms {
     return this.run.terms;
+  }
+
+  get opset(): number {
+    return this.run.opset;
   }
 
   /** Input `i`. */

@@ -7,7 +7,7 @@
 import { DataType, type Graph, type Node, type Value } from '../../ir/graph.js';
 import type { DecoderFacts } from '../facts.js';
 import { shapesAt, headDimsOf } from '../roles.js';
-import { cumSum, elementwise, gemm, matMul, norm, projection, reduce, softmax } from './arithmetic.js';
+import { attributesOf, cumSum, elementwise, gemm, matMul, norm, projection, reduce, softmax } from './arithmetic.js';
 import { Call, type Handler, type Run } from './call.js';
 import * as move from './movement.js';
 import { CannotEvaluate, type Element, keyOf, Terms } from './term.js';
@@ -182,6 +182,10 @@ class Evaluation implements Run {
     return t;
   }
 
+  get opset(): number {
+    return this.facts.model.opsets.get('') ?? 0;
+  }
+
   dtype(v: Value): number {
     return this.facts.probes.dtype(v);
   }
@@ -277,7 +281,7 @@ function signatureOf({ graph, probes }: DecoderFacts, piece: Piece): string {
   let n = 0;
   for (const node of graph.nodes) {
     if (!piece.nodes.has(node)) continue;
-    parts.push(`${node.domain}.${node.opType} ${move.attributesOf(node)} ${node.inputs.map(idOf)}`);
+    parts.push(`${node.domain}.${node.opType} ${attributesOf(node)} ${node.inputs.map(idOf)}`);
     for (const o of node.outputs) if (o) ids.set(o, `#${n++}`);
   }
   return `${parts.join('\n')}\n${idOf(piece.exit)}`;

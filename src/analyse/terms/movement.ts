@@ -1,13 +1,11 @@
 /** Ops that move elements, on terms. */
 import type { Node } from '../../ir/graph.js';
-import { CannotEvaluate, type Element, keyOf, orderOf, Term } from './term.js';
-import { attributesOf, normal, sumOf } from './arithmetic.js';
+import { CannotEvaluate, type Element, orderOf, Term } from './term.js';
+import { normal, sumOf } from './arithmetic.js';
 import type { Call, Handler } from './call.js';
 import {
   apply,
-  block,
   broadcastShape,
-  closed,
   closedAxes,
   countOf,
   each,
@@ -153,6 +151,7 @@ export const concat: Handler = (call) => {
   const shape = first.shape.map((d, i) => (i === axis ? total : d));
   if (filled.length === 1) return [first];
   const features = filled.some((t) => !t.open[axis]);
+  if (filled.some((t) => t.shape.some((d, i) => i !== axis && d !== shape[i]))) throw new CannotEvaluate('parts that do not fit together');
   if (features) {
     const map = shape.map((_, i) => (i === axis ? -1 : i));
     return [apply(call.terms, `Concat ${filled.map((t) => t.shape[axis])}`, shape, filled.map((t) => ({ t, map })), [axis])];
@@ -319,6 +318,8 @@ export const scatterND: Handler = (call) => {
   const { offsets, depth } = found;
   const given = call.tensor(2);
   const lead = indices.shape.length - 1;
+  const written = [...indices.shape.slice(0, -1), ...found.x.shape.slice(depth)];
+  if (given.shape.length !== written.length || given.shape.some((d, i) => d !== written[i])) throw new CannotEvaluate('updates that do not fit');
   // The blocks that are written and what is written to them are laid out alike.
   const openTail = found.x.shape.slice(depth).map((size, i) => size === 1 || (found.x.open[depth + i] as boolean) || (given.open[lead + i] as boolean));
   const tailAxes = openTail.flatMap((o, i) => (o ? [i] : []));
@@ -352,6 +353,7 @@ export const gatherElements: Handler = (call) => {
   each(openSizes(at), (index, n) => {
     const p = at.data[n];
     if (typeof p !== 'number') throw new CannotEvaluate('an index is not known');
+    if (normal(p, x.shape[axis] as number) >= (x.shape[axis] as number) || p < -(x.shape[axis] as number)) throw new CannotEvaluate('an index out of range');
     let offset = normal(p, x.shape[axis] as number) * (steps[axis] as number);
     axes.forEach((a, i) => {
       if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
@@ -366,12 +368,14 @@ export const scatterElements: Handler = (call) => {
   const axis = normal(call.node.int('axis', 0), given.shape.length);
   if (isEmpty(call.tensor(1))) return [given];
   const [x, at, updates] = alike(call, [given, call.tensor(1), call.tensor(2)], axis) as [Tensor, Tensor, Tensor];
+  if (at.shape.join() !== updates.shape.join() || at.shape.some((d, i) => i !== axis && d > (x.shape[i] as number))) throw new CannotEvaluate('updates that do not fit');
   const steps = stepsOf(x);
   const axes = at.shape.flatMap((_, i) => (at.open[i] ? [i] : []));
   const out = [...x.data];
   each(openSizes(at), (index, n) => {
     const p = at.data[n];
     if (typeof p !== 'number') throw new CannotEvaluate('an index is not known');
+    if (normal(p, x.shape[axis] as number) >= (x.shape[axis] as number) || p < -(x.shape[axis] as number)) throw new CannotEvaluate('an index out of range');
     let offset = normal(p, x.shape[axis] as number) * (steps[axis] as number);
     axes.forEach((a, i) => {
       if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
@@ -464,7 +468,6 @@ export const shapeOf: Handler = (call) => {
 
 export const sizeOf: Handler = (call) => [openTensor([], [call.tensor(0).shape.reduce((a, b) => a * b, 1)])];
 
-/** Contents of the `value` attribute are zero unless the evaluator of shapes knows better. */
 export const nonZero: Handler = (call) => {
   const x = call.tensor(0);
   const numbers = numbersOf(call.terms, x, 'what is counted');
@@ -491,10 +494,3 @@ export const oneHot: Handler = (call) => {
   });
   return [openTensor(shape, data)];
 };
-
-/** An op of whose inner working nothing is known, on inputs that are no tokens' own: one block of its result's size. */
-export function opaque(shape: readonly number[], key: string, make: (key: string) => Element): Tensor {
-  return block(shape, make(key));
-}
-
-export { attributesOf, closed, keyOf };

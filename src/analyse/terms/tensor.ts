@@ -154,6 +154,9 @@ export function apply(
   fresh: readonly number[] = [],
   compute?: (elements: readonly Element[], single: boolean) => Element | undefined,
 ): Tensor {
+  for (const { t, map } of operands) {
+    if (map.some((m, i) => m >= 0 && t.shape[i] !== 1 && t.shape[i] !== shape[m])) throw new CannotEvaluate('sizes that do not fit together');
+  }
   if (shape.includes(0)) return openTensor(shape, []);
   const isOpen = shape.map((size, o) => {
     if (size === 1) return true;
