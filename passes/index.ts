@@ -5,5 +5,6 @@ import { declare } from './declare.js';
 import { imageTokens } from './image-tokens.js';
 import { rank } from './rank.js';
 import { restage } from './restage.js';
+import { restore } from './restore.js';
 
-export const PASSES: readonly Pass[] = [imageTokens, rank, restage, declare, clean];
+export const PASSES: readonly Pass[] = [imageTokens, rank, restage, restore, declare, clean];

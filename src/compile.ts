@@ -90,7 +90,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, withMask(options.planToReplay, options)), warnings: [] } : resolvePlan(facts, options);
   requireTokenWise(facts, plan.layers[0] as number);
   options.analysed?.(facts, plan);
-  if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model);
+  if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model, { noOps: facts.noOps });
   const result = rewrite(facts, plan, PASSES, options);
   const whole = options.stopAfter === undefined && (options.skip ?? []).length === 0;
   if (whole) checkSoundness(model, facts, plan, result);

@@ -5,18 +5,20 @@ import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
 import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
 import { withContents, TEXT_ONLY } from './contents.js';
+import { claimsOf, type Decline, requireComplete } from './completeness.js';
+import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
+import { NoOps } from './no-ops.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
-import type { ShapeBindings } from './shapes/index.js';
+import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { findRoles, headDimsOf, isFloat, shapesAt } from './roles.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
-/** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
-const UNKNOWN_HEAD_DIM = 947;
-
 export interface AnalyseOptions {
   /** For a compiled graph: where its image tokens are marked. It is then analysed as for a prompt without images. */
   readonly compiledWith?: ImageMaskSource | undefined;
+  /** What an earlier analysis of this graph has taken out of the way. */
+  readonly noOps?: NoOps | undefined;
 }
 
 /**
@@ -31,29 +33,45 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     const order = topologicalOrder(graph.nodes, cyclic);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
+  const noOps = options.noOps ?? new NoOps(graph);
+  try {
+    return analyse(model, noOps, options.compiledWith);
+  } catch (error) {
+    noOps.restore();
+    throw error;
+  }
+}
+
+function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | undefined): DecoderFacts {
+  const { graph } = model;
   refuseOldOpset(model);
+  noOps.bypass([evaluateShapes(graph, { inputs: new Map() })]);
   const roles = rolesOf(graph);
-  const content = contentOf(graph, roles.source, options.compiledWith !== undefined);
-  const logits = findLogits(graph, content);
   const fixed = { batch: declaredSize(roles, 0), sequence: declaredSize(roles, 1) };
-  const declines: { node: Node; reason: string }[] = [];
-  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; cores: AttentionCore[] } => {
+  const declines: Decline[] = [];
+  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; content: Set<Value>; cores: AttentionCore[] } => {
     declines.length = 0;
-    const { compiledWith } = options;
+    const guessed = new Set<Value>();
     const bindings = (sizes: ProbeSizes): ShapeBindings => {
-      const shapes = shapesAt(graph, roles, sizes, headDim);
+      const shapes = shapesAt(graph, roles, sizes, headDim, guessed);
       if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
       return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16 };
     };
     const probes = new Probes(graph, bindings, fixed, compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES);
+    // In a compiled graph lengths depend on data: those of a text prompt prove nothing.
+    if (!compiledWith) noOps.bypass(probes.facts, dependentsOf(graph, guessed));
+    const content = contentOf(graph, roles.source, compiledWith !== undefined);
     const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason) => declines.push({ node, reason }) });
-    return { probes, cores };
+    return { probes, content, cores };
   };
-  let { probes, cores } = attempt(() => UNKNOWN_HEAD_DIM);
+  let { probes, content, cores } = attempt(() => undefined);
   if (roles.pasts.some((p) => typeof p.value.type?.dims?.[3] !== 'number')) {
     const headDimOf = headDimsOf(cores);
-    ({ probes, cores } = attempt((p) => headDimOf(p) ?? UNKNOWN_HEAD_DIM));
+    ({ probes, content, cores } = attempt((p) => headDimOf(p)));
   }
+  const logits = findLogits(graph, content);
+  const view = { graph, roles, content, probes, fixedSequence: fixed.sequence, logits };
+  refuseCrossAttention(findCrossAttention({ ...view, decline: () => undefined }), cores.length);
   refuseFunctions(model, probes);
   refuseUnknownOps(graph, content, probes, cores);
   const chain = dominatorChain(graph, content, roles.source, logits);
@@ -75,15 +93,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     layers.push({ index: layers.length, cut: cutAt(chain, at, content), core });
   }
   if (layers.length < 2) throw noLayers(graph, layers.length, declines);
-  const missed = declines.find((d) => !d.node.is('Softmax'));
-  if (missed) {
-    throw new Refusal({
-      code: 'PD303',
-      message: `one of the decoder's attention ops is not understood, so layers cannot be counted: ${missed.reason}`,
-      culprit: describeNode(missed.node),
-      hint: 'export all layers alike, or report this graph; see `pdrop-compile inspect --json`',
-    });
-  }
+  requireComplete(view, claimsOf(layers), layers.length, declines);
   const hidden = probes.axes(roles.source)?.at(-1);
   return {
     model,
@@ -96,7 +106,16 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     otherAttention: cores.length - layers.length,
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
     fixedSequence: fixed.sequence,
+    noOps,
   };
+}
+
+/** The values themselves and whatever is made of them, or of their sizes. */
+function dependentsOf(graph: Graph, values: ReadonlySet<Value>): ReadonlySet<Value> {
+  if (values.size === 0) return values;
+  const all = new Set(values);
+  for (const n of graph.nodes) if ([...n.inputs, ...n.captures].some((v) => v && all.has(v))) for (const o of n.outputs) if (o) all.add(o);
+  return all;
 }
 
 function cyclic(node: Node): Refusal {

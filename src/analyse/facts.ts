@@ -1,5 +1,6 @@
 /** What analysis finds out about a decoder graph: frozen facts, no editing. */
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
+import type { NoOps } from './no-ops.js';
 import type { Probes } from './probes.js';
 
 /** A KV cache input: float [batch, kv_heads, past, head_dim] (or token axis 1). */
@@ -107,4 +108,6 @@ export interface DecoderFacts {
   readonly hiddenSize: number;
   /** Length of the chunk where the export fixed it (the decode half of a split pair takes 1). */
   readonly fixedSequence: number | undefined;
+  /** What was taken out of the graph because it does nothing; to be put back before it is written. */
+  readonly noOps: NoOps;
 }

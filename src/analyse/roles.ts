@@ -14,6 +14,9 @@ export const IMAGE_TOKEN_MASK = 'image_token_mask';
 export const IS_MARKED = 'pdrop/image-tokens/is_marked:0';
 
 const MS = 'com.microsoft';
+
+/** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
+const UNKNOWN_HEAD_DIM = 947;
 const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];
 
@@ -247,8 +250,11 @@ export function headDimsOf(cores: Iterable<Pick<AttentionCore, 'past' | 'headDim
   return (p) => headDims.get(p.value);
 }
 
-/** Sizes of all graph inputs at the probe sizes. `headDim` stands in where a cache does not declare its head size. */
-export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, headDim: (past: PastInput) => number | undefined): Map<Value, (number | null)[]> {
+/**
+ * Sizes of all graph inputs at the probe sizes. `headDim` stands in where a cache does not declare its head size.
+ * Inputs with a size that nothing tells are noted in `guessed`.
+ */
+export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, headDim: (past: PastInput) => number | undefined, guessed?: Set<Value>): Map<Value, (number | null)[]> {
   const { batch, sequence } = sizes;
   const past = roles.pasts.length > 0 ? sizes.past : 0;
   const shapes = new Map<Value, (number | null)[]>();
@@ -269,7 +275,11 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
     if (!dims) return;
     shapes.set(
       value,
-      dims.map((d, i) => (typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? numeric(d)) : null) ?? 1))),
+      dims.map((d, i) => {
+        const size = typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? numeric(d)) : undefined));
+        if (size === undefined) guessed?.add(value);
+        return size ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
+      }),
     );
   };
   for (const v of graph.inputs) {

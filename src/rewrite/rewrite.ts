@@ -48,7 +48,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
   const editor = new GraphEditor(graph, builder);
   const context: PassContext = { facts, plan, stages, builder, frames, results: { kept: [], inputs: [], rankNodes: new Set() } };
   const runs: PassRun[] = [];
-  const before = new Set(graph.nodes);
+  const before = new Set([...graph.nodes, ...facts.noOps.detached]);
   for (const pass of passes) {
     if (options.skip?.includes(pass.name)) continue;
     const started = performance.now();

@@ -61,6 +61,11 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
   };
 }
 
+/** The product of queries and keys behind a softmax's input. */
+export function queryKeyProduct(ctx: DialectContext, softmaxInput: Value): Node | undefined {
+  return walkLogits(ctx, softmaxInput)?.matmul;
+}
+
 function fusedAlpha(matmul: Node): number {
   return matmul.opType === 'FusedMatMul' ? matmul.float('alpha', 1) : 1;
 }

@@ -1,0 +1,104 @@
+/**
+ * Nodes that do nothing, put on every edge of a layer, from its entry to the next one's: the layers found, the cut and
+ * the numbers stay what they are without, or the model is refused. A layer never vanishes.
+ *
+ * Each kind on all edges at once, and each edge alone with a kind drawn for it. `NO_OPS=all npm run no-ops` takes every
+ * kind on every edge.
+ */
+import * as ort from 'onnxruntime-node';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { compileModel, writeCompiled } from '../../src/compile.js';
+import { Refusal } from '../../src/diagnostics.js';
+import { MemorySink, MemorySource } from '../../src/onnx/bytes.js';
+import { factsOf } from '../support/decoder.js';
+import { feedsOf, LoadedFixture, relativeError, SESSION, toNumbers } from '../support/fixtures.js';
+import { type Edge, edgesOf, insertNoOps, KINDS, type Kind } from '../support/no-ops.js';
+import { encodeModel, loadModel } from '../support/proto.js';
+import { seeded } from '../support/random.js';
+
+const ALL = process.env.NO_OPS === 'all';
+/** Edges that are tried alone, a fixture. */
+const ALONE = 10;
+const LAYER = 2;
+
+const FIXTURES = ['llama-ts17-skipnorm', 'qwen2-dynamo20-ids-tied', 'llama-ts14-slim', 'qwen3-dynamo23-sdpa', 'genai-qwen3-fp32', 'ort-llama-mha', 'gemma2-ts17'];
+
+/** Logits and kept tokens of a prefill and a decode step. */
+async function outputsOf(bytes: Uint8Array, fixture: LoadedFixture): Promise<number[][]> {
+  const session = await ort.InferenceSession.create(bytes, { ...SESSION, graphOptimizationLevel: 'disabled' });
+  const found: number[][] = [];
+  const scenario = fixture.info.scenarios.find((s) => s.plan === 'default' && s.kind === 'prefill');
+  let previous: ort.InferenceSession.ReturnType | undefined;
+  for (const run of scenario?.runs.slice(0, 2) ?? []) {
+    const outputs = await session.run(feedsOf(session, fixture, run, previous));
+    for (const [name, value] of Object.entries(outputs)) if (!/present/.test(name)) found.push(toNumbers(value as ort.Tensor));
+    previous = outputs;
+  }
+  await session.release();
+  return found;
+}
+
+async function compiled(bytes: Uint8Array, fixture: LoadedFixture): Promise<{ layers: number; bytes: Uint8Array }> {
+  const plan = fixture.info.plans.default;
+  const made = await compileModel(new MemorySource(bytes), { layers: [LAYER, LAYER + 1], keep: ['0.5', '0.25'], positions: plan?.positions, imageMask: plan?.imageMask, probe: true, verify: true });
+  const sink = new MemorySink();
+  await writeCompiled(made, sink);
+  return { layers: made.facts.layers.length, bytes: sink.bytes() };
+}
+
+describe.each(FIXTURES)('%s', (name) => {
+  const fixture = new LoadedFixture(name);
+  let expected: { layers: number; outputs: number[][] };
+  let edges: Edge[] = [];
+  const refused: string[] = [];
+  let proved = 0;
+
+  beforeAll(async () => {
+    const original = await compiled(encodeModel(loadModel(name)), fixture);
+    expected = { layers: original.layers, outputs: await outputsOf(original.bytes, fixture) };
+    const facts = await factsOf(fixture.model);
+    edges = [LAYER - 1, LAYER].flatMap((l) => edgesOf(facts, l));
+    facts.noOps.restore();
+  });
+
+  const holds = async (kind: Kind, at: readonly Edge[]): Promise<void> => {
+    const model = loadModel(name);
+    if (insertNoOps(model, kind, at) === 0) return;
+    const where = `${kind.name} on ${at.length === 1 ? `${at[0]?.consumer} input ${at[0]?.index}` : 'all edges'}`;
+    let made: { layers: number; bytes: Uint8Array };
+    try {
+      made = await compiled(encodeModel(model), fixture);
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error;
+      refused.push(`${where}: ${error.code} ${error.message}`);
+      return;
+    }
+    expect(made.layers, `${where}: layers`).toBe(expected.layers);
+    const outputs = await outputsOf(made.bytes, fixture);
+    expect(outputs.length).toBe(expected.outputs.length);
+    outputs.forEach((o, i) => {
+      const wanted = expected.outputs[i] as number[];
+      expect(o.length, where).toBe(wanted.length);
+      if (!o.every((x, k) => x === wanted[k])) expect(relativeError(o, wanted, 1), where).toBeLessThanOrEqual(1e-5);
+    });
+    proved++;
+  };
+
+  it.each(KINDS)('$name on all edges', async (kind) => {
+    await holds(kind, edges);
+  });
+
+  it(`each edge alone`, { timeout: ALL ? 3_600_000 : 60_000 }, async () => {
+    const random = seeded(7);
+    const cases = ALL ? edges.flatMap((e) => KINDS.map((k): [Kind, Edge] => [k, e])) : Array.from({ length: ALONE }, (): [Kind, Edge] => [random.pick(KINDS), random.pick(edges)]);
+    for (const [kind, edge] of cases) await holds(kind, [edge]);
+  });
+
+  afterAll(() => {
+    // A refusal is allowed, but it is not the rule.
+    if (ALL) console.log(`${name}: ${edges.length} edges, ${KINDS.length} kinds: ${proved} equal, ${refused.length} refused\n${refused.join('\n')}`);
+    expect(edges.length).toBeGreaterThan(40);
+    expect(refused).toEqual([]);
+    expect(proved).toBeGreaterThan(KINDS.length);
+  });
+});
