@@ -9,7 +9,7 @@ import { cli, cliJson } from './support/cli.js';
 import { factsOf, layerEntry } from './support/decoder.js';
 import { externalize } from './support/external.js';
 import { files, folder, modelFile } from './support/folder.js';
-import { encodeModel, fixturePath, FLOAT, graphOf, insertAfter, INT64, loadModel, modelOf, node, valueInfo, weight } from './support/proto.js';
+import { encodeModel, fixturePath, FLOAT, graphOf, insertAfter, int64, INT64, loadModel, modelOf, node, valueInfo, weight } from './support/proto.js';
 import { decoder, visionEncoder } from './support/graphs.js';
 import { expectBytesRefused, expectRefusal } from './support/refuse.js';
 import { hugeModel } from './support/sparse.js';
@@ -154,11 +154,60 @@ describe('not a decoder', () => {
   });
 
   it('cross-attention: image tokens are not in the sequence', async () => {
-    const error = await expectBytesRefused(encodeModel(decoder({ cross: true })), 'PD30');
-    expect(['PD302', 'PD303', 'PD308']).toContain(error.code);
-    expect(error.culprit).toBeTruthy();
+    const model = decoder({ cross: true });
+    const error = await expectBytesRefused(encodeModel(model), 'PD318');
+    expect(error.message).toContain('"image_features"');
+    // What it is declared as does not matter: not like the tokens, and not with a fixed size.
+    for (const dims of [['batch', 'sequence', 64], ['batch', 16, 64]]) {
+      const input = graphOf(model).input?.find((v) => v.name === 'image_features');
+      Object.assign(input as object, valueInfo('image_features', FLOAT, dims));
+      await expectBytesRefused(encodeModel(model), 'PD318');
+    }
     // The same decoder without it is fine.
     expect((await cli(modelFile(encodeModel(decoder({}))), '--stages', '2', '--quiet')).err).toBe('');
+  });
+
+  it.each([
+    ['mllama-ts17', 'cross_attention_states', '2 attention ops are cross-attention (beside 3'],
+    ['bart-decoder-ts17', 'encoder_hidden_states', '4 attention ops are cross-attention (beside 4'],
+  ])('cross-attention of a real export, declared like the tokens: %s', async (name, input, how) => {
+    const error = await expectRefusal(modelFile(readFileSync(fixturePath(`refused/${name}`))), 'PD318', ['--layers', '2']);
+    expect(error.message).toContain(`"${input}"`);
+    expect(error.message).toContain(how);
+    expect(error.hint).not.toContain('declare');
+  });
+
+  it('features declared like the tokens that are pooled: not one entry a token', async () => {
+    const model = decoder({ layers: 4 });
+    const graph = graphOf(model);
+    graph.input?.push(valueInfo('states', FLOAT, ['batch', 'sequence', 64]));
+    insertAfter(graph, 'l2/out', [node('ReduceMean', ['states'], ['mean'], { axes: [1], keepdims: 1 }), node('Add', ['l2/out', 'mean'], ['with_states'])], 'with_states');
+    const error = await expectBytesRefused(encodeModel(model), 'PD308', ['--layers', '2']);
+    expect(error.message).toContain('"states" is declared like the tokens but is not one entry a token');
+    expect((await cliJson(modelFile(encodeModel(model)), '--layers', '3', '--dry-run')).code).toBe(0);
+  });
+
+  it('features of tokens stay: one entry a token', async () => {
+    const model = decoder({ layers: 4 });
+    const graph = graphOf(model);
+    graph.input?.push(valueInfo('extra', FLOAT, ['batch', 'sequence', 64]));
+    insertAfter(graph, 'l2/out', [node('Add', ['l2/out', 'extra'], ['with_extra'])], 'with_extra');
+    expect((await cliJson(modelFile(encodeModel(model)), '--layers', '2', '--dry-run')).code).toBe(0);
+  });
+
+  it('one layer whose softmax is spelled in a way that is not understood: layers cannot be counted', async () => {
+    const model = loadModel(LLAMA);
+    const facts = await factsOf(fixturePath(LLAMA));
+    const softmax = facts.layers[1]?.core.anchor.outputs[0]?.name as string;
+    const graph = graphOf(model);
+    const nodes = graph.node ?? [];
+    const at = nodes.findIndex((n) => n.output?.[0] === softmax);
+    const x = nodes[at]?.input?.[0] as string;
+    nodes.splice(at, 1, node('Exp', [x], ['test/exp']), node('ReduceSum', ['test/exp', 'test/last'], ['test/total']), node('Div', ['test/exp', 'test/total'], [softmax]));
+    graph.initializer?.push(int64('test/last', [-1]));
+    const error = await expectBytesRefused(encodeModel(model), 'PD319', ['--layers', '3']);
+    expect(error.culprit).toContain('MatMul');
+    expect(error.message).toContain('none of the 7 attention layers');
   });
 
   it('an If-merged decoder', async () => {

@@ -5,13 +5,15 @@ import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
 import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
 import { withContents, TEXT_ONLY } from './contents.js';
-import { claimsOf, type Decline, requireComplete } from './completeness.js';
+import { contradiction } from './alignment.js';
+import { claimsOf, type Decline, leadingTo, requireComplete } from './completeness.js';
 import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
 import { NoOps } from './no-ops.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { findRoles, headDimsOf, isFloat, shapesAt } from './roles.js';
+import { RULES } from './token-rules.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
 export interface AnalyseOptions {
@@ -46,10 +48,11 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
   const { graph } = model;
   refuseOldOpset(model);
   noOps.bypass([evaluateShapes(graph, { inputs: new Map() })]);
-  const roles = rolesOf(graph);
+  const declared = rolesOf(graph);
+  let roles = declared;
   const fixed = { batch: declaredSize(roles, 0), sequence: declaredSize(roles, 1) };
   const declines: Decline[] = [];
-  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; content: Set<Value>; cores: AttentionCore[] } => {
+  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; content: Set<Value>; cores: AttentionCore[]; first: ShapeBindings } => {
     declines.length = 0;
     const guessed = new Set<Value>();
     const bindings = (sizes: ProbeSizes): ShapeBindings => {
@@ -57,23 +60,40 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
       if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
       return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16 };
     };
-    const probes = new Probes(graph, bindings, fixed, compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES);
+    const made: ShapeBindings[] = [];
+    const probes = new Probes(
+      graph,
+      (sizes) => {
+        made.push(bindings(sizes));
+        return made.at(-1) as ShapeBindings;
+      },
+      fixed,
+      compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES,
+    );
     // In a compiled graph lengths depend on data: those of a text prompt prove nothing.
     if (!compiledWith) noOps.bypass(probes.facts, dependentsOf(graph, guessed));
     const content = contentOf(graph, roles.source, compiledWith !== undefined);
     const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason) => declines.push({ node, reason }) });
-    return { probes, content, cores };
+    return { probes, content, cores, first: made[0] as ShapeBindings };
   };
-  let { probes, content, cores } = attempt(() => undefined);
+  let { probes, content, cores, first } = attempt(() => undefined);
   if (roles.pasts.some((p) => typeof p.value.type?.dims?.[3] !== 'number')) {
     const headDimOf = headDimsOf(cores);
-    ({ probes, content, cores } = attempt((p) => headDimOf(p)));
+    ({ probes, content, cores, first } = attempt((p) => headDimOf(p)));
   }
   const logits = findLogits(graph, content);
+  const notAligned = new Map<Value, { reason: string; node: Node }>();
+  if (!compiledWith) {
+    for (const v of declared.tokenInputs) {
+      const against = contradiction({ graph, content, probes, bindings: first, opset: model.opsets.get('') ?? 0 }, v, tokenAxisOf(declared, v));
+      if (against) notAligned.set(v, against);
+    }
+    roles = { ...declared, tokenInputs: declared.tokenInputs.filter((v) => !notAligned.has(v)) };
+  }
   const view = { graph, roles, content, probes, fixedSequence: fixed.sequence, logits };
   refuseCrossAttention(findCrossAttention({ ...view, decline: () => undefined }), cores.length);
   refuseFunctions(model, probes);
-  refuseUnknownOps(graph, content, probes, cores);
+  refuseUnknownOps(view, probes);
   const chain = dominatorChain(graph, content, roles.source, logits);
   const last = lastLinks(graph, content, chain);
   const layers: Layer[] = [];
@@ -107,7 +127,15 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
     fixedSequence: fixed.sequence,
     noOps,
+    notAligned,
   };
+}
+
+/** The axis of a token input that is declared like the sequence. */
+function tokenAxisOf(roles: InputRoles, input: Value): number {
+  const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds;
+  const at = input.type?.dims?.findIndex((d, i) => i > 0 && d === anchor?.type?.dims?.[1]) ?? -1;
+  return at > 0 ? at : 1;
 }
 
 /** The values themselves and whatever is made of them, or of their sizes. */
@@ -175,27 +203,18 @@ function refuseFunctions(model: Model, probes: Probes): void {
   }
 }
 
-/** An op of unknown effect hides the attention behind it: layers would be missed and counted wrong. */
-function refuseUnknownOps(graph: Graph, content: ReadonlySet<Value>, probes: Probes, cores: readonly AttentionCore[]): void {
+/** An op of unknown effect may be a layer, or hide the attention behind it: layers would be missed and counted wrong. */
+function refuseUnknownOps({ graph, content, logits }: { graph: Graph; content: ReadonlySet<Value>; logits: Value }, probes: Probes): void {
   const unknown = probes.facts[0].unknownOps;
   if (unknown.size === 0) return;
-  const anchors = new Set(cores.map((c) => c.anchor));
-  const hidden = new Map<Value, Node>();
-  for (const n of graph.nodes) {
-    const reads = n.inputs.find((v) => v && hidden.has(v));
-    const op = n.domain ? `${n.domain}.${n.opType}` : n.opType;
-    const first = (reads && hidden.get(reads)) ?? (unknown.has(op) && n.outputs.some((o) => o && content.has(o)) ? n : undefined);
-    if (!first) continue;
-    for (const o of n.outputs) if (o) hidden.set(o, first);
-    if (/^Softmax$|Attention$/.test(n.opType) && !anchors.has(n)) {
-      throw new Refusal({
-        code: 'PD308',
-        message: 'what this op does is not known, and there is attention behind it',
-        culprit: describeNode(first),
-        hint: 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
-      });
-    }
-  }
+  const first = leadingTo(graph, content, logits).find((n) => unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType) && !RULES.get(n.domain)?.has(n.opType));
+  if (!first) return;
+  throw new Refusal({
+    code: 'PD308',
+    message: 'what this op does with tokens is not known: it may be a layer, or hide one',
+    culprit: describeNode(first),
+    hint: 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
+  });
 }
 
 /** The oldest opset that has what is added to the graph (Min and Max of int64). */

@@ -110,4 +110,6 @@ export interface DecoderFacts {
   readonly fixedSequence: number | undefined;
   /** What was taken out of the graph because it does nothing; to be put back before it is written. */
   readonly noOps: NoOps;
+  /** Inputs declared like the tokens that are something else, with the node that tells. */
+  readonly notAligned: ReadonlyMap<Value, { readonly reason: string; readonly node: Node }>;
 }

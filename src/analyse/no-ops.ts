@@ -217,7 +217,7 @@ export class NoOps {
       case 'Tile':
         return b && this.#all(b, 1) ? a : undefined;
       case 'Expand':
-        return b && this.#arithmeticOf(b) && this.#sameShape(a, out) ? a : undefined;
+        return isShapeOf(b, a) || (b && this.#arithmeticOf(b) && this.#sameShape(a, out)) ? a : undefined;
       case 'Reshape':
       case 'Unsqueeze':
       case 'Squeeze':
@@ -320,6 +320,7 @@ export class NoOps {
 
   /** Back through changes of shape to where the shape was the same. */
   #relayout(node: Node, out: Value): Value | undefined {
+    if (node.is('Reshape') && isShapeOf(node.inputs[1], node.inputs[0])) return node.inputs[0] as Value;
     let v: Value | null | undefined = out;
     let found: Value | undefined;
     for (let n: Node | null = node; n && n.domain === '' && RELAYOUT.has(n.opType); n = v?.producer ?? null) {
@@ -340,6 +341,12 @@ export class NoOps {
     this.#arithmetic.set(value, result);
     return result;
   }
+}
+
+/** The whole shape of that very value. */
+function isShapeOf(shape: Value | null | undefined, value: Value | null | undefined): boolean {
+  const n = shape?.producer;
+  return !!value && !!n?.is('Shape') && n.inputs[0] === value && n.int('start', 0) === 0 && !n.attributes.has('end');
 }
 
 /** Unsqueeze and Squeeze of the same axes, in either order. */

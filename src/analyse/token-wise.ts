@@ -58,7 +58,7 @@ class Walk {
       if (!reads.some((v) => behind.has(v))) continue;
       for (const o of node.outputs) if (o) behind.add(o);
       const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
-      if (stranger) throw unknownInput(stranger, node);
+      if (stranger) throw unknownInput(stranger, node, this.#facts);
       if (this.#proved.has(node)) continue;
       let out: readonly TokenState[];
       try {
@@ -191,12 +191,17 @@ function strangers({ graph, roles, content }: DecoderFacts): Map<Value, Value> {
   return from;
 }
 
-function unknownInput(input: Value, node: Node): Refusal {
+function unknownInput(input: Value, node: Node, { notAligned }: DecoderFacts): Refusal {
+  const against = notAligned.get(input);
   return new Refusal({
     code: 'PD308',
-    message: `the input "${input.name}" is used behind a boundary, but whether it is aligned with tokens is not known`,
+    message: against
+      ? `the input "${input.name}" is declared like the tokens but is not one entry a token (${against.reason}, at ${describeNode(against.node)}), and it is used behind a boundary`
+      : `the input "${input.name}" is used behind a boundary, but whether it is aligned with tokens is not known`,
     culprit: describeNode(node),
-    hint: 'declare its shape with the symbols of the other inputs (batch, sequence), or with fixed sizes; `pdrop-compile inspect` shows the role of each input',
+    hint: against
+      ? 'choose boundaries behind the last layer that uses it, with --layers'
+      : 'if it has one entry a token, declare its shape with the symbols of the other inputs (batch, sequence); else choose boundaries behind the last layer that uses it; `pdrop-compile inspect` shows the role of each input',
   });
 }
 

@@ -36,6 +36,8 @@ interface Case {
   readonly make: (x: string) => NodeProto[];
   readonly initializers?: () => TensorProto[];
   readonly culprit?: string;
+  /** Attention that no layer accounts for: refused wherever it stands. */
+  readonly code?: string;
 }
 
 const mean = (x: string, axes: number[], keepdims: number): NodeProto => node('ReduceMean', [x], ['m'], { axes, keepdims });
@@ -78,12 +80,13 @@ const MIXING: readonly Case[] = [
   { name: 'pooling over the sequence', make: (x) => [mean(x, [1], 1), node('Sub', [x, 'm'], ['y'])], culprit: 'ReduceMean' },
   { name: 'pooling over the sequence with a negative axis', make: (x) => [mean(x, [-2], 1), node('Sub', [x, 'm'], ['y'])], culprit: 'ReduceMean' },
   { name: 'pooling over everything', make: (x) => [node('ReduceMax', [x], ['m'], { keepdims: 0 }), node('Sub', [x, 'm'], ['y'])], culprit: 'ReduceMax' },
-  { name: 'softmax over the sequence', make: (x) => [node('Softmax', [x], ['y'], { axis: 1 })], culprit: 'Softmax' },
+  { name: 'softmax over the sequence', make: (x) => [node('Softmax', [x], ['y'], { axis: 1 })], culprit: 'Softmax', code: 'PD319' },
   { name: 'a norm over sequence and features', make: (x) => [node('LayerNormalization', [x, 'w'], ['y'], { axis: 1 })], initializers: () => [weight('w', [1])], culprit: 'LayerNormalization' },
   {
     name: 'tokens multiplied with tokens',
     make: (x) => [node('Transpose', [x], ['t'], { perm: [0, 2, 1] }), node('MatMul', ['t', x], ['c']), node('MatMul', [x, 'c'], ['y'])],
     culprit: 'MatMul',
+    code: 'PD319',
   },
   {
     name: 'a token shift by slicing and joining',
@@ -105,7 +108,7 @@ const MIXING: readonly Case[] = [
     culprit: 'Reshape',
   },
   { name: 'a fused op with a recurrent state', make: (x) => [node('CausalConvWithState', [x, 'w', 'b', 'p'], ['y', 'state'], {}, 'com.microsoft')], initializers: () => [weight('w', [HIDDEN, 1, 3]), weight('b', [HIDDEN]), weight('p', [1, HIDDEN, 2])], culprit: 'CausalConvWithState' },
-  { name: 'linear attention', make: (x) => [node('LinearAttention', [x, x, x], ['y', 'state'], { q_num_heads: 4, kv_num_heads: 4 }, 'com.microsoft')], culprit: 'LinearAttention' },
+  { name: 'linear attention', make: (x) => [node('LinearAttention', [x, x, x], ['y', 'state'], { q_num_heads: 4, kv_num_heads: 4 }, 'com.microsoft')], culprit: 'LinearAttention', code: 'PD319' },
   { name: 'an op of an unknown domain', make: (x) => [node('Mystery', [x], ['y'], {}, 'example.ops')], culprit: 'Mystery' },
   { name: 'an op nobody knows', make: (x) => [node('Frobnicate', [x], ['y'])], culprit: 'Frobnicate' },
   {
@@ -120,8 +123,8 @@ const MIXING: readonly Case[] = [
 ];
 
 describe('refused behind a boundary, with the node', () => {
-  it.each(MIXING)('$name', async ({ make, initializers, culprit }) => {
-    const error = await expectRefusal(withNodes(make, initializers?.()), 'PD308', BOUNDARIES);
+  it.each(MIXING)('$name', async ({ make, initializers, culprit, code = 'PD308' }) => {
+    const error = await expectRefusal(withNodes(make, initializers?.()), code, BOUNDARIES);
     expect(error.culprit).toContain(culprit);
   });
 
@@ -130,6 +133,13 @@ describe('refused behind a boundary, with the node', () => {
     const { code, json } = await cliJson('inspect', path);
     expect(code).toBe(3);
     expect(json.refusal).toMatchObject({ code: 'PD308' });
+  });
+});
+
+describe('refused before the first boundary too: layers could not be counted', () => {
+  it.each(MIXING.filter((c) => c.code === 'PD319'))('$name', async ({ make, initializers, culprit }) => {
+    const error = await expectRefusal(withNodes(make, initializers?.(), false), 'PD319', BOUNDARIES);
+    expect(error.culprit).toContain(culprit);
   });
 });
 

@@ -98,13 +98,14 @@ export function edgesOf(facts: DecoderFacts, layer: number): Edge[] {
   );
 }
 
-/** Puts a no-op on each of the edges. */
-export function insertNoOps(model: ModelProto, kind: Kind, edges: readonly Edge[]): number {
+/** Puts a no-op on each of the edges that the kind it is given fits. */
+export function insertNoOps(model: ModelProto, kindOf: (edge: number) => Kind, edges: readonly Edge[]): number {
   const graph = graphOf(model);
   const nodes = graph.node as NodeProto[];
   let count = 0;
-  for (const edge of edges) {
-    if (!kind.fits(edge)) continue;
+  edges.forEach((edge, which) => {
+    const kind = kindOf(which);
+    if (!kind.fits(edge)) return;
     const at = nodes.findIndex((n) => n.output?.includes(edge.consumer));
     const reader = nodes[at];
     if (!reader?.input) throw new Error(`nothing makes ${edge.consumer}`);
@@ -113,6 +114,6 @@ export function insertNoOps(model: ModelProto, kind: Kind, edges: readonly Edge[
     reader.input[edge.index] = `${p}/y`;
     nodes.splice(at, 0, ...made.nodes.map((n, i) => Object.assign(n, { name: `${p}/${i}` })));
     graph.initializer?.push(...(made.initializers ?? []));
-  }
+  });
   return count;
 }
