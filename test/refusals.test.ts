@@ -174,7 +174,7 @@ describe('not a decoder', () => {
     const error = await expectRefusal(modelFile(readFileSync(fixturePath(`refused/${name}`))), 'PD318', ['--layers', '2']);
     expect(error.message).toContain(`"${input}"`);
     expect(error.message).toContain(how);
-    expect(error.hint).not.toContain('declare');
+    expect(error.hint).toContain('docs/cross-attention.md');
   });
 
   it('features declared like the tokens that are pooled: not one entry a token', async () => {
