@@ -6,7 +6,7 @@
  * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
  * ```
  */
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { dirname, extname, join, resolve } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
@@ -17,6 +17,7 @@ import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagno
 import { checkExternalData, type ExternalDataMode, placeExternalData } from './disk/external-files.js';
 import { AtomicFileSink, CopyUnderWay, FileSource, refuseOverwrite } from './disk/files.js';
 import { readModelConfig } from './disk/model-config.js';
+import { readRegularText } from './disk/small-files.js';
 import { compileFolder as compileFolderWith, type FolderOptions, type FolderReport } from './folder/compile-folder.js';
 import { type LayoutKind, recogniseFolder, type Runtime } from './folder/layout.js';
 import { readModel } from './onnx/read.js';
@@ -126,7 +127,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
     const vision = marking && (await markVisionFile(marking.vision, options.dryRun ? null : marking.visionOutput, marking.proof, options.force ?? false));
     undoVision = vision?.undo;
     const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
-    const warnings = [...compiled.warnings, ...(marks ? clippingWarnings(marks) : [])];
+    const warnings = [...config.warnings, ...compiled.warnings, ...(marks ? clippingWarnings(marks) : [])];
     let externalData: { mode: string; files: readonly string[] } = { mode: compiled.model.externalLocations.length > 0 ? 'reference' : 'none', files: compiled.model.externalLocations };
     if (!options.dryRun) {
       makeFolder(dirname(resolve(output)));
@@ -141,7 +142,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
           placed.undo();
           throw error;
         }
-        return compileReport({ ...compiled, warnings }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
+        return compileReport({ ...compiled, warnings, byteLength: around.byteLength }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
       }
       const sink = new AtomicFileSink(output);
       try {
@@ -292,7 +293,7 @@ export async function inspectFolder(input: string): Promise<InspectFolderReport>
 export function readPlanFile(path: string): Plan {
   let text: string;
   try {
-    text = readFileSync(path, 'utf8');
+    text = readRegularText(path);
   } catch (error) {
     throw new UsageError({ code: 'PD002', message: `cannot read the plan: ${(error as Error).message}`, culprit: path, hint: 'check the path' }, { cause: error });
   }

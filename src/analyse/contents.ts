@@ -15,6 +15,9 @@ export interface TokenPattern {
 
 export const TEXT_ONLY: TokenPattern = { valid: () => true, image: () => false };
 
+/** Elements of a mask that are followed at most. */
+const MOST_CONTENTS = 1 << 22;
+
 /** Adds contents to bindings of sizes; those of other inputs are left alone. */
 export function withContents(
   graph: Graph,
@@ -28,6 +31,8 @@ export function withContents(
     const binding = value && bindings.get(value);
     if (!binding || binding.shape.length !== 2) return;
     const [rows, width] = binding.shape as [number, number];
+    // A file may declare a batch of 10⁹: then lengths stay unknown.
+    if (!(rows * width <= MOST_CONTENTS)) return;
     binding.data = Array.from({ length: rows * width }, (_, i) => at(Math.floor(i / width), i % width, width));
   };
   const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : roles.inputIds;

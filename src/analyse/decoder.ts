@@ -3,6 +3,7 @@ import { describeNode, Refusal } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
+import { requireSoundCore } from './attention/sound.js';
 import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
 import { withContents, TEXT_ONLY } from './contents.js';
 import { contradiction } from './alignment.js';
@@ -99,6 +100,7 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
   const layers: Layer[] = [];
   let usedLink = -1;
   for (const core of cores) {
+    requireSoundCore(core);
     const at = Math.max(-1, ...core.anchor.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
     if (at < 0) continue;
     if (at === usedLink) {

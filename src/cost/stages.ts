@@ -16,6 +16,9 @@ export interface PromptSizes {
   readonly past: number;
 }
 
+/** Longest prompt that costs are counted for: masks of its length are followed element by element. */
+export const MOST_PROMPT_TOKENS = 2 ** 20;
+
 export const TYPICAL_PROMPT: PromptSizes = { batch: 1, imageTokens: 576, textTokens: 64, past: 0 };
 
 /**

@@ -1,6 +1,7 @@
 /** What the configuration files beside a model say about its image tokens. */
-import { existsSync, readFileSync } from 'node:fs';
-import { dirname, join, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { readRegularText } from './small-files.js';
 
 export interface ModelConfig {
   /** Id that stands for an image token in input_ids. */
@@ -9,49 +10,73 @@ export interface ModelConfig {
   readonly imageTokens: number | undefined;
   /** Width of the MLP. */
   readonly mlp: number | undefined;
+  /** What in those files was not used, and why. */
+  readonly warnings: readonly string[];
 }
 
 const ID_KEYS = ['image_token_id', 'image_token_index', 'img_context_token_id'];
 
+const MOST_CONFIG_BYTES = 16 * 1024 * 1024;
+
+/** Largest numbers that are believed: costs are counted at these sizes, and a file may state any. */
+const LIMITS = { id: 2 ** 31 - 1, pixels: 65_536, tokens: 65_536, width: 2 ** 24 } as const;
+
+type Json = Readonly<Record<string, unknown>>;
+
 /** Reads config.json and genai_config.json beside the model or one folder up (Hugging Face repositories keep graphs in onnx/). */
 export function readModelConfig(modelPath: string): ModelConfig {
   const folder = dirname(resolve(modelPath));
-  const found: { imageTokenId?: number; imageTokens?: number; mlp?: number } = {};
+  const found: { imageTokenId?: number | undefined; imageTokens?: number | undefined; mlp?: number | undefined } = {};
+  const warnings: string[] = [];
   for (const dir of [folder, dirname(folder)]) {
     for (const name of ['config.json', 'genai_config.json']) {
       const path = join(dir, name);
-      if (!existsSync(path)) continue;
-      let config: Record<string, unknown>;
-      try {
-        config = JSON.parse(readFileSync(path, 'utf8')) as Record<string, unknown>;
-      } catch {
-        continue;
-      }
-      const id = search(config, ID_KEYS);
-      if (id !== undefined && Number.isInteger(id) && id >= 0) found.imageTokenId ??= id;
-      const vision = config.vision_config as Record<string, unknown> | undefined;
-      const size = vision && search(vision, ['image_size']);
-      const patch = vision && search(vision, ['patch_size']);
-      if (typeof config.image_seq_length === 'number') found.imageTokens ??= config.image_seq_length;
-      if (size && patch) found.imageTokens ??= Math.floor(size / patch) ** 2;
-      const text = (config.text_config ?? config) as Record<string, unknown>;
-      const mlp = search(text, ['intermediate_size']);
-      if (mlp !== undefined) found.mlp ??= mlp;
+      const config = existsSync(path) ? readJson(path, warnings) : undefined;
+      if (!config) continue;
+      /** The number if it is a whole one in its range; what is not is left out and said. */
+      const whole = (value: number | undefined, least: number, most: number, what: string): number | undefined => {
+        if (value === undefined) return undefined;
+        if (Number.isInteger(value) && value >= least && value <= most) return value;
+        warnings.push(`${basename(path)} beside the model: ${what} is ${value}, not a whole number from ${least} to ${most}; it is not used`);
+        return undefined;
+      };
+      const vision = objectAt(config, 'vision_config');
+      const size = whole(vision && search(vision, ['image_size']), 1, LIMITS.pixels, 'image_size');
+      const patch = whole(vision && search(vision, ['patch_size']), 1, LIMITS.pixels, 'patch_size');
+      found.imageTokenId ??= whole(search(config, ID_KEYS), 0, LIMITS.id, 'the image token id');
+      found.imageTokens ??= whole(typeof config.image_seq_length === 'number' ? config.image_seq_length : undefined, 1, LIMITS.tokens, 'image_seq_length');
+      if (size && patch) found.imageTokens ??= whole(Math.floor(size / patch) ** 2, 1, LIMITS.tokens, 'the number of patches');
+      found.mlp ??= whole(search(objectAt(config, 'text_config') ?? config, ['intermediate_size']), 1, LIMITS.width, 'intermediate_size');
     }
     if (found.imageTokenId !== undefined) break;
   }
-  return { imageTokenId: found.imageTokenId, imageTokens: found.imageTokens, mlp: found.mlp };
+  return { imageTokenId: found.imageTokenId, imageTokens: found.imageTokens, mlp: found.mlp, warnings };
+}
+
+function readJson(path: string, warnings: string[]): Json | undefined {
+  try {
+    const json: unknown = JSON.parse(readRegularText(path, MOST_CONFIG_BYTES));
+    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json;
+    throw new Error('it is not a JSON object');
+  } catch (error) {
+    warnings.push(`${basename(path)} beside the model is not used: ${(error as Error).message}`);
+    return undefined;
+  }
+}
+
+function objectAt(config: Json, key: string): Json | undefined {
+  const value = config[key];
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }
 
 /** First number under one of the keys, at the top or in a nested object (`model`, `vision`, `text_config`). */
-function search(object: Record<string, unknown>, keys: readonly string[], depth = 0): number | undefined {
+function search(object: Json, keys: readonly string[], depth = 0): number | undefined {
   for (const key of keys) if (typeof object[key] === 'number') return object[key] as number;
   if (depth >= 2) return undefined;
-  for (const value of Object.values(object)) {
-    if (value && typeof value === 'object' && !Array.isArray(value)) {
-      const found = search(value as Record<string, unknown>, keys, depth + 1);
-      if (found !== undefined) return found;
-    }
+  for (const key of Object.keys(object)) {
+    const inner = objectAt(object, key);
+    const found = inner && search(inner, keys, depth + 1);
+    if (found !== undefined) return found;
   }
   return undefined;
 }

@@ -1,7 +1,8 @@
 /** What a folder of a model is: whose layout, which graphs are the decoder, the embeddings and the vision encoder. */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Refusal, UsageError } from '../diagnostics.js';
+import { readRegularText } from '../disk/small-files.js';
 
 export type Runtime = 'generic' | 'transformers.js' | 'genai';
 export type LayoutKind = 'transformers.js' | 'genai' | 'optimum' | 'monolithic';
@@ -110,7 +111,7 @@ function genaiLayout(root: string, files: readonly string[]): FolderLayout {
 /** @throws {UsageError} PD610 when the file is not JSON. */
 export function readJson(path: string, name: string): unknown {
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    return JSON.parse(readRegularText(path));
   } catch (error) {
     throw new UsageError({ code: 'PD610', message: `cannot read ${name}: ${(error as Error).message}`, culprit: path, hint: 'download or export the folder again' }, { cause: error });
   }

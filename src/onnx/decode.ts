@@ -2,6 +2,7 @@
  * Messages of onnx.proto held in memory → IR records. Field numbers are those of onnx.proto (ONNX 1.19);
  * fields that are not needed here are left alone, the writer copies them from the source bytes.
  */
+import { Refusal } from '../diagnostics.js';
 import { type AttributeValue, DataType, type Dim, SMALL_TENSOR_BYTES, type Tensor, type TensorType } from '../ir/graph.js';
 import { decodeName, decodeText, fieldsOf, malformed, varintBig, type WireField } from './wire.js';
 
@@ -44,8 +45,13 @@ function pushFloats(bytes: Uint8Array, f: WireField, size: number, into: Integer
   for (let at = f.dataStart; at < f.end; at += size) into.push(size === 4 ? view.getFloat32(at, true) : view.getFloat64(at, true));
 }
 
-/** Decoded TensorProto; `name` is empty for attribute tensors. */
-export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor } {
+/**
+ * Decoded TensorProto; `name` is empty for attribute tensors.
+ *
+ * @param rawBytes size of the raw payload where it was left out of `bytes`
+ * @throws {Refusal} PD102 when the payload is not as long as the dimensions say
+ */
+export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: string; tensor: Tensor } {
   let name = '';
   let dataType = 0;
   const dims: number[] = [];
@@ -97,6 +103,15 @@ export function decodeTensor(bytes: Uint8Array): { name: string; tensor: Tensor 
   }
   if (dims.some((d) => d < 0 || !Number.isSafeInteger(d))) throw malformed(`tensor "${name}" has dimensions ${dims.join(', ')}`, 0);
   const byteLength = tensorByteLength(dataType, dims);
+  const payload = raw?.length === 0 && typed ? undefined : (raw?.length ?? rawBytes);
+  if (payload !== undefined && !isExternal && Object.hasOwn(ELEMENT_BYTES, dataType) && payload !== byteLength) {
+    throw new Refusal({
+      code: 'PD102',
+      message: `a tensor of type ${dataType} and dimensions [${dims.join(', ')}] needs ${byteLength} bytes; its payload has ${payload}`,
+      culprit: name || undefined,
+      hint: 'the model file is damaged or was edited: download or export it again',
+    });
+  }
   let data: Uint8Array | undefined;
   if (!isExternal && byteLength <= SMALL_TENSOR_BYTES) {
     if (raw && raw.length === byteLength) data = raw.slice();
@@ -301,11 +316,16 @@ function decodeTensorType(bytes: Uint8Array): TensorType {
   return { elemType, dims };
 }
 
+function toSize(n: number): number | null {
+  return Number.isSafeInteger(n) && n >= 0 ? n : null;
+}
+
 /** TensorShapeProto.Dimension: a size, a symbol, or nothing known. */
 function decodeDimension(bytes: Uint8Array): Dim {
   let dim: Dim = null;
   for (const f of fieldsOf(bytes)) {
-    if (f.number === 1 && f.wire === 0) dim = Number(integerOf(bytes, f));
+    // Some exporters write -1 for a size that is not known.
+    if (f.number === 1 && f.wire === 0) dim = toSize(Number(integerOf(bytes, f)));
     if (f.number === 2 && f.wire === 2) dim = f.end === f.dataStart ? null : decodeName(bytes.subarray(f.dataStart, f.end));
   }
   return dim;

@@ -50,15 +50,19 @@ export function refuseNesting(depth: number): void {
  * The message at [start, end) without payloads above WHOLE_RECORD_BYTES: a valid, smaller message.
  *
  * @param depth graphs around the message
+ * @returns the message, and of a tensor the size of the raw payload that was left out
  */
-export async function elide(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number): Promise<Uint8Array> {
+export async function elide(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number): Promise<{ readonly bytes: Uint8Array; readonly rawBytes: number | undefined }> {
   const parts: Uint8Array[] = [];
-  await collect(source, start, end, kind, depth, parts);
-  return concat(parts);
+  let rawBytes: number | undefined;
+  await collect(source, start, end, kind, depth, parts, (field) => {
+    if (kind === 'tensor' && field.number === 9) rawBytes = field.end - field.dataStart;
+  });
+  return { bytes: concat(parts), rawBytes };
 }
 
 /** Appends what is kept of a message to `parts`, which are joined once; returns its length. */
-async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[]): Promise<number> {
+async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[], leftOut: (field: WireField) => void): Promise<number> {
   let length = 0;
   const put = (part: Uint8Array): void => {
     parts.push(part);
@@ -75,11 +79,11 @@ async function collect(source: WindowedSource, start: number, end: number, kind:
         const within = nested === 'graph' ? depth + 1 : depth;
         refuseNesting(within);
         const headerAt = parts.push(new Uint8Array(0)) - 1;
-        const inner = await collect(source, field.dataStart, field.end, nested, within, parts);
+        const inner = await collect(source, field.dataStart, field.end, nested, within, parts, () => {});
         const header = encodeHeader(field.number, inner);
         parts[headerAt] = header;
         length += header.length + inner;
-      }
+      } else leftOut(field);
     }
     at = field.end;
   }

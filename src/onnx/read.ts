@@ -215,16 +215,14 @@ async function readGraph({ source, start, end, held, parent, owner, depth }: Gra
     }
     const whole = held || size <= HELD_RECORD_BYTES || (size <= WHOLE_RECORD_BYTES && message !== 'tensor');
     const full: Piece = whole ? await take(f.start, size) : { offset: f.start, length: size };
-    const body =
-      full instanceof Uint8Array
-        ? full.subarray(f.dataStart - f.start)
-        : await elide(source, f.dataStart, f.end, message === 'node' ? 'node' : 'tensor', depth);
+    const elided = full instanceof Uint8Array ? undefined : await elide(source, f.dataStart, f.end, message === 'node' ? 'node' : 'tensor', depth);
+    const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (message === 'node') {
       const parsed = decodeNode(body, full);
       pending.push(parsed);
       segments.push({ kind: 'node', node: parsed.node });
     } else if (message === 'tensor') {
-      const { name, tensor } = decodeTensor(body);
+      const { name, tensor } = decodeTensor(body, elided?.rawBytes);
       const value = declare(graph, name);
       value.tensor = tensor;
       graph.initializers.push(value);

@@ -223,9 +223,19 @@ function mustType(v: Value): NonNullable<Value['type']> {
 }
 
 function reshape(value: Value, piece: Piece): Uint8Array {
-  if (isSpan(piece)) throw new InternalError('a declaration of this size cannot be changed', value.name);
+  if (isSpan(piece)) throw tooLarge('a declaration of more than 64 KiB', value.name);
   const header = readFieldHeader(piece, 0);
   return reshapeValueInfo(piece.subarray(header.dataStart), value.type?.dims ?? []);
+}
+
+/** Large records are spans of the source: they are copied, never taken apart. */
+function tooLarge(what: string, culprit: string): Refusal {
+  return new Refusal({
+    code: 'PD311',
+    message: `${what} would have to be rewritten`,
+    culprit,
+    hint: 'turn large Constant nodes into initializers first (onnxruntime or onnxsim do), or store weights as external data',
+  });
 }
 
 function nodePieces(node: Node): Piece[] {
@@ -233,18 +243,13 @@ function nodePieces(node: Node): Piece[] {
   if (!record) return [encodeBytesField(1, encodeNode(node))];
   if (isUntouched(node, record)) return [record.full];
   if (record.elided) {
-    throw new Refusal({
-      code: 'PD311',
-      message: 'a node with a large embedded payload would have to be rewritten',
-      culprit: node.name,
-      hint: 'turn large Constant nodes into initializers first (onnxruntime or onnxsim do), or store weights as external data',
-    });
+    throw tooLarge('a node with a large embedded payload', node.name);
   }
   const subgraphs = new Map<string, Uint8Array>();
   for (const [name, a] of node.attributes) {
     if (a.kind === 'graph' && !graphUntouched(a.value)) {
       const parts = layoutGraph(a.value).map((p) => {
-        if (isSpan(p)) throw new InternalError('a large subgraph cannot be rewritten', node.name);
+        if (isSpan(p)) throw tooLarge('a subgraph with large records', node.name);
         return p;
       });
       subgraphs.set(name, concat(parts));

@@ -1,5 +1,5 @@
 /** Pictures of samples as data URIs, for the HTML report. */
-import { readFileSync, statSync } from 'node:fs';
+import { readRegularFile } from '../disk/small-files.js';
 import type { KeptReport } from '../validate/result.js';
 
 const KINDS: readonly (readonly [string, (b: Buffer) => boolean])[] = [
@@ -21,8 +21,7 @@ export function readPictures(kept: KeptReport | null, limitBytes = 2 * 2 ** 20):
   for (const { picture } of kept?.samples ?? []) {
     if (picture === undefined || out.has(picture)) continue;
     try {
-      if (statSync(picture).size > limitBytes) continue;
-      const content = readFileSync(picture);
+      const content = readRegularFile(picture, limitBytes);
       const kind = KINDS.find(([, is]) => is(content))?.[0];
       if (kind) out.set(picture, `data:image/${kind};base64,${content.toString('base64')}`);
     } catch {

@@ -2,6 +2,7 @@
  * Makes nodes and constants. Every node carries the name of the pass that made it, and its boundary, in its name and
  * in metadata_props. Ops are spelled for the model's own opset.
  */
+import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
 import { type AttributeValue, DataType, type Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 
@@ -176,6 +177,13 @@ export class Builder {
 const DTYPE_NAMES: Record<number, string> = { 1: 'f32', 6: 'i32', 7: 'i64', 9: 'bool', 10: 'f16', 11: 'f64' };
 
 function encodeElements(dataType: number, values: readonly number[]): Uint8Array {
+  if ((dataType === DataType.INT64 || dataType === DataType.INT32) && !values.every(Number.isInteger)) {
+    throw new Refusal({
+      code: 'PD102',
+      message: `the graph's sizes do not go together: one that is needed comes out as ${values.find((v) => !Number.isInteger(v))}`,
+      hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it with full_check',
+    });
+  }
   switch (dataType) {
     case DataType.FLOAT:
       return new Uint8Array(Float32Array.from(values).buffer);

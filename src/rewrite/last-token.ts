@@ -5,7 +5,7 @@
  * is computed for the one token; what is aligned with tokens but is not content (positions, cos, sin) is the stage's
  * own instance, picked at the last valid token; shape parameters are worked out for a length of one.
  */
-import { InternalError } from '../diagnostics.js';
+import { Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../analyse/roles.js';
@@ -195,6 +195,11 @@ export class LastToken {
       const hot = b.unsqueeze('is_last_row', this.#oneHot(facts.probes.dtype(value)), [1, 2]);
       return b.op('MatMul', 'last_token', [hot, all]);
     }
-    throw new InternalError('the query is laid out in a way that was accepted before', value.name);
+    throw new Refusal({
+      code: 'PD321',
+      message: `the query of the layer behind the boundary is laid out as [${axes?.join(', ') ?? 'unknown'}], of which the last token cannot be taken`,
+      culprit: value.name,
+      hint: 'drop tokens before other layers (--layers), or report this graph with `pdrop-compile inspect --json` of it',
+    });
   }
 }

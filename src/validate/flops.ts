@@ -63,7 +63,7 @@ function perTokenBytes(file: ModelFile): number[] {
 }
 
 async function promptOf(file: ModelFile, request: FlopsRequest): Promise<Sample> {
-  const data = syntheticData(file.io, { samples: 1, imageTokens: request.imageTokens, textTokens: request.textTokens, rows: request.batch, seed: 1, imageTokenId: request.imageTokenId, dims: request.dims });
+  const data = syntheticData(file.io, { samples: 1, imageTokens: request.imageTokens, textTokens: request.textTokens, rows: request.batch, seed: 1, imageTokenId: request.imageTokenId, dims: request.dims, sizesOnly: true });
   for await (const s of data.samples()) {
     if ('fault' in s) throw s.fault;
     const feeds = new Map(s.feeds);

@@ -25,6 +25,23 @@ export function countOf(shape: Dims | null): number | null {
   return count;
 }
 
+/**
+ * Elements that work on a value of these sizes may touch: as many as it has, a size of 0 counted as 1 (a file may state
+ * [10⁹, 0]). Infinite for sizes that are none, which a broken graph can lead to.
+ */
+export function workOf(shape: Dims | null): number {
+  let work = 1;
+  for (const dim of shape ?? [null]) {
+    if (dim === null || !isSize(dim)) return Number.POSITIVE_INFINITY;
+    work *= Math.max(dim, 1);
+  }
+  return work;
+}
+
+export function isSize(dim: number): boolean {
+  return Number.isSafeInteger(dim) && dim >= 0;
+}
+
 /** Row-major strides, in elements. */
 export function stridesOf(shape: readonly number[]): number[] {
   const strides = new Array<number>(shape.length);
@@ -208,13 +225,12 @@ export class Call {
 
   /** True when contents of a value of this dtype and shape are to be followed. */
   follows(dtype: number, shape: Dims | null): boolean {
-    const count = countOf(shape);
-    return count !== null && count <= limitFor(this.limits, dtype);
+    return workOf(shape) <= limitFor(this.limits, dtype);
   }
 
   /** A fact; `elements` are kept as full or partial contents, or dropped when they are too many or unknown. */
   fact(dtype: number, shape: Dims | null, elements?: readonly number[] | undefined): Fact {
-    if (elements === undefined || !this.follows(dtype, shape)) return { dtype, shape };
+    if (elements === undefined || !this.follows(dtype, shape) || elements.length !== countOf(shape)) return { dtype, shape };
     if (isIntegral(dtype) && elements.some(Number.isNaN)) {
       return elements.every(Number.isNaN) ? { dtype, shape } : { dtype, shape, partial: elements };
     }

@@ -3,7 +3,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, countOf, dimsFrom, type HandlerTable, limitFor } from './call.js';
+import { type Call, countOf, dimsFrom, type HandlerTable, limitFor, unknownDims } from './call.js';
 import { rounder, tensorElements } from './numbers.js';
 import type { Fact } from './types.js';
 
@@ -42,7 +42,7 @@ function constantOfShape(call: Call): Fact {
   const sizes = call.elements(0);
   if (sizes === undefined) {
     const rank = call.dim(0, 0);
-    return { dtype, shape: rank === null ? null : new Array<null>(rank).fill(null) };
+    return { dtype, shape: unknownDims(rank) };
   }
   const shape = dimsFrom(sizes);
   if (fill === undefined || !call.follows(dtype, shape)) return { dtype, shape };

@@ -7,7 +7,7 @@
  */
 
 import type { Graph, Node, Value } from '../../ir/graph.js';
-import { Call, ConstantFact, countOf, type DataLimits, type HandlerTable, limitFor } from './call.js';
+import { Call, ConstantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
 import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
@@ -131,7 +131,7 @@ class Evaluator implements ShapeFacts {
         this.facts.set(output, { dtype: fact.dtype, shape: given.shape, data: given.data });
         continue;
       }
-      this.facts.set(output, fact ?? { dtype: output.type?.elemType ?? 0, shape: null });
+      this.facts.set(output, fact === undefined ? { dtype: output.type?.elemType ?? 0, shape: null } : withSizes(fact));
     }
   }
 
@@ -168,6 +168,12 @@ class Evaluator implements ShapeFacts {
       this.facts.set(output, agreed(facts) ?? { dtype: output.type?.elemType ?? 0, shape: null });
     }
   }
+}
+
+/** A fact as it is, but for sizes that are none (negative, fractions, beyond 2⁵³), as a broken graph may lead to: not known. */
+function withSizes(fact: Fact): Fact {
+  if (fact.shape === null || fact.shape.every((d) => d === null || isSize(d))) return fact;
+  return { dtype: fact.dtype, shape: fact.shape.map((d) => (d === null || isSize(d) ? d : null)) };
 }
 
 /** What all of `facts` say. */

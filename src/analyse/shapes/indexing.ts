@@ -168,7 +168,7 @@ function topK(call: Call): Fact[] {
   const shape = source.map((d, i) => (i === axis ? (k ?? null) : d));
   const from = known(source);
   const data = call.data(0);
-  if (!from || !data || k === undefined) return [{ dtype, shape }, { dtype: DataType.INT64, shape }];
+  if (!from || !data || k === undefined || !call.follows(dtype, shape)) return [{ dtype, shape }, { dtype: DataType.INT64, shape }];
   const size = from[axis] as number;
   const inner = product(from.slice(axis + 1));
   const outer = product(from.slice(0, axis));

@@ -63,7 +63,7 @@ function slice(call: Call): Fact {
   const given = call.intsOf('axes', 3);
   const steps = call.has(4) ? call.data(4) : [];
   const count = starts?.length ?? call.dim(1, 0);
-  if (given === null || count === null || count === undefined) return { dtype, shape: unknownDims(shape.length) };
+  if (given === null || count === null || count === undefined || count > shape.length) return { dtype, shape: unknownDims(shape.length) };
   const axes = given ?? Array.from({ length: count }, (_, i) => i);
   const out: (number | null)[] = [...shape];
   const sizes = known(shape);
@@ -89,7 +89,7 @@ function slice(call: Call): Fact {
     }
   }
   const elements = call.elements(0);
-  if (elements === undefined || known(out) === undefined) return { dtype, shape: out };
+  if (elements === undefined || !call.follows(dtype, out)) return { dtype, shape: out };
   return call.fact(dtype, out, stridedCopy(elements, out as number[], strides, offset));
 }
 
@@ -126,7 +126,7 @@ function split(call: Call): Fact[] {
   let start = 0;
   return parts.map((part) => {
     const out = shape.map((d, k) => (k === axis ? part : d));
-    if (elements === undefined || sizes === undefined || part === null) return { dtype, shape: out };
+    if (elements === undefined || sizes === undefined || part === null || !call.follows(dtype, out)) return { dtype, shape: out };
     const strides = stridesOf(sizes);
     const taken = stridedCopy(elements, out as number[], strides, start * (strides[axis] as number));
     start += part;

@@ -103,7 +103,7 @@ function transpose(call: Call): Fact {
   const out = order.map((axis) => shape[axis] ?? null);
   const elements = call.elements(0);
   const sizes = known(shape);
-  if (elements === undefined || sizes === undefined) return { dtype, shape: out };
+  if (elements === undefined || sizes === undefined || !call.follows(dtype, out)) return { dtype, shape: out };
   const strides = stridesOf(sizes);
   return call.fact(dtype, out, stridedCopy(elements, out as number[], order.map((axis) => strides[axis] as number)));
 }

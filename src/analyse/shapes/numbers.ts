@@ -130,7 +130,8 @@ export function holdsElements(tensor: Tensor, limit: number): boolean {
   const reader = READERS.get(tensor.dataType);
   if (tensor.data === undefined || reader === undefined) return false;
   const count = tensor.dims.reduce((a, b) => a * b, 1);
-  return count <= limit && tensor.data.byteLength >= count * reader.size;
+  // A size of 0 hides what the others are: [10⁹, 0] has no elements, but is no constant that steers anything.
+  return tensor.dims.reduce((a, b) => a * Math.max(b, 1), 1) <= limit && tensor.data.byteLength >= count * reader.size;
 }
 
 /**

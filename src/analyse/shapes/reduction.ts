@@ -3,7 +3,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, type HandlerTable, known, stridesOf } from './call.js';
+import { type Call, type HandlerTable, known, stridesOf, unknownDims } from './call.js';
 import { isIntegral, rounder } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 
@@ -24,7 +24,7 @@ function reduce(fn: (values: readonly number[]) => number): (call: Call) => Fact
       // Which axes go is not known; their number may be.
       const gone = call.dim(1, 0);
       const rank = keep ? source.length : gone === null ? null : source.length - gone;
-      return { dtype, shape: rank === null ? null : new Array<null>(rank).fill(null) };
+      return { dtype, shape: unknownDims(rank) };
     }
     const none = given === undefined || given.length === 0;
     if (none && call.node.int('noop_with_empty_axes', 0) === 1) return call.input(0);

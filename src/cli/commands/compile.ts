@@ -1,8 +1,10 @@
 /** `pdrop-compile <model.onnx>`: the main job. */
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { type Command, Option } from 'commander';
+import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
 import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
+import { readRegularText } from '../../disk/small-files.js';
 import { requireSchema } from '../../schemas.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
@@ -39,6 +41,12 @@ interface Flags {
   skipPass?: string[];
   explain?: boolean;
 }
+
+const promptTokens = (text: string): number => {
+  const n = wholeNumber(text);
+  if (n > MOST_PROMPT_TOKENS) throw new UsageError({ code: 'PD001', message: `${n} tokens are more than costs are counted for`, culprit: text, hint: `give at most ${MOST_PROMPT_TOKENS}` });
+  return n;
+};
 
 export function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new UsageError({ code: 'PD001', message: `"${text}" is not a whole number`, culprit: text, hint: 'give whole numbers from 0; see pdrop-compile --help' });
@@ -77,8 +85,8 @@ export function register(program: Command): void {
     .option('--force', 'replace existing files')
     .option('--json', 'print the report as JSON')
     .option('--quiet', 'print nothing but errors')
-    .option('--image-tokens <n>', 'image tokens of the prompt that costs are shown for (default: from config.json, else 576)', wholeNumber)
-    .option('--text-tokens <n>', 'text tokens of that prompt (default: 64)', wholeNumber)
+    .option('--image-tokens <n>', 'image tokens of the prompt that costs are shown for (default: from config.json, else 576)', promptTokens)
+    .option('--text-tokens <n>', 'text tokens of that prompt (default: 64)', promptTokens)
     .option('--explain', 'list the passes and what they do')
     .addOption(new Option('--stop-after <pass>', 'for pass authors: stop after this pass').choices(passNames))
     .addOption(new Option('--skip-pass <list>', 'for pass authors: leave these passes out').argParser(list))
@@ -136,7 +144,7 @@ function pick<K extends keyof Flags>(flags: Flags, keys: readonly K[]): Pick<Fla
 function readConfig(path: string): Flags {
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, 'utf8'));
+    json = JSON.parse(readRegularText(path));
   } catch (error) {
     throw new UsageError({ code: 'PD017', message: `cannot read the config: ${(error as Error).message}`, culprit: path, hint: 'give a JSON file after schemas/config.schema.json' }, { cause: error });
   }
@@ -160,11 +168,7 @@ function merge(config: Flags, given: Flags): Flags {
 }
 
 function refuseExistingReport(path: string): void {
-  try {
-    readFileSync(path);
-  } catch {
-    return;
-  }
+  if (!existsSync(path)) return;
   throw new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it' });
 }
 

@@ -1,5 +1,6 @@
 /** `pdrop-compile flops`: what a graph costs at given sizes, and the paper's own figure. */
 import type { Command } from 'commander';
+import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { paperMacs, paperStages } from '../../cost/paper.js';
 import { parseRatio } from '../../cost/keep.js';
 import { readModelConfig } from '../../disk/model-config.js';
@@ -8,7 +9,7 @@ import { flopsOf } from '../../validate/flops.js';
 import { mlpWidth } from '../../validate/cost/costreport.js';
 import { readModelFile } from '../../validate/models/model.js';
 import { bytes, si, table } from '../terminal.js';
-import { whole, wrong } from './validate-shared.js';
+import { warn, whole, wrong } from './validate-shared.js';
 
 interface Flags {
   imageTokens?: number;
@@ -39,10 +40,10 @@ export function register(program: Command): void {
     .summary('count MACs at given sizes, or by the paper’s formula')
     .description('Counts multiply-accumulates on a graph, original or compiled, at given sizes; nothing is run. With --paper: the PyramidDrop paper’s figure, MACs of image tokens only, for a model, for given sizes, or for the paper’s own architectures.')
     .argument('[model]', 'path of a decoder')
-    .option('--image-tokens <n>', 'image tokens of the prompt (default: from config.json, else 576)', whole('--image-tokens'))
-    .option('--text-tokens <n>', 'text tokens of the prompt', whole('--text-tokens', 1), 64)
-    .option('--past <n>', 'tokens in every layer’s cache before the prompt', whole('--past'), 0)
-    .option('--batch <n>', 'rows', whole('--batch', 1), 1)
+    .option('--image-tokens <n>', 'image tokens of the prompt (default: from config.json, else 576)', whole('--image-tokens', 0, MOST_PROMPT_TOKENS))
+    .option('--text-tokens <n>', 'text tokens of the prompt', whole('--text-tokens', 1, MOST_PROMPT_TOKENS), 64)
+    .option('--past <n>', 'tokens in every layer’s cache before the prompt', whole('--past', 0, MOST_PROMPT_TOKENS), 0)
+    .option('--batch <n>', 'rows', whole('--batch', 1, 4096), 1)
     .option('--dim <name=size>', 'size of a symbolic dimension; may be given several times', collect)
     .option('--paper', 'the paper’s formula: Σ layers·(4·n·d² + 2·n²·d + 3·n·d·m)')
     .option('--layers <n>', 'with --paper: decoder layers', whole('--layers', 1))
@@ -65,8 +66,11 @@ async function run(model: string | undefined, f: Flags): Promise<void> {
   }
   if (model === undefined) throw wrong('no model given', 'flops', 'give a decoder, or --paper for the paper’s formula');
   const config = readModelConfig(model);
+  warn(config.warnings);
+  const imageTokens = f.imageTokens ?? config.imageTokens ?? 576;
+  if (f.batch * (imageTokens + f.textTokens + f.past) > MOST_PROMPT_TOKENS) throw wrong(`these are ${f.batch * (imageTokens + f.textTokens + f.past)} tokens in all; up to ${MOST_PROMPT_TOKENS} are counted`, '--batch', 'count one row and multiply');
   const dims = Object.fromEntries((f.dim ?? []).map((d) => [d.split('=')[0] ?? '', Number(d.split('=')[1])]));
-  const report = await flopsOf(model, { imageTokens: f.imageTokens ?? config.imageTokens ?? 576, textTokens: f.textTokens, past: f.past, batch: f.batch, imageTokenId: config.imageTokenId, dims });
+  const report = await flopsOf(model, { imageTokens, textTokens: f.textTokens, past: f.past, batch: f.batch, imageTokenId: config.imageTokenId, dims });
   out(report, () => {
     const columns = [{ title: '' }, { title: 'prefill', right: true }, ...(report.decode ? [{ title: 'decode step', right: true }] : [])];
     const line = (name: string, pick: (c: typeof report.prefill) => number): string[] => [name, si(pick(report.prefill)), ...(report.decode ? [si(pick(report.decode))] : [])];

@@ -1,8 +1,10 @@
 /** What validate, sweep and merge share on the command line: options, progress, Ctrl-C, output. */
-import { appendFileSync, existsSync, readFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
 import { readModelConfig } from '../../disk/model-config.js';
+import { readRegularText } from '../../disk/small-files.js';
+import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { checkWritable, writeAtomically } from '../../report/write.js';
 import { toJunit } from '../../report/validate-junit.js';
 import { toMarkdown } from '../../report/validate-markdown.js';
@@ -17,11 +19,17 @@ export function wrong(message: string, culprit: string, hint = 'see --help'): Us
   return new UsageError({ code: 'PD001', message, culprit, hint });
 }
 
-export function whole(name: string, least = 0): (text: string) => number {
+export function whole(name: string, least = 0, most = 999_999_999): (text: string) => number {
   return (text) => {
-    if (!/^\d{1,9}$/.test(text) || Number(text) < least) throw wrong(`${name}: "${text}" is not a whole number of at least ${least}`, name);
-    return Number(text);
+    const n = /^\d{1,15}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(n >= least && n <= most)) throw wrong(`${name}: "${text}" is not a whole number from ${least} to ${most}`, name);
+    return n;
   };
+}
+
+/** Lines on the error stream: what was left out, what may not be meant. */
+export function warn(warnings: readonly string[]): void {
+  for (const w of warnings) process.stderr.write(`warning: ${w}\n`);
 }
 
 export function decimal(name: string): (text: string) => number {
@@ -43,8 +51,8 @@ export function addDataOptions(command: Command): Command {
     .option('--eos <id>', 'token that ends generation', whole('--eos'))
     .option('--limit <n>', 'use only the first samples', whole('--limit', 1))
     .option('--samples <n>', 'synthetic prompts when there is no data (default: 4)', whole('--samples', 1))
-    .option('--image-tokens <n>', 'image tokens of synthetic prompts (default: from config.json, else 64)', whole('--image-tokens'))
-    .option('--text-tokens <n>', 'text tokens of synthetic prompts (default: 16)', whole('--text-tokens', 1))
+    .option('--image-tokens <n>', 'image tokens of synthetic prompts (default: from config.json, else 64)', whole('--image-tokens', 0, MOST_PROMPT_TOKENS))
+    .option('--text-tokens <n>', 'text tokens of synthetic prompts (default: 16)', whole('--text-tokens', 1, MOST_PROMPT_TOKENS))
     .option('--seed <n>', 'seed of synthetic prompts (default: 1)', whole('--seed'))
     .option('--vocab <n>', 'draw token ids below this where the graph does not say', whole('--vocab', 1))
     .option('--dim <name=size>', 'size of a symbolic dimension of synthetic inputs; may be given several times', collect)
@@ -114,6 +122,7 @@ export interface DataFlags {
 
 export function dataOptions(original: string, f: DataFlags): Omit<ValidateOptions, 'original' | 'rewritten'> {
   const config = existsSync(original) ? readModelConfig(original) : undefined;
+  warn(config?.warnings ?? []);
   const dims = Object.fromEntries((f.dim ?? []).map((d) => {
     const [name, size] = d.split('=');
     if (!name || !/^\d+$/.test(size ?? '')) throw wrong(`--dim ${d} is not name=size`, '--dim');
@@ -266,7 +275,7 @@ export async function emit(report: ValidateReport, f: OutputFlags): Promise<numb
 
 export function readJson<T>(path: string): T {
   try {
-    return JSON.parse(readFileSync(path, 'utf8')) as T;
+    return JSON.parse(readRegularText(path)) as T;
   } catch (error) {
     throw new UsageError({ code: 'PD002', message: `cannot read ${path}: ${(error as Error).message}`, culprit: path, hint: 'give a report that pdrop-compile wrote' }, { cause: error });
   }

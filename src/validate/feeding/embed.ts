@@ -1,5 +1,5 @@
 /** Token ids → embeddings, for decoders that take embeddings: an embed_tokens model, a .npy table, or a seeded stand-in. */
-import { existsSync, openSync, readSync, closeSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UsageError } from '../../diagnostics.js';
 import { Random } from './random.js';
@@ -42,6 +42,8 @@ export async function openEmbedder(path: string): Promise<Embedder> {
 
 /** Rows are read from the file as they are needed; the table is not loaded. */
 function table(path: string): Embedder {
+  const file = statSync(path);
+  if (!file.isFile()) throw new UsageError({ code: 'PD008', message: `${path} is not a file`, culprit: '--embed', hint: 'give a .npy table [vocab, hidden]' });
   const fd = openSync(path, 'r');
   const head = new Uint8Array(4096);
   readSync(fd, head, 0, head.length, 0);
@@ -55,14 +57,18 @@ function table(path: string): Embedder {
   }
   const from: Dtype = descr === '2' ? 'float16' : 'float32';
   const [vocab, hidden] = [Number(shape[1]), Number(shape[2])];
-  const size = hidden * bytesPerElement(from);
+  const row = hidden * bytesPerElement(from);
+  if (start + vocab * row > file.size) {
+    closeSync(fd);
+    throw new UsageError({ code: 'PD008', message: `${path} is cut off: a table [${vocab}, ${hidden}] has ${start + vocab * row} bytes, the file ${file.size}`, culprit: '--embed', hint: 'save it again' });
+  }
   return {
     kind: 'table',
     async embed(ids, dtype) {
-      const bytes = new Uint8Array(ids.length * (ids[0]?.length ?? 0) * size);
+      const bytes = new Uint8Array(ids.length * (ids[0]?.length ?? 0) * row);
       ids.flat().forEach((id, i) => {
         if (id >= vocab) throw new UsageError({ code: 'PD008', message: `token id ${id} is outside the table of ${vocab}`, culprit: path, hint: 'give the table of this model' });
-        readSync(fd, bytes, i * size, size, start + id * size);
+        readSync(fd, bytes, i * row, row, start + id * row);
       });
       return cast(fromBytes(from, [ids.length, ids[0]?.length ?? 0, hidden], bytes), dtype);
     },

@@ -1,4 +1,5 @@
 /** Tensors on the host, as data loaders make them and sessions take and give them; and half precision. */
+import { UsageError } from '../../diagnostics.js';
 import { fromHalf, toHalf } from '../../ir/half.js';
 export type TensorData =
   | Float32Array
@@ -50,9 +51,19 @@ export function elementCount(dims: readonly number[]): number {
   return dims.reduce((a, b) => a * b, 1);
 }
 
+/** Elements of the largest tensor that is made up: a file may declare any size. */
+const MOST_ELEMENTS = 2 ** 30;
+
+/** Number of elements of a tensor that is to be made. @throws {UsageError} PD024 when there are too many */
+export function allocatable(name: string, dims: readonly number[]): number {
+  const count = elementCount(dims);
+  if (count >= 0 && count <= MOST_ELEMENTS) return count;
+  throw new UsageError({ code: 'PD024', message: `a tensor [${dims.join(', ')}] is too large to be made up`, culprit: name, hint: 'the size comes from the model’s declarations or from --dim: check them, or give real samples with --data' });
+}
+
 /** A zero-filled tensor; any dimension may be 0. */
 export function zeros(dtype: Dtype, dims: readonly number[]): HostTensor {
-  return { dtype, dims, data: new ARRAYS[dtype](elementCount(dims)) };
+  return { dtype, dims, data: new ARRAYS[dtype](allocatable(dtype, dims)) };
 }
 
 /** A tensor over little-endian bytes, which are copied so that any alignment is fine. */

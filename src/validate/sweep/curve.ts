@@ -1,6 +1,6 @@
 /** The trade-off curve that `sweep` wrote, for the report of one plan. */
-import { readFileSync } from 'node:fs';
 import { UsageError } from '../../diagnostics.js';
+import { readRegularText } from '../../disk/small-files.js';
 import type { Plan } from '../../plan/plan.js';
 import type { CurvePoint, CurveReport } from '../result.js';
 
@@ -15,13 +15,13 @@ export interface SweepReport {
 }
 
 export function readCurve(path: string, plan: Plan): CurveReport {
-  let sweep: SweepReport;
+  let sweep: SweepReport | null;
   try {
-    sweep = JSON.parse(readFileSync(path, 'utf8')) as SweepReport;
+    sweep = JSON.parse(readRegularText(path)) as SweepReport | null;
   } catch (error) {
     throw new UsageError({ code: 'PD006', message: `${path} cannot be read: ${(error as Error).message}`, culprit: '--curve', hint: 'give the JSON that `pdrop-compile sweep --report` wrote' }, { cause: error });
   }
-  if (sweep.schema !== SWEEP_SCHEMA) throw new UsageError({ code: 'PD006', message: `${path} is not a sweep`, culprit: '--curve', hint: 'give the JSON that `pdrop-compile sweep --report` wrote' });
+  if (sweep?.schema !== SWEEP_SCHEMA) throw new UsageError({ code: 'PD006', message: `${path} is not a sweep`, culprit: '--curve', hint: 'give the JSON that `pdrop-compile sweep --report` wrote' });
   const same = (p: CurvePoint): boolean => p.layers.join() === plan.layers.join() && p.keep.join() === plan.keep.join();
   return { points: sweep.points, chosen: sweep.points.findIndex(same) };
 }

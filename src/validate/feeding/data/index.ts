@@ -2,9 +2,10 @@
  * Opens a data set: a .json/.jsonl/.npz file, a folder of such files, an ONNX `test_data_set_N` folder or a folder of
  * them, several paths one after another. Samples are read one at a time, in a stable order.
  */
-import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { UsageError } from '../../../diagnostics.js';
+import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badSample } from '../../running/faults.js';
 import type { DataSet, Sample } from '../sample.js';
 import { schemaComplaint, schemaOf } from '../../../schemas.js';
@@ -79,14 +80,14 @@ function guarded(id: string, index: number, item: Item, make: () => Sample): Yie
 /** Annotations beside a sample: labels, answers, picture, grids. */
 function annotation(path: string): JsonSample {
   if (!existsSync(path)) return { inputs: {} };
-  const json = { inputs: {}, ...(JSON.parse(readFileSync(path, 'utf8')) as Partial<JsonSample>) };
+  const json = { inputs: {}, ...(JSON.parse(readRegularText(path)) as Partial<JsonSample>) };
   const check = schemaOf('data');
   if (!check(json)) throw badSample(path, schemaComplaint(check), 'see schemas/data.schema.json');
   return json;
 }
 
 function npzSample(item: Item, index: number): Sample {
-  const feeds = parseNpz(readFileSync(item.path));
+  const feeds = parseNpz(readRegularFile(item.path, MOST_DATA_BYTES));
   return toSample(annotation(item.path.replace(/\.npz$/, '.json')), { folder: dirname(item.path), source: item.path, id: item.label.replace(/\.npz$/, ''), index, feeds });
 }
 
@@ -94,7 +95,7 @@ function onnxSample(item: Item, index: number): Sample {
   const feeds = new Map<string, HostTensor>();
   for (const file of readdirSync(item.path).filter((n) => /^input_\d+\.pb$/.test(n)).sort(natural)) {
     try {
-      const { name, tensor } = parseTensorProto(readFileSync(join(item.path, file)));
+      const { name, tensor } = parseTensorProto(readRegularFile(join(item.path, file), MOST_DATA_BYTES));
       if (name === '') throw new Error('the tensor has no name; store the input name in TensorProto.name');
       feeds.set(name, tensor);
     } catch (error) {

@@ -1,7 +1,8 @@
 /** Samples in JSON and JSON Lines (schemas/data.schema.json). */
-import { createReadStream, readFileSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badSample } from '../../running/faults.js';
 import type { PatchGrid, Sample } from '../sample.js';
 import { schemaComplaint, schemaOf } from '../../../schemas.js';
@@ -39,7 +40,7 @@ export function isLoose(tensor: HostTensor): boolean {
 export function parseJsonTensor(value: JsonTensor, folder: string): HostTensor {
   if (typeof value === 'object' && 'file' in value) {
     const [file, array] = value.file.split(/:(?=[^:/\\]*$)/);
-    const bytes = readFileSync(join(folder, file ?? ''));
+    const bytes = readRegularFile(join(folder, file ?? ''), MOST_DATA_BYTES);
     if (array === undefined) return parseNpy(bytes);
     const found = parseNpz(bytes).get(array);
     if (!found) throw new Error(`${file} has no array "${array}"`);
@@ -150,7 +151,7 @@ export async function* jsonSamples(path: string): AsyncGenerator<{ json: JsonSam
   }
   let document: unknown;
   try {
-    document = JSON.parse(readFileSync(path, 'utf8'));
+    document = JSON.parse(readRegularText(path, MOST_DATA_BYTES));
   } catch (error) {
     yield wrong(`not JSON: ${(error as Error).message}`, 0);
     return;

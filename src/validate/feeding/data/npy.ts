@@ -20,6 +20,7 @@ export function parseNpy(bytes: Uint8Array): HostTensor {
   const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1];
   if (shape === undefined) throw new Error('the .npy header has no shape');
   const dims = shape.split(',').map((s) => s.trim()).filter(Boolean).map(Number);
+  if (!dims.every((d) => Number.isSafeInteger(d) && d >= 0)) throw new Error(`the .npy header says its shape is (${shape})`);
   const dtype = DESCR[descr.replace(/^=/, '<')];
   if (!dtype) throw new Error(`element type ${descr || '(structured)'} is not one that models take`);
   const payload = bytes.subarray(headerStart + headerLength);

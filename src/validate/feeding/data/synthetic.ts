@@ -3,7 +3,7 @@ import { UsageError } from '../../../diagnostics.js';
 import type { DecoderIo, IoInfo } from '../../running/io.js';
 import { Random } from '../random.js';
 import type { DataSet, Sample } from '../sample.js';
-import { elementCount, fromNumbers, type HostTensor } from '../../running/tensor.js';
+import { allocatable, fromNumbers, type HostTensor } from '../../running/tensor.js';
 
 export interface SyntheticOptions {
   readonly samples: number;
@@ -16,6 +16,8 @@ export interface SyntheticOptions {
   readonly imageTokenId?: number | undefined;
   /** Sizes of symbolic dimensions of other inputs (pixel_values, ...). */
   readonly dims?: Readonly<Record<string, number>> | undefined;
+  /** Floats get no numbers, only sizes: a file may declare a width of 10⁹. */
+  readonly sizesOnly?: boolean | undefined;
 }
 
 export const SYNTHETIC_NOTE = 'synthetic feeds: accuracy on random prompts means little; identity, NaN, shapes, cost and speed still count';
@@ -57,7 +59,7 @@ function draw(io: DecoderIo, options: SyntheticOptions, index: number): Sample {
     });
     feeds.set(io.ids.name, fromNumbers(io.ids.dtype === 'int32' ? 'int32' : 'int64', [rows, length], ids));
   }
-  if (io.embeds) feeds.set(io.embeds.name, normal(random, io.embeds, [rows, length, lastDim(io.embeds, options)]));
+  if (io.embeds) feeds.set(io.embeds.name, normal(random, io.embeds, [rows, length, lastDim(io.embeds, options)], options));
   // Sent along whether or not this model takes it: the rewritten one usually does.
   feeds.set('image_token_mask', fromNumbers('bool', [rows, length], Array.from({ length: rows * length }, (_, i) => (isImage(i) ? 1 : 0))));
   for (const extra of io.extras) feeds.set(extra.name, extraFeed(random, extra, rows, length, options));
@@ -90,12 +92,13 @@ function extraFeed(random: Random, input: IoInfo, rows: number, length: number, 
     if (/seq/i.test(d)) return length;
     throw unknownDim(input.name, d);
   });
-  if (input.dtype === 'float32' || input.dtype === 'float16' || input.dtype === 'float64') return normal(random, input, dims);
-  return fromNumbers(input.dtype === 'unknown' ? 'int64' : input.dtype, dims, new Array(elementCount(dims)).fill(0));
+  if (input.dtype === 'float32' || input.dtype === 'float16' || input.dtype === 'float64') return normal(random, input, dims, options);
+  return fromNumbers(input.dtype === 'unknown' ? 'int64' : input.dtype, dims, new Uint8Array(allocatable(input.name, dims)));
 }
 
-function normal(random: Random, input: IoInfo, dims: readonly number[]): HostTensor {
-  const values = new Float32Array(elementCount(dims));
+function normal(random: Random, input: IoInfo, dims: readonly number[], options: SyntheticOptions): HostTensor {
+  if (options.sizesOnly) return { dtype: input.dtype === 'float16' || input.dtype === 'float64' ? input.dtype : 'float32', dims, data: new Uint8Array(0) };
+  const values = new Float32Array(allocatable(input.name, dims));
   for (let i = 0; i < values.length; i++) values[i] = random.normal();
   return fromNumbers(input.dtype === 'float16' || input.dtype === 'float64' ? input.dtype : 'float32', dims, values);
 }
