@@ -1,158 +1,163 @@
 /**
- * Fuzzing the compiler: `npm run fuzz -- --seed N --minutes M [--fixture name] [--only SEED]`.
+ * Fuzzing the compiler: `npm run fuzz -- --time SECONDS --seed N [--kind bytes|meaning|faults]`.
  *
- * Each case is one mutant of a small fixture. What must hold:
- *   - no internal error, no exception that is not a diagnostic, no case that takes longer than the limit;
- *   - the same mutant compiles to the same bytes twice;
- *   - if onnxruntime loads the mutant, it loads what the compiler makes of it;
- *   - compiled with every keep ratio 1, it computes what the mutant computes.
- * A finding prints the seed that makes it again.
+ * A case is named by its kind, the seed and a number: `--kind K --seed N --only NUMBER` runs it alone, and `--reduce` makes a
+ * meaning-preserving one smaller. Cases run in child processes that are watched: a crash, a hang and a leak are findings too.
+ * Exit: 0 nothing found, 1 findings (or a case that proves nothing because the harness is wrong).
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { fork } from 'node:child_process';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import ort from 'onnxruntime-node';
-import { compileModel, writeCompiled } from '../dist/src/compile.js';
-import { PdropError, Refusal, UsageError } from '../dist/src/diagnostics.js';
-import { MemorySink, MemorySource } from '../dist/src/onnx/bytes.js';
-import { feedsFor } from './feeds.mjs';
-import { mutate, random } from './mutate.mjs';
 
 const { values } = parseArgs({
   options: {
+    time: { type: 'string', default: '60' },
     seed: { type: 'string', default: '1' },
-    minutes: { type: 'string', default: '1' },
+    kind: { type: 'string', multiple: true },
     cases: { type: 'string' },
+    from: { type: 'string', default: '0' },
+    jobs: { type: 'string', default: '1' },
     fixture: { type: 'string', multiple: true },
     only: { type: 'string' },
+    reduce: { type: 'boolean', default: false },
+    spec: { type: 'string' },
+    log: { type: 'string' },
+    json: { type: 'boolean', default: false },
     save: { type: 'string' },
   },
 });
 
-const FIXTURES = (values.fixture ?? ['llama-ts17-sdpa', 'llama-dynamo18-eager', 'genai-llama-fp32', 'qwen3-dynamo23-sdpa', 'tf-llava-mono', 'gemma2-ts17', 'qwen2-ts17-noposids', 'llama-ts17-8bit', 'genai-llama-mha-fp16', 'gemma3-dynamo23', 'qwen2.5-vl-dynamo18', 'mobius-llava-decoder', 'genai-qwen3-fp32', 'mistral-dynamo19-sliding', 'phi-ts17', 'tf-llava-mono-cache']).filter((name) => existsSync(pathOf(name)));
-function pathOf(name) {
-  return fileURLToPath(new URL(`../fixtures/${name}/model.onnx`, import.meta.url));
-}
+/** How long one case may take, in milliseconds: damaged models must not cost more than whole ones; faults wait for processes. */
+const LIMIT_MS = { bytes: 20_000, meaning: 120_000, faults: 120_000 };
+const ALL = ['bytes', 'meaning', 'faults'];
+/** Phases in which onnxruntime runs a damaged model: what happens to the process there is not the compiler's doing. */
+const FOREIGN = /^(load mutant|run mutant|original)$/;
 
-const SLOW_MS = 5000;
-const quiet = { logSeverityLevel: 4, graphOptimizationLevel: 'disabled' };
+const kinds = values.kind ?? ALL;
+for (const k of kinds) if (!ALL.includes(k)) throw new Error(`--kind ${k}: one of ${ALL.join(', ')}`);
+const options = { ...(values.fixture ? { fixtures: values.fixture } : {}), ...(values.save ? { save: values.save } : {}) };
+const seed = Number(values.seed);
 
-const originals = new Map();
-function original(name) {
-  let bytes = originals.get(name);
-  if (!bytes) {
-    bytes = new Uint8Array(readFileSync(pathOf(name)));
-    originals.set(name, bytes);
+if (values.only !== undefined || values.spec !== undefined) {
+  const { runCase, runSpec } = await import(`./${kinds[0]}/case.mjs`);
+  const found = values.spec ? { spec: JSON.parse(values.spec), ...(await runSpec(JSON.parse(values.spec))) } : await runCase(seed, Number(values.only), options);
+  console.log(JSON.stringify(found, null, 2).replaceAll('\\n', '\n'));
+  if (values.reduce && found.spec) {
+    const { reduce } = await import('./meaning/reduce.mjs');
+    const small = await reduce(found.spec, console.log);
+    console.log(JSON.stringify(small, null, 2));
+    console.log(`npm run fuzz -- --kind meaning --spec '${JSON.stringify(small.spec)}'`);
   }
-  return bytes;
+  process.exit(['finding', 'harness'].includes(found.verdict) ? 1 : 0);
 }
 
-async function compileBytes(bytes, options) {
-  const compiled = await compileModel(new MemorySource(bytes), options);
-  const sink = new MemorySink();
-  await writeCompiled(compiled, sink);
-  return { bytes: sink.bytes(), plan: compiled.plan, facts: compiled.facts };
-}
+const summary = {};
+for (const kind of kinds) summary[kind] = await campaign(kind, (Number(values.time) * 1000) / kinds.length);
+report(summary);
 
-async function load(bytes) {
-  try {
-    return { session: await ort.InferenceSession.create(bytes, quiet) };
-  } catch (error) {
-    return { error: String(error.message).split('\n')[0] };
-  }
-}
-
-async function outputs(session, feeds) {
-  try {
-    return { out: await session.run(feeds) };
-  } catch (error) {
-    return { error: String(error.message).split('\n')[0].slice(0, 300) };
-  }
-}
-
-/** Runs one case; returns what went wrong, or what happened. */
-async function run(seed) {
-  const r = random(seed);
-  const name = r.pick(FIXTURES);
-  const { bytes, log } = mutate(original(name), seed);
-  const options = { imageMask: 'input', stages: 2 + r.below(3), rank: r.pick(['attention', 'attention', 'uniform', 'random:3']), positions: r.pick(['auto', 'auto', 'keep']), probe: r.chance(0.3) };
-  const what = `${name}: ${log.join(', ')} (${JSON.stringify(options)})`;
-  if (values.save) writeFileSync(values.save, bytes);
+/** Runs cases until time or number is up; starts a child anew where one dies. */
+async function campaign(kind, milliseconds) {
+  const folder = mkdtempSync(join(tmpdir(), 'pdrop-fuzz-'));
+  const jobs = Number(values.jobs);
+  const until = performance.now() + milliseconds;
+  const most = values.cases ? Number(values.cases) : Number.POSITIVE_INFINITY;
+  const totals = { cases: 0, verdicts: {}, codes: {}, findings: [], kinds: {}, fixtures: {}, seconds: 0 };
   const started = performance.now();
-  let made;
-  try {
-    made = await compileBytes(bytes, options);
-    const again = await compileBytes(bytes, options);
-    if (Buffer.compare(made.bytes, again.bytes) !== 0) return { bad: 'two runs give different bytes', what };
-  } catch (error) {
-    if (error instanceof Refusal || error instanceof UsageError) return { ok: error.code, what };
-    if (error instanceof PdropError) return { bad: `${error.code} ${error.message} (${error.culprit ?? ''})`, what, stack: error.stack };
-    return { bad: `threw ${error.message}`, what, stack: error.stack };
-  } finally {
-    const took = performance.now() - started;
-    if (took > SLOW_MS) console.log(`slow: seed ${seed} took ${(took / 1000).toFixed(1)} s: ${what}`);
+  await Promise.all(Array.from({ length: jobs }, (_, job) => stream(job)));
+  totals.seconds = (performance.now() - started) / 1000;
+  rmSync(folder, { recursive: true, force: true });
+  return totals;
+
+  async function stream(job) {
+    let next = Number(values.from) + job;
+    const state = join(folder, `state-${job}`);
+    while (performance.now() < until && totals.cases < most) {
+      writeFileSync(state, ''.padEnd(60));
+      next = await life(job, state, next);
+    }
   }
-  const before = await load(bytes);
-  if (!before.session) return { ok: 'compiled; onnxruntime refuses the mutant', what };
-  const after = await load(made.bytes);
-  if (!after.session) return { bad: `onnxruntime loads the mutant but not the result: ${after.error}`, what };
-  const whole = await compileBytes(bytes, { ...options, keep: made.plan.layers.map(() => '1'), probe: false });
-  const same = await load(whole.bytes);
-  if (!same.session) return { bad: `onnxruntime does not load the result with keep 1: ${same.error}`, what };
-  const { feeds, extra, now } = feedsFor(ort, before.session, seed);
-  const a = await outputs(before.session, feeds);
-  if (!a.out) return { ok: 'compiled; onnxruntime cannot run the mutant', what };
-  const b = await outputs(same.session, { ...feeds, ...extra });
-  if (!b.out) return { bad: `with keep 1 it does not run (${JSON.stringify(now)}): ${b.error}`, what };
-  for (const key of before.session.outputNames) {
-    const [x, y] = [a.out[key], b.out[key]];
-    const gap = distance(x, y);
-    if (gap > 1e-4) return { bad: `with keep 1 output ${key} differs by ${gap} of its range (${JSON.stringify(now)})`, what };
+
+  /** One child's life: until it is done, dies or hangs. @returns the number to go on with. */
+  function life(job, state, first) {
+    const child = fork(fileURLToPath(new URL('child.mjs', import.meta.url)), [JSON.stringify([kind, state, seed, first, jobs, options])], {
+      execArgv: ['--max-old-space-size=1536'],
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
+    });
+    let stderr = '';
+    child.stderr.on('data', (chunk) => {
+      stderr = (stderr + chunk).slice(-2000);
+    });
+    let last = first - jobs;
+    let heard = performance.now();
+    let ended;
+    return new Promise((resolve) => {
+      child.on('message', ({ number, result }) => {
+        last = number;
+        heard = performance.now();
+        if (ended) return;
+        note(totals, kind, number, result);
+        if (performance.now() >= until || totals.cases >= most) stop('done');
+      });
+      const watch = setInterval(() => {
+        if (performance.now() - heard > LIMIT_MS[kind]) stop('hangs');
+        // The first case of a child loads and cuts fixtures; later ones may not hold up the end.
+        else if (performance.now() >= until + 5000) stop('done');
+      }, 500);
+      const stop = (why) => {
+        ended ??= why;
+        child.kill('SIGKILL');
+      };
+      child.on('exit', (code, signal) => {
+        clearInterval(watch);
+        const [number, phase] = readState(state, last + jobs);
+        if (ended !== 'done') {
+          const how = ended ?? `${signal ?? `exit ${code}`}`;
+          const what = `the process ${ended ? 'hangs' : 'dies'} in "${phase}" (${how})`;
+          note(totals, kind, number, FOREIGN.test(phase) ? { verdict: 'unproven', detail: what, kinds: [] } : { verdict: 'finding', detail: what, stack: stderr, kinds: [] });
+        }
+        resolve(number + jobs);
+      });
+    });
   }
-  const c = await outputs(after.session, { ...feeds, ...extra });
-  if (!c.out) return { bad: `it does not run (${JSON.stringify(now)}): ${c.error}`, what };
-  return { ok: 'compiled and equal', what };
 }
 
-/** Largest difference relative to the range; NaN equals NaN. */
-function distance(x, y) {
-  if (x.dims.join() !== y.dims.join()) return `shape ${x.dims} → ${y.dims}`;
-  if (x.type !== 'float32') return 0;
-  let low = Infinity;
-  let high = -Infinity;
-  let most = 0;
-  for (let i = 0; i < x.data.length; i++) {
-    const [p, q] = [x.data[i], y.data[i]];
-    if (Number.isFinite(p)) {
-      low = Math.min(low, p);
-      high = Math.max(high, p);
-    }
-    if (Object.is(p, q) || (Number.isNaN(p) && Number.isNaN(q)) || p === q) continue;
-    const d = Math.abs(p - q);
-    if (!(d <= most)) most = d;
-  }
-  return Number.isNaN(most) ? Infinity : most / Math.max(high - low, 1e-6);
+function readState(path, otherwise) {
+  const [number, ...phase] = readFileSync(path, 'utf8').trim().split(' ');
+  return [number === '' ? otherwise : Number(number), phase.join(' ')];
 }
 
-const counts = new Map();
-let bad = 0;
-const base = Number(values.seed) * 1_000_000;
-const until = performance.now() + Number(values.minutes) * 60_000;
-const most = values.cases ? Number(values.cases) : Infinity;
-if (values.only) {
-  console.log(JSON.stringify(await run(Number(values.only)), null, 2).replaceAll('\\n', '\n'));
-} else {
-  let n = 0;
-  for (; n < most && performance.now() < until; n++) {
-    const result = await run(base + n);
-    if (result.bad) {
-      bad++;
-      console.log(`seed ${base + n}: ${result.bad}\n  ${result.what}${result.stack ? `\n  ${result.stack.split('\n').slice(1, 4).join('\n  ').trim()}` : ''}`);
-    }
-    const key = result.ok ?? 'FINDING';
-    counts.set(key, (counts.get(key) ?? 0) + 1);
+function note(totals, kind, number, result) {
+  totals.cases++;
+  const count = (table, key) => {
+    table[key] = (table[key] ?? 0) + 1;
+  };
+  count(totals.verdicts, result.verdict);
+  if (result.code) count(totals.codes, result.code);
+  // Rates by mutation come from the cases with one alone.
+  if (kind === 'meaning' && result.kinds?.length === 1) {
+    const row = (totals.kinds[result.kinds[0]] ??= {});
+    count(row, result.code ?? result.verdict);
+    count((totals.fixtures[result.fixture] ??= {}), result.code ? 'refused' : result.verdict);
   }
-  console.log(`${n} cases, ${bad} findings`);
-  for (const [key, count] of [...counts].sort((p, q) => q[1] - p[1])) console.log(`${String(count).padStart(6)}  ${key}`);
-  process.exitCode = bad > 0 ? 1 : 0;
+  const line = { kind, seed, number, ...result };
+  if (values.log) appendFileSync(values.log, `${JSON.stringify(line)}\n`);
+  if (result.verdict !== 'finding' && result.verdict !== 'harness') return;
+  totals.findings.push(line);
+  if (!values.json) console.log(`${result.verdict} --kind ${kind} --seed ${seed} --only ${number}: ${result.detail}\n  ${result.fixture ?? ''} ${(result.sites ?? result.kinds ?? []).join('; ')}${result.stack ? `\n  ${result.stack.split('\n').slice(0, 4).join('\n  ')}` : ''}`);
+}
+
+function report(all) {
+  if (values.json) console.log(JSON.stringify(all));
+  else {
+    for (const [kind, t] of Object.entries(all)) {
+      const verdicts = Object.entries(t.verdicts).sort((a, b) => b[1] - a[1]).map(([k, n]) => `${n} ${k}`);
+      console.log(`${kind}: ${t.cases} cases in ${t.seconds.toFixed(0)} s: ${verdicts.join(', ')}${Object.keys(t.codes).length > 0 ? ` (${Object.entries(t.codes).map(([k, n]) => `${k} ${n}`).join(', ')})` : ''}`);
+      const refused = Object.entries(t.kinds).map(([k, row]) => [k, Object.entries(row).filter(([v]) => v.startsWith('PD')).reduce((n, [, c]) => n + c, 0), Object.values(row).reduce((a, b) => a + b, 0)]);
+      for (const [k, no, of] of refused.filter(([, no]) => no > 0).sort((a, b) => b[1] / b[2] - a[1] / a[2])) console.log(`  ${String(no).padStart(4)} of ${String(of).padStart(4)} refused: ${k}`);
+    }
+  }
+  process.exitCode = Object.values(all).some((t) => t.findings.length > 0) ? 1 : 0;
 }

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 // The fuzzer's own mutations (plain JavaScript: it runs without a build of the tests).
-import { mutate } from '../../fuzz/mutate.mjs';
+import { mutate } from '../../fuzz/bytes/mutate.mjs';
 import { compileModel } from '../../src/compile.js';
 import { Refusal, UsageError } from '../../src/diagnostics.js';
 import { MemorySource } from '../../src/onnx/bytes.js';

@@ -1,57 +1,77 @@
 /** Seeded mutations of a model: on the wire (any byte) and on the graph (what an exporter or a user could get wrong). */
-import onnxProto from 'onnx-proto';
-
-const { onnx } = onnxProto;
-
-/** mulberry32: small, seeded, good enough to pick mutations. */
-export function random(seed) {
-  let a = seed >>> 0;
-  const next = () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = a;
-    t = Math.imul(t ^ (t >>> 15), t | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-  const below = (n) => Math.floor(next() * n);
-  return { next, below, pick: (items) => items[below(items.length)], chance: (p) => next() < p };
-}
+import { onnx } from '../proto.mjs';
+import { random } from '../random.mjs';
 
 // ---- bytes ---------------------------------------------------------------------------------------------------
 
+/** `at` picks a place: mostly where structure is, since most of a model is weights. */
 const WIRE = {
-  truncate: (bytes, r) => bytes.slice(0, r.below(bytes.length)),
-  'flip bits': (bytes, r) => {
+  truncate: (bytes, r, at) => bytes.slice(0, at()),
+  'flip bits': (bytes, r, at) => {
     const out = bytes.slice();
-    for (let i = 0, n = 1 + r.below(8); i < n; i++) out[r.below(out.length)] ^= 1 << r.below(8);
+    for (let i = 0, n = 1 + r.below(8); i < n; i++) out[at()] ^= 1 << r.below(8);
     return out;
   },
-  // Structure sits between payloads: the start and the end of the file are dense with it.
-  'flip bits near an end': (bytes, r) => {
+  'set a byte to a telling value': (bytes, r, at) => {
     const out = bytes.slice();
-    const window = Math.min(out.length, 20000);
-    for (let i = 0, n = 1 + r.below(4); i < n; i++) {
-      const at = r.below(window);
-      out[r.chance(0.5) ? at : out.length - 1 - at] ^= 1 << r.below(8);
-    }
+    for (let i = 0, n = 1 + r.below(3); i < n; i++) out[at()] = r.pick([0, 1, 0x7f, 0x80, 0xff, 0x0a, 0x12, 0x22, 0x3a]);
     return out;
   },
-  'overwrite a run': (bytes, r) => {
+  'overwrite a run': (bytes, r, at) => {
     const out = bytes.slice();
-    const at = r.below(out.length);
-    out.fill(r.below(256), at, at + 1 + r.below(64));
+    const from = at();
+    out.fill(r.below(256), from, from + 1 + r.below(64));
     return out;
   },
-  'cut out a run': (bytes, r) => {
-    const at = r.below(bytes.length);
-    return Buffer.concat([bytes.slice(0, at), bytes.slice(at + 1 + r.below(256))]);
+  'cut out a run': (bytes, r, at) => {
+    const from = at();
+    return Buffer.concat([bytes.slice(0, from), bytes.slice(from + 1 + r.below(256))]);
   },
-  'repeat a run': (bytes, r) => {
-    const at = r.below(bytes.length);
-    const run = bytes.slice(at, at + 1 + r.below(256));
-    return Buffer.concat([bytes.slice(0, at), run, run, bytes.slice(at + run.length)]);
+  'repeat a run': (bytes, r, at) => {
+    const from = at();
+    const run = bytes.slice(from, from + 1 + r.below(256));
+    return Buffer.concat([bytes.slice(0, from), run, run, bytes.slice(from + run.length)]);
+  },
+  'a long varint': (bytes, r, at) => {
+    const from = at();
+    return Buffer.concat([bytes.slice(0, from), Buffer.from(r.pick([[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01], [0x80, 0x80, 0x80, 0x80, 0x10], [0xff, 0xff, 0xff, 0xff, 0x0f], new Array(12).fill(0x80)])), bytes.slice(from + r.below(3))]);
   },
 };
+
+/** Ranges without the payloads of larger weights. */
+const structures = new WeakMap();
+function structureOf(bytes) {
+  let ranges = structures.get(bytes);
+  if (ranges) return ranges;
+  ranges = [];
+  let from = 0;
+  const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (const t of onnx.ModelProto.decode(bytes).graph.initializer) {
+    if (!(t.rawData?.length > 256)) continue;
+    const start = whole.indexOf(t.rawData, from);
+    if (start < 0) continue;
+    ranges.push([from, start]);
+    from = start + t.rawData.length;
+  }
+  ranges.push([from, bytes.length]);
+  ranges = ranges.filter(([a, b]) => b > a);
+  structures.set(bytes, ranges);
+  return ranges;
+}
+
+function placeIn(bytes, r) {
+  const ranges = structureOf(bytes);
+  const total = ranges.reduce((n, [a, b]) => n + b - a, 0);
+  return () => {
+    if (r.chance(0.1)) return r.below(bytes.length);
+    let at = r.below(total);
+    for (const [a, b] of ranges) {
+      if (at < b - a) return a + at;
+      at -= b - a;
+    }
+    return 0;
+  };
+}
 
 // ---- graphs --------------------------------------------------------------------------------------------------
 
@@ -196,11 +216,11 @@ export function mutate(bytes, seed) {
   const log = [];
   let out = bytes;
   // Now and then the model as it is: the other checks hold for it too.
-  if (r.chance(0.08)) return { bytes, log: ['nothing'] };
-  if (r.chance(0.35)) {
+  if (r.chance(0.02)) return { bytes, log: ['nothing'] };
+  if (r.chance(0.5)) {
     const name = r.pick(Object.keys(WIRE));
     log.push(name);
-    out = WIRE[name](out, r);
+    out = WIRE[name](out, r, placeIn(bytes, r));
     return { bytes: out, log };
   }
   const model = onnx.ModelProto.decode(out);

@@ -1,0 +1,192 @@
+/**
+ * One meaning-preserving case: a real export, spelled otherwise by a few mutations, compiled with the same plan.
+ *
+ * `equal`: it computes what the compiled original computes, the kept indices to the last one. `refused`: with a code.
+ * `finding`: it compiles and does not run, or computes something else; or an exception that is no diagnostic.
+ * `harness`: the mutant itself does not run or is not the original: the mutation is wrong, and the case proves nothing.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { compileModel, writeCompiled } from '../../dist/src/compile.js';
+import { PdropError, Refusal, UsageError } from '../../dist/src/diagnostics.js';
+import { compile } from '../../dist/src/index.js';
+import { MemorySink, MemorySource } from '../../dist/src/onnx/bytes.js';
+import { distance, open } from '../fixtures.mjs';
+import { encode } from '../proto.mjs';
+import { caseSeed, random } from '../random.mjs';
+import { writeExternal } from './external.mjs';
+import { KINDS } from './kinds/index.mjs';
+import { fixtureNames, fixtureOf, subjectOf } from './subject.mjs';
+
+const names = fixtureNames();
+/** Outputs of unmutated models, as they are and compiled, by what they depend on. */
+const known = new Map();
+
+/** What a case does, as data: it can be printed, replayed and made smaller. */
+export async function specOf(seed, number, { fixtures = names, kinds = KINDS } = {}) {
+  const r = random(caseSeed(seed, number));
+  const name = r.pick(fixtures);
+  const whole = name.includes('/') || r.chance(0.15) ? name : `${name}/4`;
+  const fixture = await fixtureOf(whole);
+  const { info } = fixture;
+  const scenario = r.pick(info.scenarios.filter((s) => s.plan in info.plans));
+  const own = info.plans[scenario.plan];
+  const count = r.chance(0.5) ? 1 : 1 + r.below(r.chance(0.2) ? 12 : 5);
+  const steps = Array.from({ length: count }, () => ({ kind: r.pick(kinds).name, seed: r.below(2 ** 31) }));
+  const plan = r.chance(0.6) ? own : { ...own, ...schedule(r, info.layers), rank: r.pick(['attention', 'attention', 'attention', 'uniform', 'random:7']) };
+  return { fixture: whole, scenario: info.scenarios.indexOf(scenario), steps, plan: optionsOf(plan), level: r.chance(0.25) ? 'all' : 'disabled' };
+}
+
+function schedule(r, count) {
+  const layers = r
+    .shuffle(Array.from({ length: count - 1 }, (_, i) => i + 1))
+    .slice(0, 1 + r.below(Math.min(3, count - 1)))
+    .sort((a, b) => a - b);
+  const keep = layers.map(() => r.below(101)).sort((a, b) => b - a).map((k) => String(k / 100));
+  return { layers, keep };
+}
+
+const optionsOf = ({ layers, keep, positions, imageMask, rank = 'attention' }) => ({ layers: [...layers], keep: [...keep], positions, imageMask, rank, probe: true });
+
+/** Applies the steps; those that find no site are left out. */
+async function build(spec) {
+  const subject = await subjectOf(spec.fixture);
+  const applied = [];
+  for (const step of spec.steps) {
+    const kind = KINDS.find((k) => k.name === step.kind);
+    if (!kind) throw new Error(`no kind "${step.kind}"`);
+    subject.r = random(step.seed);
+    const site = kind.apply(subject);
+    if (site !== undefined) applied.push({ step, kind, site });
+  }
+  return { subject, applied };
+}
+
+async function compileBytes(bytes, options) {
+  const compiled = await compileModel(new MemorySource(bytes), options);
+  const sink = new MemorySink();
+  await writeCompiled(compiled, sink);
+  return sink.bytes();
+}
+
+async function outputs(model, level, fixture, scenario, renamed) {
+  const session = await open(model, level);
+  try {
+    return await fixture.run(session, scenario, renamed);
+  } finally {
+    await session.release();
+  }
+}
+
+async function remembered(key, make) {
+  let value = known.get(key);
+  if (value === undefined) {
+    value = await make();
+    // Fixtures and plans repeat, random schedules do not.
+    if (known.size > 400) known.delete(known.keys().next().value);
+    known.set(key, value);
+  }
+  return value;
+}
+
+const shortened = (error) => String(error?.message ?? error).split('\n')[0].slice(0, 300);
+
+/** Runs a spec. `note(phase)` is told what is being done, so that a crash of the process can be placed. */
+export async function runSpec(spec, note = () => {}) {
+  note('mutate');
+  const { subject, applied } = await build(spec);
+  const what = { kinds: applied.map((a) => a.kind.name), sites: applied.map((a) => `${a.kind.name}: ${a.site}`), fixture: spec.fixture };
+  if (applied.length === 0) return { verdict: 'no site', ...what };
+  const fixture = await fixtureOf(spec.fixture);
+  const full = fixture.info.scenarios[spec.scenario];
+  const scenario = { ...full, runs: full.runs.slice(0, 2) };
+  const folder = subject.external ? mkdtempSync(join(tmpdir(), 'pdrop-fuzz-')) : undefined;
+  try {
+    const base = subject.base ? encode(subject.base) : undefined;
+    const bytes = folder ? undefined : encode(subject.model);
+    const path = folder ? writeExternal(subject.model, folder, subject.external) : undefined;
+    const exact = applied.every((a) => a.kind.exact);
+
+    note('original');
+    const key = base ? undefined : `${spec.fixture} ${spec.scenario} ${spec.level}`;
+    const original = () => outputs(base ?? fixture.bytes, spec.level, fixture, scenario);
+    const expected = key ? await remembered(key, original) : await original();
+    let found;
+    try {
+      found = await outputs(path ?? bytes, spec.level, fixture, scenario, subject.renamed);
+    } catch (error) {
+      return { verdict: 'harness', detail: `the mutant does not run: ${shortened(error)}`, ...what };
+    }
+    const drift = furthest(expected, found, subject.renamed);
+    if (!(drift.gap <= (exact && spec.level === 'disabled' ? 1e-6 : fixture.tolerance))) return { verdict: 'harness', detail: `the mutant computes something else: ${drift.at} by ${drift.gap}`, ...what };
+
+    note('compile original');
+    const plain = async () => {
+      const made = await compileBytes(base ?? fixture.bytes, spec.plan);
+      note('run compiled original');
+      return outputs(made, spec.level, fixture, scenario);
+    };
+    let wanted;
+    try {
+      wanted = key ? await remembered(`${key} ${JSON.stringify(spec.plan)}`, plain) : await plain();
+    } catch (error) {
+      // The plan does not fit the fixture (a decode-only graph, a sliding cache): nothing to compare with.
+      if (error instanceof Refusal) return { verdict: 'no plan', detail: `${error.code} ${error.message}`, ...what };
+      return { verdict: 'finding', detail: `the unmutated fixture: ${shortened(error)}`, ...what };
+    }
+
+    note('compile');
+    let made;
+    try {
+      if (folder) {
+        made = join(folder, 'compiled.onnx');
+        await compile(path, { ...spec.plan, output: made });
+      } else made = await compileBytes(bytes, spec.plan);
+    } catch (error) {
+      if (error instanceof Refusal || error instanceof UsageError) return { verdict: 'refused', code: error.code, detail: `${error.code} ${error.message} (${error.culprit ?? ''})`, ...what };
+      if (error instanceof PdropError) return { verdict: 'finding', detail: `${error.code} ${error.message} (${error.culprit ?? ''})`, ...what };
+      return { verdict: 'finding', detail: `threw ${shortened(error)}`, stack: error.stack, ...what };
+    }
+    note('run');
+    let got;
+    try {
+      got = await outputs(made, spec.level, fixture, scenario, subject.renamed);
+    } catch (error) {
+      return { verdict: 'finding', detail: `it compiles but does not run: ${shortened(error)}`, ...what };
+    }
+    const kept = furthest(wanted, got, subject.renamed, /^pdrop_kept/);
+    if (kept.gap !== 0) return { verdict: 'finding', detail: `other tokens are kept: ${kept.at} ${kept.gap}`, ...what };
+    const apart = furthest(wanted, got, subject.renamed);
+    if (!(apart.gap <= fixture.tolerance)) return { verdict: 'finding', detail: `it computes something else: ${apart.at} by ${apart.gap}`, ...what };
+    return { verdict: 'equal', bits: apart.gap === 0, ...what };
+  } finally {
+    if (folder) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** The output of any run that is furthest from what it should be; shapes and types that differ count as furthest. */
+function furthest(wanted, got, renamed, only) {
+  let worst = { gap: 0, at: '' };
+  for (const [i, run] of wanted.entries()) {
+    for (const [name, tensor] of Object.entries(run)) {
+      if (only && !only.test(name)) continue;
+      const gap = distance(tensor, got[i]?.[renamed.get(name) ?? name]);
+      if (typeof gap === 'string') return { gap, at: `run ${i}, ${name}` };
+      if (!(gap <= worst.gap)) worst = { gap, at: `run ${i}, ${name}` };
+    }
+  }
+  return worst;
+}
+
+/** A case by its seed and number. Kinds that find no site in this fixture are drawn anew. */
+export async function runCase(seed, number, { note, ...options } = {}) {
+  let spec;
+  let result;
+  for (let again = 0; again < 20; again++) {
+    spec = await specOf(seed, number + again * 1_000_003, options);
+    result = await runSpec(spec, note);
+    if (result.verdict !== 'no site' && result.verdict !== 'no plan') break;
+  }
+  return { ...result, spec };
+}
