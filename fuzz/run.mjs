@@ -30,8 +30,11 @@ const { values } = parseArgs({
   },
 });
 
-/** How long one case may take, in milliseconds: damaged models must not cost more than whole ones; faults wait for processes. */
-const LIMIT_MS = { bytes: 20_000, meaning: 120_000, faults: 120_000 };
+/**
+ * Processor time one case may take, in milliseconds, the reading of its fixture included; ten times that by the clock,
+ * since the machine may be busy. Faults wait for processes of their own.
+ */
+const LIMIT_MS = { bytes: 15_000, meaning: 30_000, faults: 30_000 };
 const ALL = ['bytes', 'meaning', 'faults'];
 /** Phases in which onnxruntime runs a damaged model: what happens to the process there is not the compiler's doing. */
 const FOREIGN = /^(load mutant|run mutant|original)$/;
@@ -76,12 +79,12 @@ async function campaign(kind, milliseconds) {
     const state = join(folder, `state-${job}`);
     while (performance.now() < until && totals.cases < most) {
       writeFileSync(state, ''.padEnd(60));
-      next = await life(job, state, next);
+      next = await life(state, next);
     }
   }
 
   /** One child's life: until it is done, dies or hangs. @returns the number to go on with. */
-  function life(job, state, first) {
+  function life(state, first) {
     const child = fork(fileURLToPath(new URL('child.mjs', import.meta.url)), [JSON.stringify([kind, state, seed, first, jobs, options])], {
       execArgv: ['--max-old-space-size=1536'],
       stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
@@ -92,17 +95,19 @@ async function campaign(kind, milliseconds) {
     });
     let last = first - jobs;
     let heard = performance.now();
+    let spent = 0;
     let ended;
     return new Promise((resolve) => {
       child.on('message', ({ number, result }) => {
         last = number;
         heard = performance.now();
+        spent = processorTime(child.pid);
         if (ended) return;
         note(totals, kind, number, result);
         if (performance.now() >= until || totals.cases >= most) stop('done');
       });
       const watch = setInterval(() => {
-        if (performance.now() - heard > LIMIT_MS[kind]) stop('hangs');
+        if (performance.now() - heard > 10 * LIMIT_MS[kind] || processorTime(child.pid) - spent > LIMIT_MS[kind]) stop('hangs');
         // The first case of a child loads and cuts fixtures; later ones may not hold up the end.
         else if (performance.now() >= until + 5000) stop('done');
       }, 500);
@@ -124,6 +129,16 @@ async function campaign(kind, milliseconds) {
   }
 }
 
+/** Milliseconds a process has computed; 0 where the system does not tell. */
+function processorTime(pid) {
+  try {
+    const [user, system] = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).map(Number);
+    return (user + system) * 10;
+  } catch {
+    return 0;
+  }
+}
+
 function readState(path, otherwise) {
   const [number, ...phase] = readFileSync(path, 'utf8').trim().split(' ');
   return [number === '' ? otherwise : Number(number), phase.join(' ')];
@@ -138,9 +153,10 @@ function note(totals, kind, number, result) {
   if (result.code) count(totals.codes, result.code);
   // Rates by mutation come from the cases with one alone.
   if (kind === 'meaning' && result.kinds?.length === 1) {
-    const row = (totals.kinds[result.kinds[0]] ??= {});
-    count(row, result.code ?? result.verdict);
-    count((totals.fixtures[result.fixture] ??= {}), result.code ? 'refused' : result.verdict);
+    totals.kinds[result.kinds[0]] ??= {};
+    totals.fixtures[result.fixture] ??= {};
+    count(totals.kinds[result.kinds[0]], result.code ?? result.verdict);
+    count(totals.fixtures[result.fixture], result.code ? 'refused' : result.verdict);
   }
   const line = { kind, seed, number, ...result };
   if (values.log) appendFileSync(values.log, `${JSON.stringify(line)}\n`);

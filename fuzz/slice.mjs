@@ -37,5 +37,6 @@ export async function slice(bytes, keep = 4) {
   graph.input = graph.input.filter((i) => needed.has(i.name) || !pasts.has(i.name));
   const made = new Set(graph.node.flatMap((n) => n.output));
   graph.valueInfo = graph.valueInfo.filter((v) => made.has(v.name));
-  return { bytes: encode(model), gone };
+  // A copy: what the encoder returns is a view, and slices of it share memory.
+  return { bytes: new Uint8Array(encode(model)), gone };
 }

@@ -30,8 +30,9 @@ function damage(value, r) {
         at = at[key];
         continue;
       }
-      if (r.chance(0.15)) delete at[key];
-      else if (r.chance(0.15)) at[r.pick(['x', 'constructor', 'toString', 'version', 'layers', 'image_token_id', 'stages', 'lambda'])] = r.pick(ODD);
+      const how = r.next();
+      if (how < 0.15) delete at[key];
+      else if (how < 0.3) at[r.pick(['x', 'constructor', 'toString', 'version', 'layers', 'image_token_id', 'stages', 'lambda'])] = r.pick(ODD);
       else at[key] = structuredClone(r.pick(ODD));
       break;
     }

@@ -6,7 +6,7 @@ import { random } from '../random.mjs';
 
 /** `at` picks a place: mostly where structure is, since most of a model is weights. */
 const WIRE = {
-  truncate: (bytes, r, at) => bytes.slice(0, at()),
+  truncate: (bytes, _r, at) => bytes.slice(0, at()),
   'flip bits': (bytes, r, at) => {
     const out = bytes.slice();
     for (let i = 0, n = 1 + r.below(8); i < n; i++) out[at()] ^= 1 << r.below(8);

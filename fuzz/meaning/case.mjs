@@ -96,6 +96,8 @@ const shortened = (error) => String(error?.message ?? error).split('\n')[0].slic
 export async function runSpec(spec, note = () => {}) {
   note('mutate');
   const { subject, applied } = await build(spec);
+  // Its optimizer computes quantized products its own way, in the mutant too: nothing to compare with.
+  const level = applied.some((a) => a.kind.plain) ? 'disabled' : level;
   const what = { kinds: applied.map((a) => a.kind.name), sites: applied.map((a) => `${a.kind.name}: ${a.site}`), fixture: spec.fixture };
   if (applied.length === 0) return { verdict: 'no site', ...what };
   const fixture = await fixtureOf(spec.fixture);
@@ -109,23 +111,23 @@ export async function runSpec(spec, note = () => {}) {
     const exact = applied.every((a) => a.kind.exact);
 
     note('original');
-    const key = base ? undefined : `${spec.fixture} ${spec.scenario} ${spec.level}`;
-    const original = () => outputs(base ?? fixture.bytes, spec.level, fixture, scenario);
+    const key = base ? undefined : `${spec.fixture} ${spec.scenario} ${level}`;
+    const original = () => outputs(base ?? fixture.bytes, level, fixture, scenario);
     const expected = key ? await remembered(key, original) : await original();
     let found;
     try {
-      found = await outputs(path ?? bytes, spec.level, fixture, scenario, subject.renamed);
+      found = await outputs(path ?? bytes, level, fixture, scenario, subject.renamed);
     } catch (error) {
       return { verdict: 'harness', detail: `the mutant does not run: ${shortened(error)}`, ...what };
     }
     const drift = furthest(expected, found, subject.renamed);
-    if (!(drift.gap <= (exact && spec.level === 'disabled' ? 1e-6 : fixture.tolerance))) return { verdict: 'harness', detail: `the mutant computes something else: ${drift.at} by ${drift.gap}`, ...what };
+    if (!(drift.gap <= (exact && level === 'disabled' ? 1e-6 : fixture.tolerance))) return { verdict: 'harness', detail: `the mutant computes something else: ${drift.at} by ${drift.gap}`, ...what };
 
     note('compile original');
     const plain = async () => {
       const made = await compileBytes(base ?? fixture.bytes, spec.plan);
       note('run compiled original');
-      return outputs(made, spec.level, fixture, scenario);
+      return outputs(made, level, fixture, scenario);
     };
     let wanted;
     try {
@@ -151,7 +153,7 @@ export async function runSpec(spec, note = () => {}) {
     note('run');
     let got;
     try {
-      got = await outputs(made, spec.level, fixture, scenario, subject.renamed);
+      got = await outputs(made, level, fixture, scenario, subject.renamed);
     } catch (error) {
       return { verdict: 'finding', detail: `it compiles but does not run: ${shortened(error)}`, ...what };
     }

@@ -60,7 +60,10 @@ export async function fixtureOf(name) {
 export async function subjectOf(name) {
   const fixture = await fixtureOf(name);
   let facts = observed.get(name);
-  if (!facts) observed.set(name, (facts = await observe(fixture)));
+  if (!facts) {
+    facts = await observe(fixture);
+    observed.set(name, facts);
+  }
   return new Subject(fixture, new Map(facts));
 }
 

@@ -207,6 +207,7 @@ export const CONSTANTS = [
   {
     name: 'constants: a weight as DequantizeLinear',
     exact: true,
+    plain: true,
     apply(s) {
       const found = pickWeight(s);
       const grid = found && onGrid(s, found.weight);
@@ -230,6 +231,7 @@ export const CONSTANTS = [
   {
     name: 'constants: QuantizeLinear and DequantizeLinear around a weight',
     exact: true,
+    plain: true,
     apply(s) {
       const found = pickWeight(s);
       const grid = found && onGrid(s, found.weight);

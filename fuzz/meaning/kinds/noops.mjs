@@ -3,7 +3,7 @@ import { DATA_TYPES, is, makeNode, tensor, valueInfo } from '../../proto.mjs';
 import { isFloat, isInt } from '../subject.mjs';
 
 const FAR = Number.MAX_SAFE_INTEGER;
-const number = (name, { type }) => isFloat(type) || isInt(type);
+const number = (_, { type }) => isFloat(type) || isInt(type);
 const float = (_, { type }) => isFloat(type);
 const ranked = (_, { shapes }) => shapes[0].length > 0;
 const both = (...tests) => (name, info) => tests.every((t) => t(name, info));
@@ -120,7 +120,7 @@ const CHAINS = {
   'Pad by nothing': { fits: both(ranked, number), make: (s, x, y) => [makeNode('Pad', [x, s.literal('int64', s.info(x).shapes[0].flatMap(() => [0, 0]))], [y])] },
   'Tile by ones': { fits: both(ranked, number), make: (s, x, y) => [makeNode('Tile', [x, s.literal('int64', s.info(x).shapes[0].map(() => 1))], [y])] },
   'Gather of every feature': {
-    fits: (name, info) => info.shapes[0].length > 1 && info.shapes[0].at(-1) > 1 && info.shapes.every((d) => d.at(-1) === info.shapes[0].at(-1)),
+    fits: (_, info) => info.shapes[0].length > 1 && info.shapes[0].at(-1) > 1 && info.shapes.every((d) => d.at(-1) === info.shapes[0].at(-1)),
     make: (s, x, y) => [makeNode('Gather', [x, s.literal('int64', Array.from({ length: s.fixedDim(x, -1) ?? s.info(x).shapes[0].at(-1) }, (_, i) => i))], [y], { axis: -1 })],
   },
   'Split and Concat': {

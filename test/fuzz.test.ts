@@ -1,0 +1,37 @@
+/** A short seeded part of the fuzzing campaign (`npm run fuzz`): the same cases every time, so that what is found once stays found. */
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { describe, expect, it } from 'vitest';
+
+interface Totals {
+  readonly cases: number;
+  readonly verdicts: Readonly<Record<string, number>>;
+  readonly findings: readonly { readonly number: number; readonly detail: string }[];
+}
+
+const RUN = join(import.meta.dirname, '..', 'fuzz', 'run.mjs');
+
+async function campaign(kind: string, cases: number, ...args: string[]): Promise<Totals> {
+  const { stdout } = await promisify(execFile)(process.execPath, [RUN, '--kind', kind, '--time', '100', '--cases', String(cases), '--json', ...args], { maxBuffer: 2 ** 26 }).catch(
+    (error: { stdout: string; stderr: string }) => ({ stdout: error.stdout || Promise.reject(new Error(error.stderr)) }),
+  );
+  return (JSON.parse(await stdout) as Record<string, Totals>)[kind] as Totals;
+}
+
+describe('a short campaign', () => {
+  it('damaged bytes: compiled and equal, or refused by code', async () => {
+    const totals = await campaign('bytes', 200, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32', '--fixture', 'qwen3-dynamo23-fp16', '--fixture', 'llama-ts14-slim');
+    expect(totals.findings).toEqual([]);
+    expect(totals.cases).toBe(200);
+    expect(totals.verdicts.refused).toBeGreaterThan(50);
+    expect(totals.verdicts.equal).toBeGreaterThan(10);
+  });
+
+  it('another spelling of the same graph: equal, or refused by code', async () => {
+    const totals = await campaign('meaning', 20, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32/4', '--fixture', 'llama-dynamo20-nocache/4');
+    expect(totals.findings).toEqual([]);
+    expect(totals.cases).toBe(20);
+    expect(totals.verdicts.equal).toBeGreaterThan(10);
+  });
+});
