@@ -21,11 +21,12 @@ async function campaign(kind: string, cases: number, ...args: string[]): Promise
 
 describe('a short campaign', () => {
   it('damaged bytes: compiled and equal, or refused by code', async () => {
-    const totals = await campaign('bytes', 200, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32', '--fixture', 'qwen3-dynamo23-fp16', '--fixture', 'llama-ts14-slim');
+    const totals = await campaign('bytes', 200, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32', '--fixture', 'mobius-llava-decoder');
     expect(totals.findings).toEqual([]);
     expect(totals.cases).toBe(200);
     expect(totals.verdicts.refused).toBeGreaterThan(50);
-    expect(totals.verdicts.equal).toBeGreaterThan(10);
+    expect((totals.verdicts.compiled ?? 0) + (totals.verdicts.equal ?? 0)).toBeGreaterThan(20);
+    expect(totals.verdicts.equal).toBeGreaterThan(0);
   });
 
   it('another spelling of the same graph: equal, or refused by code', async () => {

@@ -18,6 +18,8 @@ import { feedsFor } from './feeds.mjs';
 import { mutate } from './mutate.mjs';
 
 const names = fixtureNames();
+/** Graphs of few, large ops take a fraction of the time: most cases are made of them, so that there can be many. */
+const small = names.filter((name) => /^(genai|mobius)-/.test(name) && !/mha/.test(name));
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-fuzz-bytes-'));
 process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
 
@@ -48,10 +50,10 @@ function verdictOf(error, what) {
   return { verdict: 'finding', detail: `threw ${shortened(error)}`, stack: error?.stack, ...what };
 }
 
-export async function runCase(seed, number, { note = () => {}, fixtures = names, save } = {}) {
+export async function runCase(seed, number, { note = () => {}, fixtures, save } = {}) {
   const r = random(caseSeed(seed, number));
   if (r.chance(0.1)) return runConfigCase(r, folder, note);
-  const fixture = await fixtureOf(`${r.pick(fixtures)}/${r.pick([2, 2, 3])}`);
+  const fixture = await fixtureOf(`${r.pick(fixtures ?? (r.chance(0.9) ? small : names))}/2`);
   const { bytes, log } = mutate(fixture.bytes, r.below(2 ** 31));
   if (save) writeFileSync(save, bytes);
   const options = { imageMask: 'input', stages: 2, rank: r.pick(['attention', 'attention', 'uniform', 'random:3']), positions: r.pick(['auto', 'auto', 'keep']), probe: r.chance(0.3) };
@@ -64,12 +66,15 @@ export async function runCase(seed, number, { note = () => {}, fixtures = names,
   if (grown > MEMORY_BYTES) return { verdict: 'finding', detail: `memory grew by ${(grown / 2 ** 20).toFixed(0)} MiB`, ...what };
   if (made.error) return verdictOf(made.error, what);
 
-  if (r.chance(0.1)) {
+  if (r.chance(0.05)) {
     const again = await attempt(() => compileBytes(bytes, options));
     if (again.error || Buffer.compare(made.value.bytes, again.value.bytes) !== 0) return { verdict: 'finding', detail: 'two runs give different bytes', ...what };
   }
+  // What compiles is checked by the compiler itself; a share of it is read back and checked from the file.
   const path = join(folder, 'compiled.onnx');
   writeFileSync(path, made.value.bytes);
+  const deep = r.chance(0.2);
+  if (!deep) return { verdict: 'compiled', ...what };
   note('check');
   const checked = await attempt(() => check(path));
   const problems = checked.error ? [`${checked.error.code ?? 'threw'} ${shortened(checked.error)}`] : checked.value.checks.flatMap((c) => c.problems);

@@ -217,7 +217,7 @@ export function mutate(bytes, seed) {
   let out = bytes;
   // Now and then the model as it is: the other checks hold for it too.
   if (r.chance(0.02)) return { bytes, log: ['nothing'] };
-  if (r.chance(0.5)) {
+  if (r.chance(0.75)) {
     const name = r.pick(Object.keys(WIRE));
     log.push(name);
     out = WIRE[name](out, r, placeIn(bytes, r));

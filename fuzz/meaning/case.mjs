@@ -97,7 +97,7 @@ export async function runSpec(spec, note = () => {}) {
   note('mutate');
   const { subject, applied } = await build(spec);
   // Its optimizer computes quantized products its own way, in the mutant too: nothing to compare with.
-  const level = applied.some((a) => a.kind.plain) ? 'disabled' : level;
+  const level = applied.some((a) => a.kind.plain) ? 'disabled' : spec.level;
   const what = { kinds: applied.map((a) => a.kind.name), sites: applied.map((a) => `${a.kind.name}: ${a.site}`), fixture: spec.fixture };
   if (applied.length === 0) return { verdict: 'no site', ...what };
   const fixture = await fixtureOf(spec.fixture);
