@@ -13,26 +13,26 @@ interface Totals {
 const RUN = join(import.meta.dirname, '..', 'fuzz', 'run.mjs');
 
 async function campaign(kind: string, cases: number, ...args: string[]): Promise<Totals> {
-  const { stdout } = await promisify(execFile)(process.execPath, [RUN, '--kind', kind, '--time', '100', '--cases', String(cases), '--json', ...args], { maxBuffer: 2 ** 26 }).catch(
+  const { stdout } = await promisify(execFile)(process.execPath, [RUN, '--kind', kind, '--time', '1000', '--cases', String(cases), '--json', ...args], { maxBuffer: 2 ** 26 }).catch(
     (error: { stdout: string; stderr: string }) => ({ stdout: error.stdout || Promise.reject(new Error(error.stderr)) }),
   );
   return (JSON.parse(await stdout) as Record<string, Totals>)[kind] as Totals;
 }
 
 describe('a short campaign', () => {
-  it('damaged bytes: compiled and equal, or refused by code', async () => {
-    const totals = await campaign('bytes', 200, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32', '--fixture', 'mobius-llava-decoder');
+  it('damaged bytes: compiled and equal, or refused by code', { timeout: 600_000 }, async () => {
+    const totals = await campaign('bytes', 120, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32', '--fixture', 'mobius-llava-decoder');
     expect(totals.findings).toEqual([]);
-    expect(totals.cases).toBe(200);
+    expect(totals.cases).toBe(120);
     expect(totals.verdicts.refused).toBeGreaterThan(50);
-    expect((totals.verdicts.compiled ?? 0) + (totals.verdicts.equal ?? 0)).toBeGreaterThan(20);
+    expect((totals.verdicts.compiled ?? 0) + (totals.verdicts.equal ?? 0)).toBeGreaterThan(10);
     expect(totals.verdicts.equal).toBeGreaterThan(0);
   });
 
-  it('another spelling of the same graph: equal, or refused by code', async () => {
-    const totals = await campaign('meaning', 20, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32/4', '--fixture', 'llama-dynamo20-nocache/4');
+  it('another spelling of the same graph: equal, or refused by code', { timeout: 600_000 }, async () => {
+    const totals = await campaign('meaning', 12, '--seed', '20', '--fixture', 'genai-llama-embeds-fp32/4', '--fixture', 'llama-dynamo20-nocache/4');
     expect(totals.findings).toEqual([]);
-    expect(totals.cases).toBe(20);
-    expect(totals.verdicts.equal).toBeGreaterThan(10);
+    expect(totals.cases).toBe(12);
+    expect(totals.verdicts.equal).toBeGreaterThan(6);
   });
 });
