@@ -6,18 +6,20 @@
  * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
  * ```
  */
-import { mkdirSync } from 'node:fs';
-import { dirname, extname, join, resolve } from 'node:path';
+import { extname, join } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
 import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
-import { checkExternalData, type ExternalDataMode, placeExternalData } from './disk/external-files.js';
-import { AtomicFileSink, CopyUnderWay, FileSource, refuseOverwrite } from './disk/files.js';
-import { readModelConfig } from './disk/model-config.js';
+import { CopyUnderWay } from './disk/copier.js';
+import { checkExternalData, type DataPlan, type ExternalDataMode, type ExternalFile, planExternalData, requireUnchanged } from './disk/external-files.js';
+import { FileSource } from './disk/files.js';
+import { configsBeside, readModelConfig } from './disk/model-config.js';
 import { readRegularText } from './disk/small-files.js';
+import { type OutputFile, OutputTransaction, writeText } from './disk/transaction.js';
+import { verifyWritten } from './disk/verify-written.js';
 import { compileFolder as compileFolderWith, type FolderOptions, type FolderReport } from './folder/compile-folder.js';
 import { type LayoutKind, recogniseFolder, type Runtime } from './folder/layout.js';
 import { readModel } from './onnx/read.js';
@@ -51,6 +53,12 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
   readonly externalData?: ExternalDataMode | undefined;
   /** Replace existing files. Default false. */
   readonly force?: boolean | undefined;
+  /** Follow links of external data out of the model's folder. Default false. */
+  readonly allowExternalLinks?: boolean | undefined;
+  /** Where the report goes, as JSON; in place together with the model, or not at all. */
+  readonly report?: string | undefined;
+  /** Files that were read for these options: an output may not replace them. */
+  readonly alsoReads?: readonly string[] | undefined;
   /** Do everything but write. Default false. */
   readonly dryRun?: boolean | undefined;
   /** A plan, or the path of a plan file, to replay instead of making one. */
@@ -94,15 +102,20 @@ export function defaultOutput(input: string): string {
 export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
   const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
   const started = performance.now();
+  const { allowExternalLinks = false, progress } = options;
   const output = options.output ?? defaultOutput(input);
-  if (!options.dryRun) refuseOverwrite(input, output, options.force ?? false);
+  const transaction = options.dryRun ? undefined : new OutputTransaction(options.force ?? false);
+  transaction?.reads(input);
+  for (const path of [...configsBeside(input), ...(options.alsoReads ?? []), ...(typeof options.plan === 'string' ? [options.plan] : [])]) transaction?.reads(path);
+  const file = transaction?.writes(output);
+  const reportFile = options.report === undefined ? undefined : transaction?.writes(options.report);
   const source = new FileSource(input);
   let copy: CopyUnderWay | undefined;
-  let undoVision: (() => void) | undefined;
   try {
-    if (!options.dryRun && source.size >= (options.copyFirstBytes ?? COPY_FIRST_BYTES)) {
-      makeFolder(dirname(resolve(output)));
-      copy = new CopyUnderWay(input, output);
+    const aroundWeights = source.size >= (options.copyFirstBytes ?? COPY_FIRST_BYTES);
+    if (file && aroundWeights && !source.sparse && !file.target.through) {
+      file.makeFolder();
+      copy = new CopyUnderWay(source, file.temporary, output);
     }
     const config = readModelConfig(input);
     const planToReplay = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
@@ -111,57 +124,65 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
       imageTokens: options.imageTokens ?? config.imageTokens ?? TYPICAL_PROMPT.imageTokens,
       textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
     };
-    const marking = options.proved ? undefined : await prepareMarks(input, options, planToReplay);
+    const marking = options.proved ? undefined : await prepareMarks(input, options, planToReplay, transaction);
     let original = { macs: 0, byNode: new Map() } as ReturnType<typeof originalCost>;
+    let data: readonly ExternalFile[] = [];
+    let placing: DataPlan | undefined;
     const compiled = await compileModel(source, {
       ...options,
       planToReplay,
-      marks: (options.proved ?? marking?.proof)?.marks,
-      aroundWeights: copy !== undefined,
+      marks: options.proved?.marks ?? marking?.proof.marks,
+      aroundWeights,
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
-        checkExternalData(facts.model, input);
+        data = checkExternalData(facts.model, input, allowExternalLinks);
+        // Beside a device there is no place for it.
+        if (transaction && file && !file.target.through) placing = planExternalData(transaction, data, input, output, options.externalData ?? 'auto');
         original = originalCost(countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table);
       },
     });
-    const vision = marking && (await markVisionFile(marking.vision, options.dryRun ? null : marking.visionOutput, marking.proof, options.force ?? false));
-    undoVision = vision?.undo;
-    const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
-    const warnings = [...config.warnings, ...compiled.warnings, ...(marks ? clippingWarnings(marks) : [])];
-    let externalData: { mode: string; files: readonly string[] } = { mode: compiled.model.externalLocations.length > 0 ? 'reference' : 'none', files: compiled.model.externalLocations };
-    if (!options.dryRun) {
-      makeFolder(dirname(resolve(output)));
-      const placed = await placeExternalData(compiled.model.externalLocations, input, output, options.externalData ?? 'auto', options.force ?? false, options.progress);
-      externalData = { mode: placed.mode, files: placed.files };
-      const around = compiled.inPlace;
-      if (copy && around) {
+    const vision = marking && (await markVisionFile(marking, transaction, allowExternalLinks));
+    if (file) {
+      const { inPlace } = compiled;
+      const showModel = (done: number): void => progress?.(done, compiled.byteLength);
+      const copied = copy && inPlace && (await copy.finish(inPlace.head, inPlace.tailOffset, inPlace.tail, () => file.adopt(), showModel));
+      if (!copied) {
+        await copy?.abort();
+        const sink = file.open();
         try {
-          await copy.finish(around.head, around.tailOffset, around.tail, (done) => options.progress?.(done, around.byteLength));
-          copy = undefined;
-        } catch (error) {
-          placed.undo();
-          throw error;
+          await writeCompiled(compiled, sink, showModel);
+        } finally {
+          await sink.close();
         }
-        return compileReport({ ...compiled, warnings, byteLength: around.byteLength }, { input, output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
       }
-      const sink = new AtomicFileSink(output);
-      try {
-        await writeCompiled(compiled, sink, (done) => options.progress?.(done, compiled.byteLength));
-        sink.commit();
-      } catch (error) {
-        sink.abort();
-        placed.undo();
-        throw error;
-      }
+      copy = undefined;
+      if (!file.target.through) await verifyWritten(file.temporary, compiled.pieces, source, output);
     }
-    return compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData, marks, milliseconds: performance.now() - started });
-  } catch (error) {
-    undoVision?.();
-    throw error;
+    const placed = (await placing?.write(progress)) ?? { mode: data.length > 0 ? 'reference' : 'none', files: data.map((f) => f.location) };
+    source.requireUnchanged();
+    requireUnchanged(data);
+    await transaction?.place();
+    const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
+    const warnings = [...config.warnings, ...compiled.warnings, ...(marks ? clippingWarnings(marks) : []), ...[file, reportFile].flatMap((f) => (f ? targetNotes(f.target) : []))];
+    const report = compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData: placed, marks, milliseconds: performance.now() - started });
+    if (reportFile && transaction) {
+      await writeText(reportFile, `${JSON.stringify(report, null, 2)}\n`);
+      await transaction.place();
+    }
+    transaction?.finish();
+    return report;
   } finally {
     await copy?.abort();
+    // Without effect once it is finished.
+    transaction?.rollback();
     source.close();
   }
+}
+
+/** What people should be told about where an output went. */
+function targetNotes({ path, real, isLink, through }: OutputFile['target']): string[] {
+  if (through) return [`${path} is a device or a pipe: it was written into, and is still what it was`];
+  return isLink ? [`${path} is a link: what it points to, ${real}, was replaced, and the link is as it was`] : [];
 }
 
 /** Options of `compileFolder`. */
@@ -180,7 +201,7 @@ export interface CompileFolderOptions extends Omit<CompileOptions, 'embed' | 'vi
  */
 export function compileFolder(input: string, options: CompileFolderOptions = {}): Promise<FolderReport> {
   const plan = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
-  return compileFolderWith((file, own) => compile(file, { ...options, ...own, force: false }), effectOf, input, { ...options, plan });
+  return compileFolderWith((file, own) => compile(file, { ...options, ...own, force: false, report: undefined }), effectOf, input, { ...options, plan });
 }
 
 /** What marking did to features; null when it is not known: compiling works without ONNX Runtime. */
@@ -305,12 +326,4 @@ export function readPlanFile(path: string): Plan {
   }
   const inner = json !== null && typeof json === 'object' && 'plan' in json ? (json as { plan: unknown }).plan : json;
   return requirePlan(inner, path);
-}
-
-function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true });
-  } catch (error) {
-    throw new UsageError({ code: 'PD003', message: `cannot make the folder ${path}: ${(error as Error).message}`, culprit: path, hint: 'choose another path with -o' }, { cause: error });
-  }
 }

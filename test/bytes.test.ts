@@ -245,12 +245,12 @@ describe('external data', () => {
     const hub = folder();
     symlinkSync(path, join(hub, 'model.onnx'));
     symlinkSync(relative(hub, join(dirname(path), weights)), join(hub, weights));
-    const { code, json } = await cliJson(join(hub, 'model.onnx'));
+    const { code, json } = await cliJson(join(hub, 'model.onnx'), '--allow-external-links');
     expect(code).toBe(0);
     expect(json.externalData).toEqual({ mode: 'reference', files: [weights] });
     // Into another folder a link must lead to the data, not be a link to a link that may go away.
     const target = folder();
-    expect((await cli(join(hub, 'model.onnx'), '-o', join(target, 'out.onnx'), '--quiet')).code).toBe(0);
+    expect((await cli(join(hub, 'model.onnx'), '-o', join(target, 'out.onnx'), '--quiet', '--allow-external-links')).code).toBe(0);
     rmSync(hub, { recursive: true });
     expect(statSync(join(target, weights)).ino).toBe(statSync(join(dirname(path), weights)).ino);
     expect(await loads(join(target, 'out.onnx'))).toBeUndefined();

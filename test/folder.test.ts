@@ -1,5 +1,5 @@
 /** A folder in, a folder out. */
-import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
@@ -131,14 +131,17 @@ test('a second variant that is refused leaves nothing of the first', async () =>
   expect(files(dirname(root)).every((f) => f.startsWith('lvlm/'))).toBe(true);
 });
 
-test('--force replaces a folder whole', async () => {
+test('--force replaces what an earlier run made, and no folder that holds something else', async () => {
   const root = transformersJs();
   const out = `${root}-pdrop`;
-  mkdirSync(out);
-  writeFileSync(join(out, 'old.txt'), 'old');
-  linkSync(join(out, 'old.txt'), join(dirname(root), 'kept.txt'));
+  mkdirSync(join(out, 'onnx'), { recursive: true });
+  writeFileSync(join(out, 'mine.txt'), 'mine');
+  await expect(compileFolder(root, { force: true, measure: false })).rejects.toMatchObject({ code: 'PD004' });
+  expect(files(out)).toEqual(['mine.txt']);
+  renameSync(join(out, 'mine.txt'), join(out, 'config.json'));
+  linkSync(join(out, 'config.json'), join(dirname(root), 'kept.txt'));
   const report: FolderReport = await compileFolder(root, { force: true, measure: false });
   expect(report.output).toBe(out);
   expect(files(out)).toEqual(files(root));
-  expect(readFileSync(join(dirname(root), 'kept.txt'), 'utf8')).toBe('old');
+  expect(readFileSync(join(dirname(root), 'kept.txt'), 'utf8')).toBe('mine');
 });

@@ -1,7 +1,7 @@
 /** The command line: the only place that prints or sets exit codes. */
 import { Command, CommanderError } from 'commander';
 import { InternalError, PdropError } from '../diagnostics.js';
-import { removeUnfinished } from '../disk/files.js';
+import { endOnSignals } from '../disk/temporaries.js';
 import { VERSION } from '../version.js';
 import { register as registerCheck } from './commands/check.js';
 import { register as registerCompile } from './commands/compile.js';
@@ -30,15 +30,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   const help = wanted === undefined || ['--help', '-h', 'help'].includes(wanted);
   for (const [name, load] of Object.entries(LAZY)) if (help || wanted === name) (await load()).register(program);
   for (const command of program.commands) command.exitOverride();
-  const interrupted = Object.entries({ SIGINT: 130, SIGTERM: 143, SIGHUP: 129 }).map(([signal, code]) => {
-    const handler = (): void => {
-      removeUnfinished();
-      process.exit(code);
-    };
-    // Not `once`: a second signal while files are being removed must not end the process before they are gone.
-    process.on(signal, handler);
-    return [signal, handler] as const;
-  });
+  endOnSignals(true);
   try {
     process.exitCode = 0;
     await program.parseAsync([...argv]);
@@ -46,7 +38,7 @@ export async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     return report(error, argv.includes('--json'));
   } finally {
-    for (const [signal, handler] of interrupted) process.off(signal, handler);
+    endOnSignals(false);
   }
 }
 

@@ -1,48 +1,82 @@
 /** External data on disk: checking that it is all there, and getting it beside the output (reference, hard link or copy). */
-import { existsSync, linkSync, mkdirSync, realpathSync, rmSync, statSync } from 'node:fs';
-import { dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
+import { constants, copyFileSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
 import { Refusal, UsageError } from '../diagnostics.js';
-import { AtomicFileSink, FileSource } from './files.js';
 import type { Graph, Model, Tensor } from '../ir/graph.js';
+import { changed, FileSource } from './files.js';
+import { inodeOf } from './target.js';
+import type { OutputFile, OutputTransaction } from './transaction.js';
 
 export type ExternalDataMode = 'auto' | 'reference' | 'link' | 'copy';
 
+/** A file of external data as it was found. */
+export interface ExternalFile {
+  /** As the model names it: relative to the model's folder. */
+  readonly location: string;
+  /** The file itself, behind all links. */
+  readonly path: string;
+  readonly size: number;
+  readonly inode: string | undefined;
+  readonly changed: bigint;
+}
+
 /**
- * Checks every external tensor of the model: inside the model's folder, present, and long enough.
+ * Finds every file of external data and checks every tensor in them: inside the model's folder, present, and long enough.
  *
- * @throws {Refusal} PD103 missing, PD104 outside the folder, PD105 truncated.
+ * A link is followed where the file it leads to lies in the model's folder or below, or in the `blobs` of the Hugging
+ * Face cache whose snapshot the model is in; `allowLinks` follows all of them.
+ *
+ * @throws {Refusal} PD103 missing, PD104 outside the folder, PD105 truncated, PD107 no proper place, PD108 a link that leads outside
  */
-export function checkExternalData(model: Model, modelPath: string): void {
+export function checkExternalData(model: Model, modelPath: string, allowLinks = false): ExternalFile[] {
   const folder = dirname(resolve(modelPath));
-  const sizes = new Map<string, number>();
+  const files = new Map<string, ExternalFile>();
   for (const { name, tensor } of externalTensors(model.graph)) {
-    const { location, offset, length } = tensor.external as NonNullable<Tensor['external']>;
-    let size = sizes.get(location);
-    if (size === undefined) {
-      size = sizeOf(folder, location, name);
-      sizes.set(location, size);
+    const external = tensor.external as NonNullable<Tensor['external']>;
+    const { location, offset, length } = external;
+    requireProper(external, tensor.byteLength, name);
+    let file = files.get(location);
+    if (file === undefined) {
+      file = find(folder, location, name, allowLinks);
+      files.set(location, file);
     }
     const end = offset + (length ?? tensor.byteLength);
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(end) || offset < 0 || end < offset) {
+    if (end > file.size) {
       throw new Refusal({
         code: 'PD105',
-        message: `a tensor says it lies at offset ${offset}, length ${length ?? tensor.byteLength} of "${location}"`,
-        culprit: name,
-        hint: 'the model file is damaged: download or export it again',
-      });
-    }
-    if (end > size) {
-      throw new Refusal({
-        code: 'PD105',
-        message: `external data file "${location}" has ${size} bytes, but a tensor in it ends at ${end}`,
+        message: `external data file "${location}" has ${file.size} bytes, but a tensor in it ends at ${end}`,
         culprit: name,
         hint: 'the file is truncated or belongs to another model: download or export it again',
       });
     }
   }
+  return [...files.values()];
 }
 
-function sizeOf(folder: string, location: string, culprit: string): number {
+/** @throws {UsageError} PD021 when one of the files is not what it was when it was checked */
+export function requireUnchanged(files: readonly ExternalFile[]): void {
+  for (const file of files) {
+    const stat = statSync(file.path, { bigint: true, throwIfNoEntry: false });
+    if (!stat) throw changed(file.path, 'it is gone');
+    if (inodeOf(file.path) !== file.inode) throw changed(file.path, 'another file has its name');
+    if (Number(stat.size) !== file.size) throw changed(file.path, `it has ${stat.size} bytes now, and had ${file.size}`);
+    if (stat.mtimeNs !== file.changed) throw changed(file.path, 'it was written to');
+  }
+}
+
+function requireProper({ location, offset, length }: NonNullable<Tensor['external']>, byteLength: number, culprit: string): void {
+  const wrong =
+    location === '' || /^\.?[/\\]*$/.test(normalize(location)) || location.includes('\0') ? `has the location "${location}"`
+    : !Number.isSafeInteger(offset) || offset < 0 ? 'has no proper offset'
+    : length !== undefined && (!Number.isSafeInteger(length) || length < 0) ? 'has no proper length'
+    : !Number.isSafeInteger(offset + (length ?? byteLength)) ? `lies at offset ${offset}, length ${length ?? byteLength}`
+    : length !== undefined && length < byteLength ? `has ${length} bytes of data, but its dimensions and type take ${byteLength}`
+    : undefined;
+  if (wrong === undefined) return;
+  throw new Refusal({ code: 'PD107', message: `a tensor in external data ${wrong}`, culprit, hint: 'the model file is damaged: download or export it again' });
+}
+
+function find(folder: string, location: string, culprit: string, allowLinks: boolean): ExternalFile {
   const path = resolve(folder, location);
   const inside = relative(folder, path);
   if (isAbsolute(location) || inside.startsWith('..') || isAbsolute(inside) || normalize(location).split(sep).includes('..')) {
@@ -53,7 +87,10 @@ function sizeOf(folder: string, location: string, culprit: string): number {
       hint: 'such paths are not followed, for safety: move the data beside the model and save the model again',
     });
   }
-  if (!existsSync(path)) {
+  let real: string;
+  try {
+    real = realpathSync(path);
+  } catch {
     throw new Refusal({
       code: 'PD103',
       message: `external data file "${location}" is missing`,
@@ -61,7 +98,45 @@ function sizeOf(folder: string, location: string, culprit: string): number {
       hint: `put it beside the model (it was looked for in the model’s folder); a model of this kind is the .onnx file and its data files together`,
     });
   }
-  return statSync(path).size;
+  if (!allowLinks && !isHeldBy(real, folder)) throw leadsOut(location, real, culprit);
+  const stat = statSync(real, { bigint: true });
+  if (!stat.isFile()) throw new Refusal({ code: 'PD107', message: `external data "${location}" is not a file`, culprit, hint: 'put the file of the weights there' });
+  return { location, path: real, size: Number(stat.size), inode: `${stat.dev}:${stat.ino}`, changed: stat.mtimeNs };
+}
+
+/** Whether a file, by its real path, is in a folder or below it, or in the cache that the folder is a snapshot of. */
+export function isHeldBy(real: string, folder: string): boolean {
+  return isBelow(real, realpathSync(folder)) || isBlobOfSnapshot(real, folder);
+}
+
+export function leadsOut(file: string, real: string, culprit = file): Refusal {
+  return new Refusal({
+    code: 'PD108',
+    message: `"${file}" is a link that leads out of the model’s folder, to ${real}`,
+    culprit,
+    hint: 'a model from elsewhere could get at any of your files this way; if the link is yours, use --allow-external-links',
+  });
+}
+
+function isBelow(path: string, folder: string): boolean {
+  const inside = relative(folder, path);
+  return inside !== '' && inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside);
+}
+
+/** `models--org--name/snapshots/<revision>/…` → `models--org--name/blobs/<hash>`: how Hugging Face's cache keeps files. */
+function isBlobOfSnapshot(real: string, folder: string): boolean {
+  for (const start of [folder, realpathSync(folder)]) {
+    for (let at = start; dirname(at) !== at; at = dirname(at)) {
+      if (basename(dirname(at)) !== 'snapshots') continue;
+      const blobs = join(dirname(dirname(at)), 'blobs');
+      try {
+        if (dirname(real) === realpathSync(blobs)) return true;
+      } catch {
+        // No such cache.
+      }
+    }
+  }
+  return false;
 }
 
 function* externalTensors(graph: Graph): Generator<{ name: string; tensor: Tensor }> {
@@ -75,27 +150,26 @@ function* externalTensors(graph: Graph): Generator<{ name: string; tensor: Tenso
 export interface PlacedData {
   readonly mode: 'none' | 'reference' | 'link' | 'copy';
   readonly files: readonly string[];
-  /** Takes back what was placed, when a later step fails. */
-  undo(): void;
+}
+
+/** What is going to be done with external data. */
+export interface DataPlan extends PlacedData {
+  /** Writes it under temporary names; the transaction puts it in place. */
+  write(progress?: (done: number, total: number) => void): Promise<PlacedData>;
 }
 
 /**
- * Brings the external data of a model to its output's folder.
+ * Announces the external data of a model to the transaction, as files that are read and, for another folder, written.
  *
  * @param mode `auto`: reference in the same folder, else hard link, else copy
+ * @throws {UsageError} PD015 the mode does not go with the folder; PD004, PD005, PD019 as the transaction says
  */
-export async function placeExternalData(
-  locations: readonly string[],
-  modelPath: string,
-  outputPath: string,
-  mode: ExternalDataMode,
-  force: boolean,
-  progress?: (done: number, total: number) => void,
-): Promise<PlacedData> {
-  const from = dirname(resolve(modelPath));
-  const to = dirname(resolve(outputPath));
-  if (locations.length === 0) return { mode: 'none', files: [], undo: () => {} };
-  if (from === to) {
+export function planExternalData(transaction: OutputTransaction, data: readonly ExternalFile[], modelPath: string, outputPath: string, mode: ExternalDataMode): DataPlan {
+  const [from, to] = [modelPath, outputPath].map((p) => dirname(resolve(p))) as [string, string];
+  const files = data.map((f) => f.location);
+  for (const f of data) transaction.reads(f.path);
+  if (data.length === 0) return { mode: 'none', files, write: async () => ({ mode: 'none', files }) };
+  if (sameFolder(from, to)) {
     if (mode === 'link' || mode === 'copy') {
       throw new UsageError({
         code: 'PD015',
@@ -104,7 +178,7 @@ export async function placeExternalData(
         hint: 'use --external-data reference (or auto), or write to another folder with -o',
       });
     }
-    return { mode: 'reference', files: locations, undo: () => {} };
+    return { mode: 'reference', files, write: async () => ({ mode: 'reference', files }) };
   }
   if (mode === 'reference') {
     throw new UsageError({
@@ -114,72 +188,71 @@ export async function placeExternalData(
       hint: 'use --external-data link or copy, or leave the output beside the model',
     });
   }
-  const made: string[] = [];
-  const undo = (): void => {
-    for (const path of made) rmSync(path, { force: true });
+  // What is there already under its name stays.
+  const missing = data.filter((f) => inodeOf(join(to, f.location)) !== f.inode);
+  const outputs = missing.map((f) => ({ file: f, output: transaction.writes(join(to, f.location)) }));
+  return {
+    mode: mode === 'copy' ? 'copy' : 'link',
+    files,
+    async write(progress) {
+      const total = missing.reduce((n, f) => n + f.size, 0);
+      let done = 0;
+      let used: 'link' | 'copy' = mode === 'copy' ? 'copy' : 'link';
+      for (const { file, output } of outputs) {
+        if (used === 'link' && !linked(file, output, mode === 'link')) used = 'copy';
+        if (used === 'copy') await copy(file, output, (bytes) => progress?.(done + bytes, total));
+        done += file.size;
+      }
+      return { mode: used, files };
+    },
   };
-  const total = locations.reduce((n, l) => n + statSync(join(from, l)).size, 0);
-  let done = 0;
-  let used: 'link' | 'copy' = mode === 'copy' ? 'copy' : 'link';
+}
+
+/** @throws {UsageError} PD016 when a link is all that is wanted */
+function linked(file: ExternalFile, output: OutputFile, only: boolean): boolean {
   try {
-    for (const location of locations) {
-      // Hubs keep data behind relative links: what is linked or copied is the data itself.
-      const source = realpathSync(join(from, location));
-      const target = join(to, location);
-      if (existsSync(target)) {
-        if (sameFile(source, target)) continue;
-        if (!force) {
-          throw new UsageError({ code: 'PD004', message: `${target} exists and is another file`, culprit: target, hint: 'use --force to replace it, or write to an empty folder' });
-        }
-      }
-      mkdirSync(dirname(target), { recursive: true });
-      if (used === 'link') {
-        try {
-          if (existsSync(target)) rmSync(target);
-          linkSync(source, target);
-          made.push(target);
-          continue;
-        } catch (error) {
-          if (mode === 'link') {
-            throw new UsageError(
-              { code: 'PD016', message: `cannot hard-link ${target}: ${(error as Error).message}`, culprit: target, hint: 'hard links need one file system; use --external-data copy' },
-              { cause: error },
-            );
-          }
-          used = 'copy';
-        }
-      }
-      await copyFile(source, target, (bytes) => progress?.(done + bytes, total));
-      made.push(target);
-      done += statSync(source).size;
-    }
+    output.linkTo(file.path);
+    return true;
   } catch (error) {
-    undo();
-    throw error;
+    if (!only) return false;
+    throw new UsageError(
+      { code: 'PD016', message: `cannot hard-link ${output.target.path}: ${(error as Error).message}`, culprit: output.target.path, hint: 'hard links need one file system; use --external-data copy' },
+      { cause: error },
+    );
   }
-  return { mode: used, files: locations, undo };
 }
 
-function sameFile(a: string, b: string): boolean {
-  const x = statSync(a);
-  const y = statSync(b);
-  return x.ino === y.ino && x.dev === y.dev;
-}
-
-async function copyFile(source: string, target: string, progress: (bytes: number) => void): Promise<void> {
-  const input = new FileSource(source);
-  const sink = new AtomicFileSink(target);
+async function copy(file: ExternalFile, output: OutputFile, progress: (bytes: number) => void): Promise<void> {
+  if (reflink(file.path, output)) return progress(file.size);
+  const input = new FileSource(file.path);
   try {
-    const step = 256 * 1024 * 1024;
-    for (let at = 0; at < input.size; at += step) {
-      await sink.copy(input, at, Math.min(step, input.size - at));
-      progress(Math.min(at + step, input.size));
+    const sink = output.open();
+    try {
+      const step = 256 * 1024 * 1024;
+      for (let at = 0; at < input.size; at += step) {
+        await sink.copy(input, at, Math.min(step, input.size - at));
+        progress(Math.min(at + step, input.size));
+      }
+    } finally {
+      await sink.close();
     }
-    sink.commit();
-  } catch (error) {
-    sink.abort();
-    throw error;
   } finally {
     input.close();
   }
+}
+
+/** A copy that shares its blocks with the file, where the file system has such a thing. */
+function reflink(file: string, output: OutputFile): boolean {
+  if (output.target.through) return false;
+  output.adopt();
+  try {
+    copyFileSync(file, output.temporary, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function sameFolder(a: string, b: string): boolean {
+  return a === b || (inodeOf(a) !== undefined && inodeOf(a) === inodeOf(b));
 }

@@ -1,8 +1,9 @@
 /** Marks on disk: embedding graphs that they are proved against, vision encoders that put them on. */
-import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { checkExternalData, placeExternalData } from './external-files.js';
-import { AtomicFileSink, FileSource, refuseOverwrite } from './files.js';
+import { checkExternalData, type ExternalFile, planExternalData, requireUnchanged } from './external-files.js';
+import { FileSource } from './files.js';
+import type { OutputFile, OutputTransaction } from './transaction.js';
 import { markRange, type MarksProof, proveMarks } from '../marks/prove.js';
 import { embeddingTable } from '../marks/table.js';
 import { markVisionEncoder, writeMarked } from '../marks/vision.js';
@@ -27,7 +28,7 @@ export function partsBeside(decoder: string): { embed: string | undefined; visio
  *
  * @throws {Refusal} PD604, PD605 when a graph is not understood, or a token looks marked
  */
-export async function proveMarksOfFiles(paths: readonly string[], wanted?: Marks): Promise<MarksProof> {
+export async function proveMarksOfFiles(paths: readonly string[], wanted?: Marks, allowLinks = false): Promise<MarksProof> {
   const open: FileSource[] = [];
   const opened = (path: string): FileSource => {
     const source = new FileSource(path);
@@ -38,7 +39,7 @@ export async function proveMarksOfFiles(paths: readonly string[], wanted?: Marks
     const tables = [];
     for (const path of paths) {
       const model = await readModel(opened(path));
-      checkExternalData(model, path);
+      checkExternalData(model, path, allowLinks);
       tables.push(await embeddingTable(model, (location) => opened(join(dirname(path), location))));
     }
     return await proveMarks(tables, wanted);
@@ -53,8 +54,7 @@ export interface MarkOptions {
   readonly embed?: string | undefined;
   readonly vision?: string | undefined;
   readonly visionOutput?: string | undefined;
-  readonly force?: boolean | undefined;
-  readonly dryRun?: boolean | undefined;
+  readonly allowExternalLinks?: boolean | undefined;
 }
 
 /**
@@ -63,7 +63,7 @@ export interface MarkOptions {
  * @returns undefined when image tokens are not told by marks
  * @throws {Refusal} PD602 when the embedding graph or the vision encoder is not there
  */
-export async function prepareMarks(decoder: string, options: MarkOptions, plan: Plan | undefined): Promise<PreparedMarks | undefined> {
+export async function prepareMarks(decoder: string, options: MarkOptions, plan: Plan | undefined, transaction: OutputTransaction | undefined): Promise<PreparedMarks | undefined> {
   const replayed = options.imageMask === undefined && plan?.imageMask.kind === 'marks' ? plan.imageMask : undefined;
   if (options.imageMask !== 'marks' && !replayed) return undefined;
   const beside = partsBeside(decoder);
@@ -71,15 +71,18 @@ export async function prepareMarks(decoder: string, options: MarkOptions, plan: 
   const vision = options.vision ?? beside.vision;
   if (!embed || !vision) throw unproved();
   const visionOutput = options.visionOutput ?? markedName(vision);
-  if (!options.dryRun) refuseOverwrite(vision, visionOutput, options.force ?? false);
-  const proof = await proveMarksOfFiles([embed], replayed);
-  return { proof, vision, visionOutput };
+  transaction?.reads(embed);
+  transaction?.reads(vision);
+  const output = transaction?.writes(visionOutput);
+  const proof = await proveMarksOfFiles([embed], replayed, options.allowExternalLinks);
+  return { proof, vision, output };
 }
 
 export interface PreparedMarks {
   readonly proof: MarksProof;
   readonly vision: string;
-  readonly visionOutput: string;
+  /** Undefined: nothing is to be written. */
+  readonly output: OutputFile | undefined;
 }
 
 export interface MarkedFile {
@@ -93,32 +96,26 @@ export interface MarkedFile {
   readonly limit: number;
 }
 
-/** Writes the vision encoder `input` with marked features to `output`; null: does everything but write. */
-export async function markVisionFile(input: string, output: string | null, proof: Pick<MarksProof, 'marks' | 'hidden'>, force: boolean): Promise<MarkedFile & { undo(): void }> {
+/** Writes the vision encoder with marked features, where the transaction will put it in place. */
+export async function markVisionFile({ vision: input, output, proof }: PreparedMarks, transaction: OutputTransaction | undefined, allowLinks = false): Promise<MarkedFile> {
   const source = new FileSource(input);
   try {
     const model = await readModel(source);
-    checkExternalData(model, input);
+    const data: ExternalFile[] = checkExternalData(model, input, allowLinks);
     const marked = markVisionEncoder(model, proof.marks, proof.hidden);
     const { limit, move } = markRange(proof.marks, marked.type);
-    let undo = (): void => {};
-    if (output !== null) {
-      const placed = await placeExternalData(model.externalLocations, input, output, 'auto', force);
-      undo = () => {
-        rmSync(output, { force: true });
-        placed.undo();
-      };
-      const sink = new AtomicFileSink(output);
+    if (output && transaction) {
+      if (!output.target.through) await planExternalData(transaction, data, input, output.target.path, 'auto').write();
+      const sink = output.open();
       try {
         await writeMarked(marked, sink);
-        sink.commit();
-      } catch (error) {
-        sink.abort();
-        placed.undo();
-        throw error;
+      } finally {
+        await sink.close();
       }
+      source.requireUnchanged();
+      requireUnchanged(data);
     }
-    return { input, output, type: marked.type, features: marked.output, bytes: marked.byteLength, largestMove: move, limit, undo };
+    return { input, output: output?.target.path ?? null, type: marked.type, features: marked.output, bytes: marked.byteLength, largestMove: move, limit };
   } finally {
     source.close();
   }

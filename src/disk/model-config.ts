@@ -80,3 +80,9 @@ function search(object: Json, keys: readonly string[], depth = 0): number | unde
   }
   return undefined;
 }
+
+/** The configuration files that are read for a model, as far as they are there. */
+export function configsBeside(modelPath: string): string[] {
+  const folder = dirname(resolve(modelPath));
+  return [folder, dirname(folder)].flatMap((dir) => ['config.json', 'genai_config.json'].map((name) => join(dir, name))).filter((path) => existsSync(path));
+}

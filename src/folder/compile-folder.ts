@@ -8,6 +8,7 @@ import { checkExternalData } from '../disk/external-files.js';
 import { FileSource } from '../disk/files.js';
 import { type MarkedFile, markVisionFile, proveMarksOfFiles } from '../disk/marks-files.js';
 import { OutputFolder } from '../disk/output-folder.js';
+import { OutputTransaction } from '../disk/transaction.js';
 import type { MarksProof } from '../marks/prove.js';
 import { readModel } from '../onnx/read.js';
 import type { Plan } from '../plan/plan.js';
@@ -29,6 +30,8 @@ export interface FolderOptions {
   readonly force?: boolean | undefined;
   readonly dryRun?: boolean | undefined;
   readonly measure?: boolean | undefined;
+  /** Follow links out of the folder. Default false. */
+  readonly allowExternalLinks?: boolean | undefined;
 }
 
 /** How one file of the output folder came about. */
@@ -81,7 +84,7 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
   if (marks && (layout.embeds.length === 0 || layout.visions.length === 0)) throw unproved();
   const at = (part: { file: string }): string => join(layout.root, part.file);
   const replayed = options.plan?.imageMask.kind === 'marks' && imageMask === undefined ? options.plan.imageMask : undefined;
-  const proof = marks ? await proveMarksOfFiles(layout.embeds.map(at), replayed) : undefined;
+  const proof = marks ? await proveMarksOfFiles(layout.embeds.map(at), replayed, options.allowExternalLinks) : undefined;
   const output = options.output ?? defaultFolderOutput(input);
   const folder = new OutputFolder(input, output, options.force ?? false);
   try {
@@ -99,23 +102,23 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
     }
     const visions: MarksReport['vision'][] = [];
     for (const part of proof ? layout.visions : []) {
-      const marked = await markVisionFile(at(part), options.dryRun ? null : folder.path(part.file), proof as MarksProof, false);
+      const marked = await markInto(options.dryRun ? undefined : folder.path(part.file), at(part), proof as MarksProof, options.allowExternalLinks);
       const effect = options.dryRun || options.measure === false ? null : await measure(marked, proof as MarksProof);
       const { features, largestMove, limit } = marked;
       visions.push({ input: at(part), output: options.dryRun ? null : join(output, part.file), features, largestMove, limit, effect });
       rows.push({ file: part.file, what: 'marked', note: markedNote(visions.at(-1) as MarksReport['vision']) });
       done.add(part.file);
-      for (const data of await externalOf(at(part))) done.add(beside(part.file, data));
+      for (const data of await externalOf(at(part), options.allowExternalLinks)) done.add(beside(part.file, data));
     }
     const leftOut = new Set<string>();
     for (const part of layout.decoders) {
       if (done.has(part.file)) continue;
-      for (const file of [part.file, ...(await externalOf(at(part))).map((d) => beside(part.file, d))]) leftOut.add(file);
+      for (const file of [part.file, ...(await externalOf(at(part), options.allowExternalLinks)).map((d) => beside(part.file, d))]) leftOut.add(file);
     }
     for (const file of layout.files) {
       if (done.has(file)) continue;
       if (leftOut.has(file)) rows.push({ file, what: 'left out', note: 'another precision of the decoder' });
-      else rows.push({ file, what: options.dryRun ? 'linked' : folder.take(join(layout.root, file), file), note: '' });
+      else rows.push({ file, what: options.dryRun ? 'linked' : folder.take(join(layout.root, file), file, options.allowExternalLinks), note: '' });
     }
     if (options.dryRun) folder.abort();
     else folder.commit();
@@ -139,6 +142,18 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
   } catch (error) {
     folder.abort();
     throw error;
+  }
+}
+
+async function markInto(output: string | undefined, vision: string, proof: MarksProof, allowLinks = false): Promise<MarkedFile> {
+  const transaction = output === undefined ? undefined : new OutputTransaction(false);
+  try {
+    const marked = await markVisionFile({ vision, proof, output: output === undefined ? undefined : transaction?.writes(output) }, transaction, allowLinks);
+    await transaction?.place();
+    transaction?.finish();
+    return marked;
+  } finally {
+    transaction?.rollback();
   }
 }
 
@@ -171,12 +186,11 @@ async function inputsOf(path: string): Promise<string[]> {
 }
 
 /** External data files of a graph, checked. */
-async function externalOf(path: string): Promise<readonly string[]> {
+async function externalOf(path: string, allowLinks = false): Promise<readonly string[]> {
   const source = new FileSource(path);
   try {
     const model = await readModel(source);
-    checkExternalData(model, path);
-    return model.externalLocations;
+    return checkExternalData(model, path, allowLinks).map((f) => f.location);
   } finally {
     source.close();
   }

@@ -118,7 +118,6 @@ export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: stri
     else if (typed) data = typedPayload(bytes, dataType, byteLength);
     else if (byteLength === 0 && dataType !== DataType.STRING) data = new Uint8Array(0);
   }
-  const location = entries.get('location');
   return {
     name,
     tensor: {
@@ -126,12 +125,14 @@ export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: stri
       dims,
       data,
       byteLength,
-      external:
-        isExternal && location !== undefined
-          ? { location, offset: Number(entries.get('offset') ?? 0), length: entries.has('length') ? Number(entries.get('length')) : undefined }
-          : undefined,
+      external: isExternal ? { location: entries.get('location') ?? '', offset: decimal(entries.get('offset') ?? '0'), length: entries.has('length') ? decimal(entries.get('length') ?? '') : undefined } : undefined,
     },
   };
+}
+
+/** A number as ONNX writes it into text; NaN for anything else that JavaScript would take for one (`0x10`, `1e3`, nothing). */
+function decimal(text: string): number {
+  return /^\d+$/.test(text) ? Number(text) : Number.NaN;
 }
 
 function pushVarint(bytes: Uint8Array, at: number, into: Integer[]): number {

@@ -1,10 +1,10 @@
 /** Everything one validation works on, opened once: structures, plan, data, embeddings, variants, temporary folders. */
-import { mkdirSync, mkdtempSync, rmSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { type CompileCoreOptions, compileModel } from '../compile.js';
 import { UsageError } from '../diagnostics.js';
 import { FileSource } from '../disk/files.js';
+import { drop, scratchFolder } from '../disk/temporaries.js';
 import type { Plan } from '../plan/plan.js';
 import { openData } from './feeding/data/index.js';
 import { SYNTHETIC_NOTE, syntheticData } from './feeding/data/synthetic.js';
@@ -74,16 +74,14 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
   if (embeds && path) embedder = await openEmbedder(path);
   else if (embeds) embedder = standInEmbedder(typeof hidden === 'number' ? hidden : (original.facts?.hiddenSize ?? 0), options.seed ?? DEFAULTS.seed);
   const textMeans = embedder === undefined || embedder.kind !== 'stand-in';
-  const folder = scratchFolder(options.workDir);
+  const folder = scratchIn(options.workDir);
   let variants: Variants | undefined;
   const limit = options.limit ?? Number.POSITIVE_INFINITY;
   const shard = options.shard;
   const dispose = (): void => {
     variants?.dispose();
-    rmSync(folder, { recursive: true, force: true });
+    drop(folder);
   };
-  // A second Ctrl-C or a crash must not leave variants beside the user's model.
-  process.once('exit', dispose);
   return {
     options,
     original,
@@ -100,7 +98,6 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
     },
     open: (file, provider, extra = {}) => Decoder.open(file, { provider, optimize: options.optimize, imageSource: source, embedder, caches: original.caches, ...extra }),
     async dispose() {
-      process.off('exit', dispose);
       dispose();
       await embedder?.close();
     },
@@ -108,10 +105,9 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
 }
 
 /** A folder of this run's own, in `workDir`, which is made when it is not there. */
-function scratchFolder(workDir: string | undefined): string {
+function scratchIn(workDir: string | undefined): string {
   try {
-    if (workDir !== undefined) mkdirSync(workDir, { recursive: true });
-    return mkdtempSync(join(workDir ?? tmpdir(), 'pdrop-validate-'));
+    return scratchFolder(workDir ?? tmpdir(), 'validate');
   } catch (error) {
     throw new UsageError({ code: 'PD003', message: `cannot make a folder in ${workDir ?? tmpdir()}: ${(error as Error).message}`, culprit: workDir ?? tmpdir(), hint: 'choose another folder with --work-dir' }, { cause: error });
   }

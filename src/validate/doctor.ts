@@ -1,7 +1,8 @@
 /** Tries every provider with a tiny model, each in a process of its own, and says what is missing. */
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { drop, scratchFolder } from '../disk/temporaries.js';
 import { DataType, Node, Value } from '../ir/graph.js';
 import { encodeNode, encodeValueInfo } from '../onnx/encode.js';
 import { concat, encodeBytesField, encodeStringField, encodeVarintField } from '../onnx/wire.js';
@@ -41,7 +42,7 @@ export function tinyModel(): Uint8Array {
 }
 
 export async function doctor(providers: readonly Provider[] = PROVIDERS): Promise<DoctorReport> {
-  const folder = mkdtempSync(join(tmpdir(), 'pdrop-doctor-'));
+  const folder = scratchFolder(tmpdir(), 'doctor');
   try {
     const model = join(folder, 'tiny.onnx');
     const feeds = join(folder, 'feeds.bin');
@@ -65,7 +66,7 @@ export async function doctor(providers: readonly Provider[] = PROVIDERS): Promis
     const environment = Object.fromEntries(names.flatMap((n) => (process.env[n] === undefined ? [] : [[n, process.env[n] ?? '']])));
     return { node: process.version, platform: `${process.platform} ${process.arch}`, onnxruntime: info.version, providers: found, environment };
   } finally {
-    rmSync(folder, { recursive: true, force: true });
+    drop(folder);
   }
 }
 

@@ -2,8 +2,9 @@
  * The whole validation, one phase after another: gates tell a rewrite bug from pruning loss, then fidelity, baselines,
  * cost and speed, for each execution provider; then thresholds. Returns the report; writes nothing but the partial one.
  */
-import { rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { newTag } from '../disk/owner.js';
+import { begun, drop, temporaryName } from '../disk/temporaries.js';
 import { VERSION } from '../version.js';
 import { type Context as BaseContext, machine, partialKey, prepare, summaryOf } from './context.js';
 import { klAdvantage, rankOf } from './fidelity/baselines.js';
@@ -173,9 +174,10 @@ async function gatesOn(context: Context, provider: Provider, samples: readonly S
 }
 
 async function controlDifference(context: Context, provider: Provider, original: Awaited<ReturnType<Context['open']>>, samples: readonly Sample[]): Promise<number> {
-  const path = join(context.original.path, '..', `.control.tmp-pdrop-${process.pid}.onnx`);
-  await writeControl(context.original.path, context.plan.layers, path);
+  const path = temporaryName(join(context.original.path, '..', 'control'), 'tmp', newTag(), '.onnx');
+  begun(path);
   try {
+    await writeControl(context.original.path, context.plan.layers, path);
     const control = await context.open(path, provider);
     try {
       let worst = NO_DIFFERENCE;
@@ -185,7 +187,7 @@ async function controlDifference(context: Context, provider: Provider, original:
       await control.close();
     }
   } finally {
-    rmSync(path, { force: true });
+    drop(path);
   }
 }
 

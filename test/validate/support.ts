@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { deflateRawSync } from 'node:zlib';
 import { afterAll } from 'vitest';
 import { compileModel, writeCompiled } from '../../src/compile.js';
-import { AtomicFileSink, FileSource } from '../../src/disk/files.js';
+import { FileSink, FileSource } from '../../src/disk/files.js';
 import { DataType, type Graph, type Value } from '../../src/ir/graph.js';
 import { readModel } from '../../src/onnx/read.js';
 import { layoutModel, writePieces } from '../../src/onnx/write.js';
@@ -30,9 +30,9 @@ export async function compileFixture(fixture: LoadedFixture, target: string, opt
     const compiled = await compileModel(source, {
       planToReplay: { version: 1, layers: plan.layers, keep: plan.keep, imageMask: parseImageMask(plan.imageMask), positions: plan.positions, rank: options.rank ?? 'attention', seed: 0, probe: options.probe ?? false },
     });
-    const sink = new AtomicFileSink(target);
+    const sink = new FileSink(target);
     await writeCompiled(compiled, sink);
-    sink.commit();
+    sink.close();
   } finally {
     source.close();
   }
@@ -70,9 +70,9 @@ export async function damage(path: string, target: string, kind: Damage): Promis
     if (kind === 'shift-decode') for (const v of find(/past_shift_s\d+:0$/)) replaceUses(model.graph, b, v, (x) => b.op('Add', 'shifted', [x, b.op('Min', 'one', [x, b.int(1)])]));
     if (b.created.length === 0) throw new Error(`nothing to damage for ${kind}`);
     const { pieces } = layoutModel(model, { metadata: new Map() });
-    const sink = new AtomicFileSink(target);
+    const sink = new FileSink(target);
     await writePieces(model, pieces, sink);
-    sink.commit();
+    sink.close();
   } finally {
     source.close();
   }

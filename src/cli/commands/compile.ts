@@ -1,10 +1,11 @@
 /** `pdrop-compile <model.onnx>`: the main job. */
-import { existsSync, statSync, writeFileSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
 import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
 import { readRegularText } from '../../disk/small-files.js';
+import { ReportFiles } from '../../report/write.js';
 import { requireSchema } from '../../schemas.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
@@ -27,6 +28,7 @@ interface Flags {
   measure?: boolean;
   config?: string;
   externalData?: 'auto' | 'reference' | 'link' | 'copy';
+  allowExternalLinks?: boolean;
   plan?: string;
   report?: string;
   dryRun?: boolean;
@@ -78,6 +80,7 @@ export function register(program: Command): void {
     .option('--config <file>', 'JSON file with these options; the command line wins')
     .addOption(new Option('--external-data <mode>', 'how the output gets its external data').choices(['auto', 'reference', 'link', 'copy']))
     .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
+    .option('--allow-external-links', 'follow links of external data (and of files of a folder) that lead out of the model’s folder')
     .option('--report <file>', 'write the report as JSON')
     .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
@@ -109,20 +112,27 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options = {
-    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
     progress: flags.quiet ? undefined : bar,
   };
-  if (flags.report && !flags.force) refuseExistingReport(flags.report);
+  const alsoReads = [given.config, given.plan].filter((p) => p !== undefined);
   if (isFolder(model)) {
+    const reporting = flags.report === undefined ? undefined : new ReportFiles([...alsoReads, model], { force: flags.force === true });
+    const report = reporting?.announce(flags.report as string);
     const folder = await compileFolder(model, options);
     bar.end();
+    if (report) await reporting?.write([[report, `${JSON.stringify(folder, null, 2)}\n`]]);
     return show(folder, flags, renderFolder);
   }
-  const report = await compile(model, options);
+  // A dry run writes no model, but the report it is asked for.
+  const reporting = flags.dryRun && flags.report !== undefined ? new ReportFiles([...alsoReads, model], { force: flags.force === true }) : undefined;
+  const dry = reporting?.announce(flags.report as string);
+  const report = await compile(model, { ...options, alsoReads, report: flags.dryRun ? undefined : flags.report });
   bar.end();
+  if (dry) await reporting?.write([[dry, `${JSON.stringify(report, null, 2)}\n`]]);
   show(report, flags, render);
 }
 
@@ -131,7 +141,6 @@ function isFolder(path: string): boolean {
 }
 
 function show<T extends CompileReport | FolderReport>(report: T, flags: Flags, render: (report: T) => string): void {
-  if (flags.report) writeReport(flags.report, report);
   if (flags.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else if (!flags.quiet) process.stdout.write(`${render(report)}\n`);
   for (const w of flags.quiet ? [] : report.warnings) process.stderr.write(`warning: ${w}\n`);
@@ -165,19 +174,6 @@ function merge(config: Flags, given: Flags): Flags {
   if (given.keep && given.lambda === undefined) delete merged.lambda;
   if (given.lambda !== undefined && !given.keep) delete merged.keep;
   return Object.assign(merged, Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)));
-}
-
-function refuseExistingReport(path: string): void {
-  if (!existsSync(path)) return;
-  throw new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it' });
-}
-
-function writeReport(path: string, report: CompileReport | FolderReport): void {
-  try {
-    writeFileSync(path, `${JSON.stringify(report, null, 2)}\n`);
-  } catch (error) {
-    throw new UsageError({ code: 'PD003', message: `cannot write the report: ${(error as Error).message}`, culprit: path, hint: 'check the folder; the model itself was written' }, { cause: error });
-  }
 }
 
 function costLines(report: CompileReport): string[] {

@@ -17,8 +17,8 @@ export function register(program: Command): void {
     .argument('<reports...>', 'report files')
     .option('--allow-missing', 'join although shards are missing');
   addOutputs(addThresholds(command)).action(async (paths: string[], f: Flags) => {
-    checkOutputs(f);
+    const outputs = checkOutputs(f, paths);
     const reports = paths.map((p) => requireSchema<ValidateReport>('report-validate', readJson(p), p));
-    process.exitCode = await emit(mergeReports(reports, thresholdsOf(f), f.allowMissing === true), f);
+    process.exitCode = await emit(mergeReports(reports, thresholdsOf(f), f.allowMissing === true), f, outputs);
   });
 }

@@ -1,6 +1,7 @@
 /** `pdrop-compile sweep`: the trade-off curve over λ and stages. */
 import { type Command, Option } from 'commander';
-import { checkWritable, writeAtomically } from '../../report/write.js';
+import type { OutputFile } from '../../disk/transaction.js';
+import { ReportFiles } from '../../report/write.js';
 import { figure, share, si } from '../../report/validate-tables.js';
 import { sweep } from '../../validate/sweep/sweep.js';
 import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
@@ -40,7 +41,8 @@ export function register(program: Command): void {
 }
 
 async function run(original: string, f: Flags): Promise<void> {
-  for (const path of [f.report, f.html]) if (path) checkWritable(path);
+  const files = new ReportFiles([original, ...(f.data ?? []), ...(f.embed ? [f.embed] : [])], { reports: true });
+  const [report, page] = [f.report, f.html].map((path) => (path ? files.announce(path) : undefined));
   const progress = progressLines(f.quiet === true || f.json === true);
   const result = await interruptible((signal) => sweep(
     {
@@ -55,11 +57,12 @@ async function run(original: string, f: Flags): Promise<void> {
     progress,
     signal,
   ));
-  if (f.report) writeAtomically(f.report, `${JSON.stringify(result, null, 1)}\n`);
-  if (f.html) {
+  const texts: [OutputFile, string][] = report ? [[report, `${JSON.stringify(result, null, 1)}\n`]] : [];
+  if (page) {
     const { sweepToHtml } = await import('../../report/html.js');
-    writeAtomically(f.html, sweepToHtml(result));
+    texts.push([page, sweepToHtml(result)]);
   }
+  await files.write(texts);
   if (f.json) process.stdout.write(`${JSON.stringify(result, null, 1)}\n`);
   else if (!f.quiet) {
     const rows = result.points.map((p) => {

@@ -1,11 +1,13 @@
 /** What validate, sweep and merge share on the command line: options, progress, Ctrl-C, output. */
-import { appendFileSync, existsSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
 import { readModelConfig } from '../../disk/model-config.js';
 import { readRegularText } from '../../disk/small-files.js';
+import { onInterrupt } from '../../disk/temporaries.js';
+import type { OutputFile } from '../../disk/transaction.js';
 import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
-import { checkWritable, writeAtomically } from '../../report/write.js';
+import { append, ReportFiles } from '../../report/write.js';
 import { toJunit } from '../../report/validate-junit.js';
 import { toMarkdown } from '../../report/validate-markdown.js';
 import { allTables, type TextTable, thresholdsTable } from '../../report/validate-tables.js';
@@ -186,31 +188,19 @@ export function progressLines(quiet: boolean, stream: NodeJS.WriteStream = proce
   };
 }
 
-/** First Ctrl-C: end after the sample at hand. Second: end now; exit handlers remove what was made. */
+/** First Ctrl-C: end after the sample at hand. Second, or any other signal: end now; what was made is removed. */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const abort = new AbortController();
-  const signals = ['SIGINT', 'SIGTERM'] as const;
-  // The command line's own handlers end the process at once; here that is for the second signal.
-  const before = signals.map((s) => process.listeners(s));
-  const onSignal = (signal: NodeJS.Signals): void => {
-    if (abort.signal.aborted) {
-      for (const listener of before[signals.indexOf(signal as 'SIGINT')] ?? []) listener(signal);
-      process.exit(130);
-    }
+  onInterrupt(() => {
+    if (abort.signal.aborted) return false;
     abort.abort();
     process.stderr.write('\nstopping after this sample; press Ctrl-C again to stop now\n');
-  };
-  for (const s of signals) {
-    process.removeAllListeners(s);
-    process.on(s, onSignal);
-  }
+    return true;
+  });
   try {
     return await work(abort.signal);
   } finally {
-    for (const [i, s] of signals.entries()) {
-      process.off(s, onSignal);
-      for (const listener of before[i] ?? []) process.on(s, listener);
-    }
+    onInterrupt(undefined);
   }
 }
 
@@ -237,23 +227,37 @@ export function addOutputs(command: Command): Command {
     .option('--quiet', 'print nothing but errors and what fell short');
 }
 
-/** Fails early when an output cannot be written. */
-export function checkOutputs(f: OutputFlags): void {
-  for (const path of [f.report, f.html, f.summary, f.junit]) if (path) checkWritable(path);
+export interface Outputs {
+  readonly files: ReportFiles;
+  readonly report: OutputFile | undefined;
+  readonly html: OutputFile | undefined;
+  readonly junit: OutputFile | undefined;
+  readonly summary: string | undefined;
+}
+
+/** Announces everything that will be written; fails early when it cannot be, or is one of the files that are read. */
+export function checkOutputs(f: OutputFlags, reads: readonly (string | undefined)[]): Outputs {
+  const files = new ReportFiles(reads.filter((p) => p !== undefined), { reports: true });
+  const announce = (path: string | undefined): OutputFile | undefined => (path ? files.announce(path) : undefined);
+  const summary = f.summary ?? process.env.GITHUB_STEP_SUMMARY;
+  const outputs = { files, report: announce(f.report), html: announce(f.html), junit: announce(f.junit), summary: summary || undefined };
+  if (outputs.summary) files.announceAppended(outputs.summary);
+  return outputs;
 }
 
 /** Writes everything asked for, prints, and returns the exit code: 0 passed, 1 something fell short, 4 samples failed. */
-export async function emit(report: ValidateReport, f: OutputFlags): Promise<number> {
-  if (f.report) writeAtomically(f.report, `${JSON.stringify(report, null, 1)}\n`);
-  if (f.html) {
+export async function emit(report: ValidateReport, f: OutputFlags, outputs: Outputs): Promise<number> {
+  const texts: [OutputFile, string][] = [];
+  if (outputs.report) texts.push([outputs.report, `${JSON.stringify(report, null, 1)}\n`]);
+  if (outputs.html) {
     // Loaded when asked for only.
     const page = '../../report/html.js';
     const { toHtml } = (await import(page)) as { toHtml: (r: ValidateReport) => string };
-    writeAtomically(f.html, toHtml(report));
+    texts.push([outputs.html, toHtml(report)]);
   }
-  if (f.junit) writeAtomically(f.junit, toJunit(report));
-  const summary = f.summary ?? process.env.GITHUB_STEP_SUMMARY;
-  if (summary) appendFileSync(summary, toMarkdown(report));
+  if (outputs.junit) texts.push([outputs.junit, toJunit(report)]);
+  await outputs.files.write(texts);
+  if (outputs.summary) append(outputs.summary, toMarkdown(report));
   if (f.json) process.stdout.write(`${JSON.stringify(report, null, 1)}\n`);
   else if (!f.quiet) {
     const { data } = report;

@@ -43,7 +43,7 @@ export function register(program: Command): void {
 }
 
 async function run(original: string, rewritten: string, f: Flags): Promise<void> {
-  checkOutputs(f);
+  const outputs = checkOutputs(f, [original, rewritten, ...(f.data ?? []), f.embed, f.curve]);
   const progress = progressLines(f.quiet === true || f.json === true);
   const { report, finish } = await interruptible((signal) => validate(
     {
@@ -68,7 +68,7 @@ async function run(original: string, rewritten: string, f: Flags): Promise<void>
     progress,
     signal,
   ));
-  process.exitCode = await emit(report, f);
+  process.exitCode = await emit(report, f, outputs);
   finish();
 }
 

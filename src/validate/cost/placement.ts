@@ -1,7 +1,7 @@
 /** Profiled runs of both models on one prompt: where nodes ran, and the MACs that were executed. */
-import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { drop, scratchFolder } from '../../disk/temporaries.js';
 import type { Model } from '../../ir/graph.js';
 import { argmax, Decoder } from '../models/decoder.js';
 import type { Embedder } from '../feeding/embed.js';
@@ -21,7 +21,7 @@ export interface ProfiledModel {
 
 /** Runs prompt and one decode step under ORT's profiler, twice each: the second, warm one counts. */
 export async function profileModel(file: ModelFile, sample: Sample, options: { provider: Provider; optimize?: SessionOptions['optimize']; imageSource: ImageSource | undefined; embedder: Embedder | undefined }): Promise<ProfiledModel> {
-  const folder = mkdtempSync(join(tmpdir(), 'pdrop-profile-'));
+  const folder = scratchFolder(tmpdir(), 'profile');
   const decoder = await Decoder.open(file.path, { provider: options.provider, optimize: options.optimize, imageSource: options.imageSource, embedder: options.embedder, caches: file.caches, profilePrefix: join(folder, 'run') });
   try {
     const feeds = decoder.feedsFor(sample);
@@ -50,7 +50,7 @@ export async function profileModel(file: ModelFile, sample: Sample, options: { p
     return { prefill, decode: judge(runs[3], stepFeeds) };
   } finally {
     await decoder.close();
-    rmSync(folder, { recursive: true, force: true });
+    drop(folder);
   }
 }
 

@@ -1,5 +1,5 @@
 /** The partial report beside the report: a line a sample, appended as it is done, so that an interrupted run resumes. */
-import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { UsageError } from '../../diagnostics.js';
 import { joinRecords, type SampleRecord } from './records.js';
 
@@ -32,6 +32,9 @@ export class PartialReport {
     }
     this.resumed = found;
     if (path && found === 0) {
+      if (existsSync(path) && statSync(path).size > 0 && safeParse<Header>(readFileSync(path, 'utf8').split('\n', 1)[0] ?? '')?.partial !== 1) {
+        throw new UsageError({ code: 'PD004', message: `${path} exists and is no partial report`, culprit: path, hint: 'the partial report goes beside the report under this name: move the file, or choose another path with --report' });
+      }
       try {
         writeFileSync(path, `${JSON.stringify({ partial: 1, key } satisfies Header)}\n`);
       } catch (error) {

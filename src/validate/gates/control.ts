@@ -2,8 +2,7 @@
  * The control for bounds: the original with a Gather of all tokens before each boundary's layer. It computes the same,
  * but other kernels and other memory layouts move half-precision results; no rewrite can be asked to be nearer than that.
  */
-import { rmSync } from 'node:fs';
-import { AtomicFileSink, FileSource } from '../../disk/files.js';
+import { FileSink, FileSource } from '../../disk/files.js';
 import { analyseDecoder } from '../../analyse/decoder.js';
 import { DataType, type Graph, Node, type Value } from '../../ir/graph.js';
 import { Value as GraphValue } from '../../ir/graph.js';
@@ -23,14 +22,11 @@ export async function writeControl(original: string, layers: readonly number[], 
       }
     }
     const { pieces } = layoutModel(model, { metadata: new Map() });
-    const sink = new AtomicFileSink(target);
+    const sink = new FileSink(target);
     try {
       await writePieces(model, pieces, sink);
-      sink.commit();
-    } catch (error) {
-      sink.abort();
-      rmSync(target, { force: true });
-      throw error;
+    } finally {
+      sink.close();
     }
     return made;
   } finally {

@@ -2,11 +2,13 @@
  * Variants of the original compiled on the fly: nothing dropped, probes added, other ranks, other schedules. They are
  * written beside the original, so that its external data is found without copying gigabytes, and removed afterwards.
  */
-import { accessSync, constants, linkSync, mkdirSync, rmSync } from 'node:fs';
+import { accessSync, constants, linkSync, mkdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type CompileCoreOptions, compileModel, writeCompiled } from '../../compile.js';
 import { UsageError } from '../../diagnostics.js';
-import { AtomicFileSink, FileSource } from '../../disk/files.js';
+import { FileSink, FileSource } from '../../disk/files.js';
+import { newTag } from '../../disk/owner.js';
+import { begun, drop, scratchFolder, sweep, temporaryName } from '../../disk/temporaries.js';
 import type { Plan } from '../../plan/plan.js';
 
 export interface Variant {
@@ -18,18 +20,20 @@ export class Variants {
   readonly #original: string;
   readonly #folder: string;
   readonly #made = new Map<string, Promise<Variant>>();
-  readonly #files: string[] = [];
+  readonly #files = new Set<string>();
   readonly #linked = new Set<string>();
   readonly #away: boolean;
 
   /** `folder`: where variants go; by default beside the original. Elsewhere external data is hard-linked there. */
   constructor(original: string, folder?: string) {
     this.#original = original;
-    this.#folder = folder ?? dirname(original);
     this.#away = folder !== undefined;
-    if (folder) mkdirSync(folder, { recursive: true });
+    this.#folder = dirname(original);
     try {
-      accessSync(this.#folder, constants.W_OK);
+      if (folder === undefined) accessSync(this.#folder, constants.W_OK);
+      else this.#folder = scratchFolder(folder, 'variants');
+      if (this.#away) this.#files.add(this.#folder);
+      else sweep(this.#folder);
     } catch (error) {
       throw new UsageError({ code: 'PD003', message: `cannot write to ${this.#folder}, where variants of the original go for gates and baselines`, culprit: this.#folder, hint: 'give --work-dir <folder> on the same file system, or leave out what needs them with --no-gates and --baselines none' }, { cause: error });
     }
@@ -55,20 +59,19 @@ export class Variants {
   }
 
   async #write(name: string, options: CompileCoreOptions): Promise<Variant> {
-    const path = join(this.#folder, `.${basename(this.#original, '.onnx')}.${name.replace(/[^\w.-]/g, '_')}.tmp-pdrop-${process.pid}.onnx`);
+    const path = temporaryName(join(this.#folder, `${basename(this.#original, '.onnx')}.${name.replace(/[^\w.-]/g, '_')}`), 'tmp', newTag(), '.onnx');
     const source = new FileSource(this.#original);
     try {
       const compiled = await compileModel(source, options);
       if (this.#away) this.#link(compiled.model.externalLocations);
-      const sink = new AtomicFileSink(path);
+      begun(path);
+      this.#files.add(path);
+      const sink = new FileSink(path);
       try {
         await writeCompiled(compiled, sink);
-        sink.commit();
-      } catch (error) {
-        sink.abort();
-        throw error;
+      } finally {
+        sink.close();
       }
-      this.#files.push(path);
       return { path, plan: compiled.plan };
     } finally {
       source.close();
@@ -86,20 +89,19 @@ export class Variants {
         throw new UsageError({ code: 'PD003', message: `external data cannot be linked into ${this.#folder}: ${(error as Error).message}`, culprit: location, hint: 'choose a --work-dir on the file system of the model' }, { cause: error });
       }
       this.#linked.add(target);
-      this.#files.push(target);
     }
   }
 
   /** Removes one variant's file when nothing needs it any more. */
   drop(variant: Variant): void {
-    rmSync(variant.path, { force: true });
+    drop(variant.path);
     for (const [name, made] of this.#made) void made.then((v) => v === variant && this.#made.delete(name));
   }
 
-  /** Removes everything that was made; safe to call more than once, and from a signal handler. */
+  /** Removes everything that was made; safe to call more than once. */
   dispose(): void {
-    for (const f of this.#files) rmSync(f, { force: true });
-    this.#files.length = 0;
+    for (const f of this.#files) drop(f);
+    this.#files.clear();
     this.#made.clear();
   }
 }

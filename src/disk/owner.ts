@@ -1,0 +1,70 @@
+/**
+ * Who a temporary file belongs to. The name of every file that a run leaves behind for a moment says which process made
+ * it, so that the next run can tell a file that is being written from one whose writer was killed.
+ *
+ * A process number alone is not enough: it is used again, and in containers it is always 1. So the tag holds the machine's
+ * boot and process namespace (hashed), the process number and the moment the process started.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { hostname } from 'node:os';
+
+export type OwnerState = 'this process' | 'running' | 'gone' | 'unknown';
+
+/** Where process numbers mean the same: this boot of this machine, in this process namespace. */
+function place(): string {
+  const parts = [attempt(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()), attempt(() => readlinkSync('/proc/self/ns/pid')), hostname()];
+  return createHash('sha256').update(parts.join('\n')).digest('hex').slice(0, 12);
+}
+
+function attempt(get: () => string): string {
+  try {
+    return get();
+  } catch {
+    return '';
+  }
+}
+
+/** When a process started, in the kernel's clock ticks; 0 where the system does not say, undefined when there is no such process. */
+function startOf(pid: number): number | undefined {
+  try {
+    // Field 22; the command in brackets may have blanks and brackets of its own.
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]) || 0;
+  } catch {
+    try {
+      process.kill(pid, 0);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ESRCH') return undefined;
+    }
+    return 0;
+  }
+}
+
+let own: { place: string; prefix: string } | undefined;
+
+function self(): { place: string; prefix: string } {
+  if (!own) {
+    const where = place();
+    own = { place: where, prefix: `${where}-${process.pid}-${startOf(process.pid) ?? 0}` };
+  }
+  return own;
+}
+
+/** A tag no other run has: owner, then something random. */
+export function newTag(): string {
+  return `${self().prefix}-${randomBytes(6).toString('hex')}`;
+}
+
+/** The form of a tag, for patterns. */
+export const TAG = '([0-9a-f]{12})-(\\d+)-(\\d+)-[0-9a-f]{12}';
+
+export function stateOf(tag: string): OwnerState {
+  const [, where, pid, start] = new RegExp(`^${TAG}$`).exec(tag) ?? [];
+  if (tag.startsWith(`${self().prefix}-`)) return 'this process';
+  if (where !== self().place) return 'unknown';
+  const now = startOf(Number(pid));
+  if (now === undefined) return 'gone';
+  if (now === 0 || start === '0') return 'unknown';
+  return now === Number(start) ? 'running' : 'gone';
+}

@@ -1,0 +1,311 @@
+/**
+ * Everything one run writes, as one thing: all files are in place at its end, or all is as it was before.
+ *
+ * Every file that is read or written is announced, and none may be two of them, by path or by inode. New files are written
+ * under temporary names beside their targets. `place` puts them where they belong: without `force` a target must not
+ * exist, and of two runs that race for it one wins; with it the old file is kept aside until `finish`. Where several
+ * files belong together, a journal beside the first says so while they are being placed: if the process is killed right
+ * then, the next run takes all of them back (journal.ts).
+ */
+import { chmodSync, chownSync, closeSync, constants, copyFileSync, linkSync, openSync, renameSync, rmdirSync } from 'node:fs';
+import { dirname, relative, sep } from 'node:path';
+import { UsageError } from '../diagnostics.js';
+import { failed, FileSink } from './files.js';
+import { openJournal, recover, requireSettled } from './journal.js';
+import { newTag } from './owner.js';
+import { begun, finished, removeQuietly, sweep, temporaryName } from './temporaries.js';
+import { inodeOf, makeFolder, type Target, targetOf } from './target.js';
+import { ThroughSink } from './through.js';
+import type { ByteSink } from '../onnx/bytes.js';
+
+export interface OutputFile {
+  readonly target: Target;
+  /** Opens it for writing, under its temporary name. Close it before `place`. */
+  open(): ByteSink & { close(): Promise<void> | void };
+  /** Makes it another name of an existing file. @throws what link(2) says */
+  linkTo(file: string): void;
+  /** The name it is written under; registered, so that it goes away when the run fails. */
+  readonly temporary: string;
+  /** Makes its folder; it goes again when the run fails. */
+  makeFolder(): void;
+  /** Says that something else is making the temporary file, or has made it. */
+  adopt(): void;
+}
+
+interface Entry extends OutputFile {
+  written: boolean;
+  placed: 'created' | 'replaced' | undefined;
+  readonly aside: string;
+  /** Whether a file that is there may be replaced. */
+  readonly replace: boolean;
+  linked: boolean;
+  /** Which file it is, wherever it goes. */
+  inode: string | undefined;
+}
+
+export class OutputTransaction {
+  readonly #force: boolean;
+  readonly #tag = newTag();
+  readonly #entries: Entry[] = [];
+  readonly #reads = new Map<string, string>();
+  readonly #writes = new Map<string, string>();
+  readonly #swept = new Set<string>();
+  readonly #folders: string[] = [];
+  #journal: { close(): void } | undefined;
+  #over = false;
+
+  constructor(force: boolean) {
+    this.#force = force;
+  }
+
+  /**
+   * Announces a file that is read.
+   *
+   * @throws {UsageError} PD005 when it is one of those that are written
+   */
+  reads(path: string): void {
+    for (const key of keysOf(path, undefined)) {
+      this.#reads.set(key, path);
+      const output = this.#writes.get(key);
+      if (output !== undefined) throw replaces(output, path);
+    }
+  }
+
+  /**
+   * Announces a file that is going to be written.
+   *
+   * @param replace whether an existing file may be replaced; by default what the transaction says
+   * @throws {UsageError} PD004 it exists, PD005 it is a file that is read, PD019 it is written twice, PD003, PD020 (see `targetOf`)
+   */
+  writes(path: string, replace = this.#force): OutputFile {
+    this.#sweep(path);
+    const target = targetOf(path);
+    if (!target.through) {
+      const keys = keysOf(path, target.real);
+      for (const key of keys) {
+        const read = this.#reads.get(key);
+        if (read !== undefined) throw replaces(path, read);
+        const other = this.#writes.get(key);
+        if (other !== undefined) {
+          throw new UsageError({ code: 'PD019', message: `${path} and ${other} are the same file, and both are to be written`, culprit: path, hint: 'give every output a path of its own' });
+        }
+      }
+      if (target.exists && !replace) {
+        requireSettled(target.real);
+        throw exists(path);
+      }
+      for (const key of keys) this.#writes.set(key, path);
+    }
+    const entry = this.#entry(target, replace);
+    this.#entries.push(entry);
+    return entry;
+  }
+
+  #entry(target: Target, replace: boolean): Entry {
+    const temporary = temporaryName(target.real, 'tmp', this.#tag);
+    const folder = (): void => {
+      const made = makeFolder(dirname(target.real));
+      if (made !== undefined) this.#folders.push(made, ...between(made, dirname(target.real)));
+    };
+    const prepare = (linked: boolean): void => {
+      folder();
+      begun(temporary, undefined, !linked);
+      entry.written = true;
+      entry.linked = linked;
+    };
+    const entry: Entry = {
+      target,
+      temporary,
+      aside: temporaryName(target.real, 'old', this.#tag),
+      replace,
+      written: false,
+      placed: undefined,
+      linked: false,
+      inode: undefined,
+      open: () => {
+        if (target.through) return new ThroughSink(target.path);
+        prepare(false);
+        return new FileSink(temporary, target.path);
+      },
+      linkTo: (file) => {
+        prepare(true);
+        try {
+          linkSync(file, temporary);
+        } catch (error) {
+          entry.written = false;
+          finished(temporary);
+          throw error;
+        }
+      },
+      makeFolder: folder,
+      adopt: () => prepare(false),
+    };
+    return entry;
+  }
+
+  #sweep(path: string): void {
+    const target = dirname(path);
+    if (this.#swept.has(target)) return;
+    this.#swept.add(target);
+    recover(target);
+    sweep(target);
+  }
+
+  /**
+   * Puts everything that has been written where it belongs. On failure all is as before.
+   *
+   * @throws {UsageError} PD004 somebody else made a target meanwhile, PD003, PD022 (see journal.ts)
+   */
+  async place(): Promise<void> {
+    const entries = this.#entries.filter((e) => e.written && !e.placed);
+    try {
+      const [first] = entries;
+      const folder = first && dirname(first.target.real);
+      // One rename is all or nothing by itself.
+      const together = entries.filter((e) => folder !== undefined && isInside(folder, e.target.real));
+      if (first && together.length > 1 && !this.#journal) {
+        this.#journal = await openJournal(first.target.real, this.#tag, together.map((e) => e.target.real), this.#force);
+      }
+      // What is read first comes last: a model after its data.
+      for (const entry of entries.reverse()) this.#place(entry);
+    } catch (error) {
+      this.rollback();
+      throw error instanceof UsageError ? error : failed(entries.at(-1)?.target.path ?? '', error);
+    }
+  }
+
+  #place(entry: Entry): void {
+    const { target, temporary, aside } = entry;
+    const { real, old } = target;
+    // From here on: not remove the temporary file, but take back all that was placed.
+    begun(temporary, () => this.rollback(), !entry.linked);
+    if (old && !entry.linked) keepPermissions(temporary, old);
+    entry.inode = inodeOf(temporary);
+    const there = inodeOf(real);
+    if (there !== undefined && entry.replace) {
+      const read = this.#reads.get(`inode ${there}`);
+      if (read !== undefined) throw replaces(target.path, read);
+      try {
+        linkSync(real, aside);
+      } catch (error) {
+        if (!cannotLink(error)) throw error;
+        copyFileSync(real, aside, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
+      }
+      entry.placed = 'replaced';
+      renameSync(temporary, real);
+      return;
+    }
+    try {
+      linkSync(temporary, real);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw exists(target.path);
+      if (!cannotLink(error)) throw error;
+      // No hard links here: claim the name, then replace what is ours.
+      try {
+        closeSync(openSync(real, 'wx'));
+      } catch (claim) {
+        throw (claim as NodeJS.ErrnoException).code === 'EEXIST' ? exists(target.path) : claim;
+      }
+      renameSync(temporary, real);
+    }
+    entry.placed = 'created';
+  }
+
+  /** Everything is well: what was kept aside goes. */
+  finish(): void {
+    if (this.#over) return;
+    this.#over = true;
+    // This is the moment from which on a killed run counts as done.
+    this.#journal?.close();
+    for (const { temporary, aside, written } of this.#entries) {
+      if (!written) continue;
+      removeQuietly(temporary);
+      removeQuietly(aside);
+      finished(temporary);
+    }
+  }
+
+  /** All as before; safe to call at any time, and after `finish` without effect. */
+  rollback(): void {
+    if (this.#over) return;
+    this.#over = true;
+    for (const { target, temporary, aside, placed, written, inode } of [...this.#entries].reverse()) {
+      if (!written) continue;
+      const here = inodeOf(target.real);
+      try {
+        if (placed === 'replaced' && inodeOf(aside) !== here) renameSync(aside, target.real);
+        else if (placed === 'replaced') removeQuietly(aside);
+        else if (placed === 'created' && here === inode) removeQuietly(target.real);
+      } catch {
+        // The folder is gone or closed to us: the old file stays under its other name.
+      }
+      removeQuietly(temporary);
+      finished(temporary);
+    }
+    this.#journal?.close();
+    for (const folder of this.#folders.reverse()) {
+      try {
+        rmdirSync(folder);
+      } catch {
+        // Somebody put something into it.
+      }
+    }
+  }
+}
+
+/** Names of a file by which it is recognised. */
+function keysOf(path: string, real: string | undefined): string[] {
+  const inode = inodeOf(path);
+  return [...(inode === undefined ? [] : [`inode ${inode}`]), `path ${real ?? targetPath(path)}`];
+}
+
+function targetPath(path: string): string {
+  try {
+    return targetOf(path).real;
+  } catch {
+    return path;
+  }
+}
+
+function isInside(folder: string, path: string): boolean {
+  const inside = relative(folder, path);
+  return inside !== '..' && !inside.startsWith(`..${sep}`);
+}
+
+/** Folders below `top` down to `bottom`. */
+function between(top: string, bottom: string): string[] {
+  const folders: string[] = [];
+  for (let f = bottom; f.length > top.length; f = dirname(f)) folders.unshift(f);
+  return folders;
+}
+
+function cannotLink(error: unknown): boolean {
+  return ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '');
+}
+
+function keepPermissions(path: string, old: NonNullable<Target['old']>): void {
+  chmodSync(path, old.mode);
+  try {
+    if (process.getuid?.() === 0) chownSync(path, old.uid, old.gid);
+  } catch {
+    // Some file systems have no owners.
+  }
+}
+
+function replaces(output: string, input: string): UsageError {
+  return new UsageError({ code: 'PD005', message: `${output} would replace ${output === input ? 'the input' : `${input}, which is read`}`, culprit: output, hint: 'choose another path; --force does not change this' });
+}
+
+function exists(path: string): UsageError {
+  return new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it, or choose another path' });
+}
+
+/** A small file, whole. */
+export async function writeText(file: OutputFile, text: string): Promise<void> {
+  const sink = file.open();
+  try {
+    await sink.write(new TextEncoder().encode(text));
+  } finally {
+    await sink.close();
+  }
+}
