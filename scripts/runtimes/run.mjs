@@ -1,0 +1,151 @@
+#!/usr/bin/env node
+/**
+ * npm run test:runtimes: runs unmodified runtimes on compiled folders and graphs and compares tokens and kept indices
+ * with onnxruntime-node. What is needed is installed into out/runtimes; the table goes to docs/runtimes.md.
+ *
+ *   npm run test:runtimes [-- --only transformers.js,onnxruntime-web,openvino,onnxruntime-genai] [--no-write]
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { parseArgs } from 'node:util';
+import * as ort from 'onnxruntime-node';
+import { compileFolder } from '../../dist/src/index.js';
+import { lvlmRequests, layOutLvlm } from './lvlm.mjs';
+import { makeCase, runCase } from './reference.mjs';
+import { prompt, SIZE, standIn } from './stand-in.mjs';
+import * as transformersJs from './transformersjs.mjs';
+
+const { values: o } = parseArgs({ options: { only: { type: 'string' }, write: { type: 'boolean', default: true }, questions: { type: 'string', default: '22' } }, allowNegative: true });
+const root = join(import.meta.dirname, '..', '..');
+const home = join(root, 'out', 'runtimes');
+const NEW_TOKENS = 6;
+/** Versions this table is made with. */
+const NPM = { '@huggingface/transformers': '4.3.1', 'onnxruntime-web': '1.30.0' };
+const PYPI = { openvino: '2026.4.0', 'onnxruntime-genai': '0.18.0' };
+
+const GRAPHS = [
+  'llama-ts17-sdpa', 'gemma2-ts17', 'gemma3-dynamo23', 'phi-ts17', 'qwen2-dynamo20-sdpa', 'qwen3-dynamo23-sdpa', 'qwen2.5-vl-dynamo18', 'llama-ts17-ids',
+  'genai-llama-fp32', 'genai-qwen3-fp32', 'llama-dynamo24-sdpa', 'tf-llama-ort-rotary',
+];
+const FOLDERS = ['llama-ts17-sdpa', 'gemma2-ts17', 'phi-ts17', 'granite-ts16', 'olmo2-dynamo20', 'qwen2-ts17-noposids', 'gemma3-dynamo23', 'phi3-ts15', 'qwen3-dynamo23-sdpa', 'llama-ts17-logits-to-keep'];
+
+mkdirSync(home, { recursive: true });
+const rows = [];
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+const wanted = (name) => !o.only || o.only.split(',').includes(name);
+
+/** One row of the table; `error` where a side did not run. */
+function note(runtime, model, original, compiled, change) {
+  const row = { runtime, model, original: original.error ?? same(original.got, original.want), compiled: compiled.error ?? same(compiled.got, compiled.want), change };
+  rows.push(row);
+  const word = (x) => (x === true ? 'same' : x === false ? 'DIFFERENT' : x);
+  console.log(`${runtime.padEnd(18)} ${model.padEnd(28)} original: ${word(row.original)}; compiled: ${word(row.compiled)}`);
+}
+
+async function attempt(run) {
+  try {
+    return await run();
+  } catch (error) {
+    return { error: error.message.split('\n')[0].slice(0, 160) };
+  }
+}
+
+function npmInstall() {
+  const installed = join(home, 'npm');
+  if (Object.keys(NPM).every((n) => existsSync(join(installed, 'node_modules', n)))) return installed;
+  mkdirSync(installed, { recursive: true });
+  writeFileSync(join(installed, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
+  // Without install scripts: the libraries' own downloads (CUDA) are not needed.
+  const done = spawnSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...Object.entries(NPM).map(([n, v]) => `${n}@${v}`)], { cwd: installed, stdio: ['ignore', 'ignore', 'inherit'] });
+  if (done.status !== 0) throw new Error('npm install failed');
+  return installed;
+}
+
+/** Path of a Python that has the packages of PyPI. */
+export function pythonWith(names) {
+  const venv = join(home, 'python');
+  const python = join(venv, 'bin', 'python');
+  if (!existsSync(python) && spawnSync('python3', ['-m', 'venv', venv], { stdio: 'inherit' }).status !== 0) throw new Error('python3 -m venv failed');
+  const missing = names.filter((n) => spawnSync(python, ['-c', `import importlib.metadata as m; assert m.version("${n}") == "${PYPI[n]}"`]).status !== 0);
+  if (missing.length > 0 && spawnSync(python, ['-m', 'pip', 'install', '--quiet', ...missing.map((n) => `${n}==${PYPI[n]}`)], { stdio: 'inherit' }).status !== 0) throw new Error(`pip install ${missing.join(' ')} failed`);
+  return python;
+}
+
+async function transformers() {
+  const library = await transformersJs.load(npmInstall());
+  const name = `transformers.js ${NPM['@huggingface/transformers']}`;
+  const both = async (folder, requests) => {
+    const want = await transformersJs.reference(folder, requests, NEW_TOKENS);
+    return attempt(async () => ({ got: await transformersJs.generate(library, folder, requests, NEW_TOKENS), want }));
+  };
+  for (const fixture of FOLDERS) {
+    const info = JSON.parse(readFileSync(join(root, 'fixtures', fixture, 'fixture.json'), 'utf8'));
+    const folder = join(home, 'folders', fixture);
+    const plan = info.plans[info.scenarios[0].plan];
+    standIn(folder, join(root, 'fixtures', fixture, 'model.onnx'), info);
+    await compileFolder(folder, { layers: plan.layers, keep: plan.keep, positions: plan.positions, output: `${folder}-pdrop`, force: true, probe: true, measure: false });
+    const requests = [{ ...prompt(info), size: SIZE }];
+    note(name, fixture, await both(folder, requests), await both(`${folder}-pdrop`, requests), 'nothing');
+  }
+  const folder = layOutLvlm(root, join(home, 'folders', 'lvlm'));
+  await compileFolder(folder, { lambda: 0.5, positions: 'keep', output: `${folder}-pdrop`, force: true, probe: true });
+  const requests = lvlmRequests(root, Number(o.questions));
+  note(name, `lvlm, ${requests.length} questions`, await both(folder, requests), await both(`${folder}-pdrop`, requests), 'nothing');
+}
+
+async function cases() {
+  const made = [];
+  for (const fixture of GRAPHS) made.push(await makeCase(root, fixture, join(home, 'cases')));
+  return made;
+}
+
+const change = (made) => (made.plan.imageMask.kind === 'input' ? 'feeds image_token_mask' : 'nothing');
+
+async function web(made) {
+  const require = createRequire(join(npmInstall(), 'package.json'));
+  const runtime = await import(pathToFileURL(require.resolve('onnxruntime-web')).href);
+  runtime.env.wasm.numThreads = 1;
+  runtime.env.logLevel = 'error';
+  for (const c of made) {
+    const side = async (model) => ({ want: await runCase(ort, model, c, { logSeverityLevel: 4 }), ...(await attempt(async () => ({ got: await runCase(runtime, model, c, { executionProviders: ['wasm'] }) }))) });
+    note(`onnxruntime-web ${NPM['onnxruntime-web']} wasm`, c.fixture, await side(c.original), await side(c.compiled), change(c));
+  }
+}
+
+async function openvino(made) {
+  const python = pythonWith(['openvino']);
+  const run = spawnSync(python, [join(import.meta.dirname, 'openvino_cases.py'), ...made.map((c) => c.folder)], { encoding: 'utf8', maxBuffer: 1 << 26 });
+  const results = run.stdout.trim().split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  if (results.length !== made.length) throw new Error(`openvino ended early: ${run.stderr.trim().split('\n').at(-1)}`);
+  for (const [i, c] of made.entries()) {
+    const side = async (model, got) => ({ want: await runCase(ort, model, c, { logSeverityLevel: 4 }), ...(got.error ? got : { got }) });
+    note(`OpenVINO ${PYPI.openvino}`, c.fixture, await side(c.original, results[i].original), await side(c.compiled, results[i].compiled), change(c));
+  }
+}
+
+if (wanted('transformers.js')) await transformers();
+if (wanted('onnxruntime-web') || wanted('openvino')) {
+  const made = await cases();
+  if (wanted('onnxruntime-web')) await web(made);
+  if (wanted('openvino')) await openvino(made);
+}
+
+// A compiled graph has to run and agree wherever its original does.
+const failed = rows.filter((r) => r.original === true && r.compiled !== true);
+if (o.write) {
+  const words = (x) => (x === true ? 'yes' : x === false ? 'no' : 'does not run');
+  const table = ['| runtime | model | original runs, same tokens | compiled runs | same tokens and kept indices | what the user changes |', '|---|---|---|---|---|---|'];
+  for (const r of rows) table.push(`| ${r.runtime} | ${r.model} | ${words(r.original)} | ${typeof r.compiled === 'string' ? 'no' : 'yes'} | ${words(r.compiled)} | ${r.change} |`);
+  const path = join(root, 'docs', 'runtimes.md');
+  const text = readFileSync(path, 'utf8');
+  // Rows of runtimes that were not run now stay as they are.
+  const names = new Set(rows.map((r) => r.runtime.split(' ')[0]));
+  const old = (/<!-- table:start -->\n([\s\S]*?)<!-- table:end -->/.exec(text)?.[1] ?? '').split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| runtime') && !names.has(line.slice(2).split(' ')[0]));
+  writeFileSync(path, text.replace(/<!-- table:start -->[\s\S]*<!-- table:end -->/, `<!-- table:start -->\n${[...table, ...old].join('\n')}\n<!-- table:end -->`));
+}
+rmSync(join(home, 'cases'), { recursive: true, force: true });
+console.log(`${rows.length - failed.length} passed, ${failed.length} failed`);
+process.exitCode = failed.length > 0 ? 1 : 0;
