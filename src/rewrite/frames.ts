@@ -11,6 +11,7 @@ import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { DecoderFacts, PastInput } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
 import type { Builder } from './builder.js';
+import { dequantizes } from './quantized.js';
 import { Standing } from './standing.js';
 import { frameDependent, hasTokenRows, type Stages, uncuttable } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
@@ -86,11 +87,17 @@ export class Frames {
     if (content.has(value)) {
       const home = this.stages.homeOf(value);
       if (home === j) return value;
+      // Rows are gathered as they were quantized: a product with its dequantized inputs stays what a runtime fuses.
+      if (home < j && dequantizes(value.producer, content)) return this.#clone(value, j);
       if (home < j) return this.gatherRows(this.instantiate(value, j - 1), this.facts.probes.axes(value), j, value);
       return this.#clone(value, j);
     }
     if (!this.dependent.has(value)) return value;
-    if (j > 0 && this.#positionValues.has(value)) return this.gatherFromChunk(this.instantiate(value, 0), this.facts.probes.axes(value), j, value);
+    if (j > 0 && this.#positionValues.has(value)) {
+      const whole = this.instantiate(value, 0);
+      const axes = this.facts.probes.axes(value);
+      return axes?.includes('S') ? this.gatherFromChunk(whole, axes, j, value) : whole;
+    }
     if (!value.producer) return this.#root(value, j);
     if (this.#standing.stageOf(value) === j) return value;
     const constant = this.fold(value);

@@ -11,6 +11,26 @@ import { frameDependent, isShapeSlot } from './stages.js';
  * position input of a RotaryEmbedding op), for graphs without a position_ids input.
  */
 export function positionValues(facts: DecoderFacts): Set<Value> {
+  const found = anglesOf(facts);
+  for (const table of chosenTables(facts)) found.add(table);
+  return found;
+}
+
+/**
+ * Rotary tables that are chosen while the graph runs (long RoPE: by the length), for ops that look positions up in them.
+ * Kept positions go up to the whole prompt's length, so the choice is the whole prompt's too: frame 0's.
+ */
+function chosenTables(facts: DecoderFacts): Value[] {
+  const { graph, content, probes } = facts;
+  const dependent = frameDependent(facts);
+  const slots = (n: Node): readonly number[] => (n.domain !== '' ? [2, 3] : n.inputs[3] ? [1, 2] : []);
+  return graph.nodes
+    .filter((n) => /RotaryEmbedding$/.test(n.opType))
+    .flatMap((n) => slots(n).map((i) => n.inputs[i]))
+    .filter((v): v is Value => !!v && dependent.has(v) && !content.has(v) && probes.axes(v)?.includes('S') !== true);
+}
+
+function anglesOf(facts: DecoderFacts): Set<Value> {
   const { graph, content, layers } = facts;
   const internal = layers.find((l) => l.core.rotary && !l.core.rotary.positions);
   if (internal) {

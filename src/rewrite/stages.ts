@@ -10,6 +10,7 @@ import type { Node, Value } from '../ir/graph.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import type { DecoderFacts, Layer } from '../analyse/facts.js';
 import { isBatch } from '../analyse/attention/context.js';
+import { unpacksWeight } from './quantized.js';
 
 export interface Stages {
   /** Number of boundaries. */
@@ -90,18 +91,26 @@ export function frameDependent(facts: DecoderFacts): Set<Value> {
 }
 
 /**
- * Nodes between the cut and the keys that can be computed once for the finished stage: no positions yet, and what
+ * Nodes between the cut and the keys (of quantized graphs: and the queries) that can be computed once for the finished stage: no positions yet, and what
  * leaves the set is laid out [batch, sequence, …] so that rows can be gathered.
  */
 function keySide(facts: DecoderFacts, layer: Layer, after: ReadonlySet<Node>, dependent: ReadonlySet<Value>): Set<Node> {
   const { graph, content, probes } = facts;
   const set = new Set<Node>();
-  const queue: Node[] = layer.core.k.value.producer ? [layer.core.k.value.producer] : [];
-  for (let n = queue.pop(); n; n = queue.pop()) {
-    if (!after.has(n) || set.has(n)) continue;
-    set.add(n);
-    for (const v of n.inputs) if (v?.producer && content.has(v)) queue.push(v.producer);
-  }
+  const leadingTo = (value: Value): Set<Node> => {
+    const nodes = new Set<Node>();
+    const queue: Node[] = value.producer ? [value.producer] : [];
+    for (let n = queue.pop(); n; n = queue.pop()) {
+      if (!after.has(n) || nodes.has(n)) continue;
+      nodes.add(n);
+      for (const v of n.inputs) if (v?.producer && content.has(v)) queue.push(v.producer);
+    }
+    return nodes;
+  };
+  for (const n of leadingTo(layer.core.k.value)) set.add(n);
+  // Queries too where the ranking's copy of their projection would cost a fusion: rows of the one projection serve both.
+  const queries = leadingTo(layer.core.q.value);
+  if ([...queries].some(unpacksWeight)) for (const n of queries) set.add(n);
   const order = graph.nodes.filter((n) => set.has(n));
   for (const n of order) {
     const positional = n.inputs.some((v, i) => v && dependent.has(v) && !isShapeSlot(n, i));
