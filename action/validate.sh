@@ -21,6 +21,10 @@ split() {
 }
 
 dir=${PDROP_REPORT_DIR:-pdrop-report}
+if [[ $dir == *[[:cntrl:]]* ]]; then
+  echo '::error title=pdrop-compile validate::report-dir has a line break or another control character in it'
+  exit 2
+fi
 mkdir -p "$dir"
 rm -f "$dir"/report.json "$dir"/report.html "$dir"/junit.xml "$dir"/summary.md
 
@@ -43,6 +47,9 @@ if [[ ${PDROP_KEEP_GOING:-} == true ]]; then arguments+=(--keep-going); fi
 split "${PDROP_ARGS:-}"
 if [[ ${#words[@]} -gt 0 ]]; then arguments+=("${words[@]}"); fi
 
+# An output of the step: one line, whatever the value holds (the working directory's path is not ours).
+output() { printf '%s=%s\n' "$1" "${2//[$'\r\n']/ }"; }
+
 code=0
 pdrop "${arguments[@]}" || code=$?
 
@@ -54,12 +61,12 @@ if [[ -n ${GITHUB_STEP_SUMMARY:-} && -s $dir/summary.md ]]; then cat "$dir/summa
 if [[ -n ${GITHUB_OUTPUT:-} ]]; then
   where=$(cd "$dir" && pwd)
   {
-    echo "verdict=$verdict"
-    echo "exit-code=$code"
-    echo "report=$where/report.json"
-    echo "html=$where/report.html"
-    echo "junit=$where/junit.xml"
-    echo "summary=$where/summary.md"
+    output verdict "$verdict"
+    output exit-code "$code"
+    output report "$where/report.json"
+    output html "$where/report.html"
+    output junit "$where/junit.xml"
+    output summary "$where/summary.md"
   } >>"$GITHUB_OUTPUT"
 fi
 if [[ $code -ne 0 ]]; then

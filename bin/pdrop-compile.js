@@ -7,5 +7,14 @@ import { setFlagsFromString } from 'node:v8';
 const LONG = ['validate', 'sweep', 'flops', 'merge', 'doctor'];
 if (Number.parseInt(process.versions.node, 10) < 22 && !LONG.includes(process.argv[2])) setFlagsFromString('--interrupt-budget=4000000');
 
-const { main } = await import('../dist/src/cli/main.js');
-process.exitCode = await main(process.argv);
+try {
+  const { run } = await import('../dist/src/cli/main.js');
+  await run(process.argv);
+} catch (error) {
+  // The program itself could not be loaded.
+  const files = error.code === 'EMFILE' || error.code === 'ENFILE';
+  const missing = error.code === 'ERR_MODULE_NOT_FOUND';
+  const hint = files ? 'allow more open files (ulimit -n 256)' : missing ? 'run npm install, and in a checkout npm run build' : 'install pdrop-compile again';
+  process.stderr.write(`error PD022: pdrop-compile could not be loaded: ${error.message}\n  ${hint}\n`);
+  process.exitCode = 2;
+}

@@ -1,4 +1,5 @@
 /** Small things for terminals: tables, numbers, progress. Nothing here decides anything. */
+import { inline } from '../report/text.js';
 
 export interface Column {
   readonly title: string;
@@ -6,7 +7,8 @@ export interface Column {
 }
 
 /** A plain table: two spaces between columns, no frames, so that it can be read by eye and by awk. */
-export function table(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+export function table(columns: readonly Column[], cells: readonly (readonly string[])[]): string {
+  const rows = cells.map((row) => row.map(inline));
   const widths = columns.map((c, i) => Math.max(c.title.length, ...rows.map((r) => (r[i] ?? '').length)));
   const line = (cells: readonly string[]): string =>
     cells

@@ -1,9 +1,6 @@
 /** JUnit XML: gates, thresholds and samples as test cases, for CI systems that show those. */
 import type { ValidateReport } from '../validate/result.js';
-
-const escape = (text: string): string =>
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: XML 1.0 forbids them
-  text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, '').replace(/[<>&"']/g, (c) => `&#${c.charCodeAt(0)};`);
+import { xmlText as escape } from './text.js';
 
 interface Case {
   readonly group: string;

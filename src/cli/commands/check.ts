@@ -1,6 +1,7 @@
 /** `pdrop-compile check <out.onnx>`: is a compiled model sound, and does it do what its plan says? */
 import type { Command } from 'commander';
 import { check } from '../../check/check-file.js';
+import { print, printJson } from '../output.js';
 
 export function register(program: Command): void {
   program
@@ -10,13 +11,13 @@ export function register(program: Command): void {
     .option('--json', 'print as JSON')
     .action(async (model: string, flags: { json?: boolean }) => {
       const report = await check(model);
-      if (flags.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+      if (flags.json) printJson(report);
       else {
         for (const c of report.checks) {
-          process.stdout.write(`${c.problems.length === 0 ? 'ok  ' : 'FAIL'}  ${c.name}\n`);
-          for (const p of c.problems.slice(0, 5)) process.stdout.write(`      ${p}\n`);
+          print(`${c.problems.length === 0 ? 'ok  ' : 'FAIL'}  ${c.name}`);
+          for (const p of c.problems.slice(0, 5)) print(`      ${p}`);
         }
-        process.stdout.write(`${report.ok ? 'the model is sound and follows its plan' : 'the model is not what its plan says: do not ship it'}\n`);
+        print(`${report.ok ? 'the model is sound and follows its plan' : 'the model is not what its plan says: do not ship it'}`);
       }
       if (!report.ok) process.exitCode = 1;
     });

@@ -10,6 +10,7 @@ import { requireSchema } from '../../schemas.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
 import { debugDump } from '../debug.js';
+import { print, printError, printJson } from '../output.js';
 
 /** Options as commander gives them; a config file has the same names with dashes. */
 interface Flags {
@@ -98,7 +99,7 @@ export function register(program: Command): void {
 
 async function run(model: string | undefined, given: Flags, command: Command): Promise<void> {
   if (given.explain) {
-    process.stdout.write(`${table([{ title: 'pass' }, { title: 'what it does' }], PASSES.map((p) => [p.name, p.summary]))}\n`);
+    print(`${table([{ title: 'pass' }, { title: 'what it does' }], PASSES.map((p) => [p.name, p.summary]))}`);
     return;
   }
   if (model === undefined) {
@@ -141,9 +142,9 @@ function isFolder(path: string): boolean {
 }
 
 function show<T extends CompileReport | FolderReport>(report: T, flags: Flags, render: (report: T) => string): void {
-  if (flags.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-  else if (!flags.quiet) process.stdout.write(`${render(report)}\n`);
-  for (const w of flags.quiet ? [] : report.warnings) process.stderr.write(`warning: ${w}\n`);
+  if (flags.json) printJson(report);
+  else if (!flags.quiet) print(`${render(report)}`);
+  for (const w of flags.quiet ? [] : report.warnings) printError(`warning: ${w}`);
 }
 
 function pick<K extends keyof Flags>(flags: Flags, keys: readonly K[]): Pick<Flags, K> {

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { doctor } from '../../validate/doctor.js';
 import { parseProviders, PROVIDERS } from '../../validate/running/providers.js';
 import { table } from '../terminal.js';
+import { print, printJson } from '../output.js';
 
 export function register(program: Command): void {
   program
@@ -13,12 +14,12 @@ export function register(program: Command): void {
     .option('--json', 'print JSON')
     .action(async (f: { ep?: string; json?: boolean }) => {
       const report = await doctor(f.ep ? parseProviders(f.ep) : PROVIDERS);
-      if (f.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+      if (f.json) printJson(report);
       else {
         const rows = report.providers.map((p) => [p.provider, p.works ? 'works' : 'no', p.works ? '' : (p.reason ?? '')]);
         const needs = report.providers.filter((p) => !p.works).map((p) => `${p.provider} needs ${p.needs}`);
         const environment = Object.entries(report.environment).map(([k, v]) => `${k}=${v}`);
-        process.stdout.write(`${[`onnxruntime-node ${report.onnxruntime}, Node ${report.node}, ${report.platform}`, '', table([{ title: 'provider' }, { title: '' }, { title: 'why not' }], rows), ...(needs.length > 0 ? ['', ...needs] : []), ...(environment.length > 0 ? ['', ...environment] : [])].join('\n')}\n`);
+        print(`${[`onnxruntime-node ${report.onnxruntime}, Node ${report.node}, ${report.platform}`, '', table([{ title: 'provider' }, { title: '' }, { title: 'why not' }], rows), ...(needs.length > 0 ? ['', ...needs] : []), ...(environment.length > 0 ? ['', ...environment] : [])].join('\n')}`);
       }
       if (f.ep && report.providers.some((p) => !p.works)) process.exitCode = 1;
     });

@@ -10,6 +10,7 @@ import { mlpWidth } from '../../validate/cost/costreport.js';
 import { readModelFile } from '../../validate/models/model.js';
 import { bytes, si, table } from '../terminal.js';
 import { warn, whole, wrong } from './validate-shared.js';
+import { print, printJson } from '../output.js';
 
 interface Flags {
   imageTokens?: number;
@@ -57,7 +58,8 @@ export function register(program: Command): void {
 
 async function run(model: string | undefined, f: Flags): Promise<void> {
   const out = (value: unknown, text: () => string): void => {
-    process.stdout.write(f.json ? `${JSON.stringify(value, (k, v) => (k === 'linear' ? undefined : v), 2)}\n` : `${text()}\n`);
+    if (f.json) printJson(value, 2, (k, v) => (k === 'linear' ? undefined : v));
+    else print(text());
   };
   if (f.paper) {
     const rows = await paperRows(model, f);

@@ -4,6 +4,7 @@ import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { inspect, inspectFolder, type InspectFolderReport, type InspectReport, type LayerReport } from '../../index.js';
 import { bytes, table } from '../terminal.js';
+import { print, printJson } from '../output.js';
 
 export function register(program: Command): void {
   program
@@ -14,12 +15,14 @@ export function register(program: Command): void {
     .action(async (model: string, flags: { json?: boolean }) => {
       if (statSync(model, { throwIfNoEntry: false })?.isDirectory()) {
         const folder = await inspectFolder(model);
-        process.stdout.write(`${flags.json ? JSON.stringify(folder, null, 2) : renderFolder(folder)}\n`);
+        if (flags.json) printJson(folder);
+        else print(renderFolder(folder));
         if (folder.decoders.some((d) => d.refusal && !d.compiled)) process.exitCode = 3;
         return;
       }
       const report = await inspect(model);
-      process.stdout.write(`${flags.json ? JSON.stringify(report, null, 2) : render(report)}\n`);
+      if (flags.json) printJson(report);
+      else print(render(report));
       // A refused graph is a result, but scripts want to see it in the exit code.
       if (report.refusal && !report.compiled) process.exitCode = 3;
     });

@@ -7,6 +7,7 @@ import { sweep } from '../../validate/sweep/sweep.js';
 import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
 import { addDataOptions, type DataFlags, dataOptions, interruptible, progressLines, whole } from './validate-shared.js';
+import { print, printJson } from '../output.js';
 
 interface Flags extends DataFlags {
   lambda: string;
@@ -63,13 +64,13 @@ async function run(original: string, f: Flags): Promise<void> {
     texts.push([page, sweepToHtml(result)]);
   }
   await files.write(texts);
-  if (f.json) process.stdout.write(`${JSON.stringify(result, null, 1)}\n`);
+  if (f.json) printJson(result, 1);
   else if (!f.quiet) {
     const rows = result.points.map((p) => {
       const all = p.fidelity?.all;
       return [String(p.stages), p.lambda, si(p.macs), share(p.macsCut), share(p.cacheCut), figure(all?.kl.mean), figure(all?.kl.p99), share(all?.sameTop1)];
     });
     const right = true;
-    process.stdout.write(`${table([{ title: 'stages', right }, { title: 'λ', right }, { title: 'MACs', right }, { title: 'cut', right }, { title: 'cache cut', right }, { title: 'mean KL', right }, { title: 'KL 99%', right }, { title: 'same top-1', right }], rows)}\n${result.data.note ? `note: ${result.data.note}\n` : ''}`);
+    print(`${table([{ title: 'stages', right }, { title: 'λ', right }, { title: 'MACs', right }, { title: 'cut', right }, { title: 'cache cut', right }, { title: 'mean KL', right }, { title: 'KL 99%', right }, { title: 'same top-1', right }], rows)}${result.data.note ? `\nnote: ${result.data.note}` : ''}`);
   }
 }

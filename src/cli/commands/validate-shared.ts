@@ -16,6 +16,7 @@ import type { Progress, ValidateOptions } from '../../validate/options.js';
 import { parseProviders } from '../../validate/running/providers.js';
 import type { ValidateReport } from '../../validate/result.js';
 import { table } from '../terminal.js';
+import { print, printError, printJson } from '../output.js';
 
 export function wrong(message: string, culprit: string, hint = 'see --help'): UsageError {
   return new UsageError({ code: 'PD001', message, culprit, hint });
@@ -31,7 +32,7 @@ export function whole(name: string, least = 0, most = 999_999_999): (text: strin
 
 /** Lines on the error stream: what was left out, what may not be meant. */
 export function warn(warnings: readonly string[]): void {
-  for (const w of warnings) process.stderr.write(`warning: ${w}\n`);
+  for (const w of warnings) printError(`warning: ${w}`);
 }
 
 export function decimal(name: string): (text: string) => number {
@@ -194,7 +195,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
   onInterrupt(() => {
     if (abort.signal.aborted) return false;
     abort.abort();
-    process.stderr.write('\nstopping after this sample; press Ctrl-C again to stop now\n');
+    printError('\nstopping after this sample; press Ctrl-C again to stop now');
     return true;
   });
   try {
@@ -258,7 +259,7 @@ export async function emit(report: ValidateReport, f: OutputFlags, outputs: Outp
   if (outputs.junit) texts.push([outputs.junit, toJunit(report)]);
   await outputs.files.write(texts);
   if (outputs.summary) append(outputs.summary, toMarkdown(report));
-  if (f.json) process.stdout.write(`${JSON.stringify(report, null, 1)}\n`);
+  if (f.json) printJson(report, 1);
   else if (!f.quiet) {
     const { data } = report;
     const lines = [
@@ -267,13 +268,13 @@ export async function emit(report: ValidateReport, f: OutputFlags, outputs: Outp
       report.findings.join('\n'),
       `${report.verdict}: ${data.samples} sample${data.samples === 1 ? '' : 's'}${data.failed ? `, ${data.failed} failed` : ''}${data.resumed ? `, ${data.resumed} records resumed` : ''}${f.report ? `; report in ${f.report}` : ''}`,
     ];
-    process.stdout.write(`${lines.filter((l) => l !== '').join('\n\n')}\n`);
+    print(`${lines.filter((l) => l !== '').join('\n\n')}`);
   }
   const missed = thresholdsTable(report, true);
   const gates = report.providers.flatMap((p) => p.gates.filter((g) => g.status === 'failed').map((g) => [g.gate, p.provider, g.detail]));
-  if (gates.length > 0) process.stderr.write(`${renderTables([{ title: 'Gates that failed', columns: [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], rows: gates }])}\n`);
-  if (missed) process.stderr.write(`${renderTables([missed])}\n`);
-  for (const p of report.providers) for (const fault of p.faults.slice(0, 10)) process.stderr.write(`error ${fault.code}: ${fault.message}\n  ${fault.hint}\n`);
+  if (gates.length > 0) printError(`${renderTables([{ title: 'Gates that failed', columns: [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], rows: gates }])}`);
+  if (missed) printError(`${renderTables([missed])}`);
+  for (const p of report.providers) for (const fault of p.faults.slice(0, 10)) printError(`error ${fault.code}: ${fault.message}\n  ${fault.hint}`);
   return report.verdict === 'failed' ? 1 : report.verdict === 'incomplete' ? 4 : 0;
 }
 

@@ -10,10 +10,10 @@ export class Markup {
 
 export type Piece = Markup | string | number | null | undefined | false | readonly Piece[];
 
-/** `&`, `<`, `>` and both quotes as character references. Control characters HTML forbids are dropped. */
+/** `&`, `<`, `>` and both quotes as character references. Control characters, and marks that reorder text, are dropped. */
 export function escape(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g, '').replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '').replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 }
 
 function put(piece: Piece): string {
