@@ -20,7 +20,7 @@ export function toMarkdown(r: ValidateReport): string {
     '',
     `${code(r.original.file)} against ${code(r.rewritten.file)}: dropped before layer ${plan.layers.join(', ')}, kept ${text(plan.keep.join(', '))}, rank ${text(plan.rank)}; ${r.data.samples} sample${r.data.samples === 1 ? '' : 's'} (${r.data.kind}: ${text(r.data.source)})${r.shard ? `, shard ${r.shard.index} of ${r.shard.of}` : ''}.`,
     ...(r.data.note ? ['', `> ${text(r.data.note)}`] : []),
-    ...(r.data.failed > 0 ? ['', `> ${r.data.failed} sample${r.data.failed === 1 ? '' : 's'} failed: ${r.providers.flatMap((p) => p.faults.map((f) => `${text(f.id)} (${f.code})`)).slice(0, 5).join(', ')}`] : []),
+    ...(r.data.failed > 0 ? ['', `> ${r.data.failed} sample${r.data.failed === 1 ? '' : 's'} failed: ${r.providers.flatMap((p) => p.faults.map((f) => `${text(f.id)} (${text(f.code)})`)).slice(0, 5).join(', ')}`] : []),
   ];
   const findings = r.findings.length > 0 ? ['', ...r.findings.map((f) => `- ${text(f)}`)] : [];
   const fallen = [...failedGates, ...(missed ? [missed] : [])].map((t) => `\n${markdownTable(t)}`);
