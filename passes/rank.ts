@@ -6,7 +6,9 @@
  */
 import { DataType, type Value } from '../src/ir/graph.js';
 import type { Layer } from '../src/analyse/facts.js';
+import { describeRank } from '../src/plan/plan.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
+import { withGrid } from './rankers/grid.js';
 import { RANKERS } from './rankers/index.js';
 
 export const rank: Pass = {
@@ -26,12 +28,14 @@ export const rank: Pass = {
       const layer = facts.layers[index] as Layer;
       b.scope('rank', boundary);
       const first = b.created.length;
-      const score = RANKERS[plan.rank]({ context, stage: i, layer, decline: (reason) => declined.push({ reason }) });
+      const site = { context, stage: i, layer, decline: (reason: string) => declined.push({ reason }), made: new Map<string, Value>() };
+      const ranked = RANKERS[plan.rank](site);
+      const score = plan.grid === undefined ? ranked : withGrid(site, plan.grid, ranked);
       for (const n of b.created.slice(first)) results.rankNodes.add(n);
       b.scope('select', boundary);
       select(context, i, score);
       results.kept.push(frames.tokens(boundary).origin as Value);
-      applied.push(`boundary ${boundary} before layer ${index}: ${plan.rank} rank, keep ${plan.keep[i]}`);
+      applied.push(`boundary ${boundary} before layer ${index}: ${describeRank(plan)} rank, keep ${plan.keep[i]}`);
     });
     return { applied, declined };
   },

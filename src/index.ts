@@ -16,6 +16,7 @@ import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagno
 import { CopyUnderWay } from './disk/copier.js';
 import { checkExternalData, type DataPlan, type ExternalDataMode, type ExternalFile, planExternalData, requireUnchanged } from './disk/external-files.js';
 import { FileSource } from './disk/files.js';
+import { headWeightsOf } from './disk/heads-file.js';
 import { configsBeside, readModelConfig } from './disk/model-config.js';
 import { readRegularText } from './disk/small-files.js';
 import { type OutputFile, OutputTransaction, writeText } from './disk/transaction.js';
@@ -133,6 +134,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
       planToReplay,
       marks: options.proved?.marks ?? marking?.proof.marks,
       aroundWeights,
+      headWeights: options.headWeights ?? headWeightsOf(options.rank),
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
         data = checkExternalData(facts.model, input, allowExternalLinks);
@@ -237,7 +239,7 @@ const COPY_FIRST_BYTES = 256 * 1024 * 1024;
  * @throws {UsageError | Refusal} as `compile` does
  */
 export async function plan(input: string, options: PlanOptions = {}): Promise<Plan> {
-  return withFacts(input, (facts) => followable(facts, resolvePlan(facts, { ...options, imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan));
+  return withFacts(input, (facts) => followable(facts, resolvePlan(facts, { ...options, headWeights: options.headWeights ?? headWeightsOf(options.rank), imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan));
 }
 
 /** Checks a plan against the graph it is meant for, and returns it completed. */

@@ -1,5 +1,5 @@
 /** The contract of a ranker, and what rankers share. One file a ranker; passes/rank.ts picks by the scores. */
-import type { Value } from '../../src/ir/graph.js';
+import { DataType, type Value } from '../../src/ir/graph.js';
 import type { Layer } from '../../src/analyse/facts.js';
 import type { PassContext } from '../../src/rewrite/pass.js';
 
@@ -12,6 +12,8 @@ export interface RankSite {
   readonly layer: Layer;
   /** Notes for the report: what could not be done the cheap way. */
   readonly decline: (reason: string) => void;
+  /** What was made here once and is wanted again. */
+  readonly made: Map<string, Value>;
 }
 
 /**
@@ -29,4 +31,55 @@ export function lastOf({ frames }: PassContext, stage: number): Value {
 export function ofStage({ builder: b, frames }: PassContext, stage: number, label: string, value: Value): Value {
   const origin = frames.tokens(stage).origin;
   return origin ? b.gatherElements(label, value, origin, 1) : value;
+}
+
+/** Keeps a division by a length or a sum from being one by nothing. */
+export const TINY = 1e-30;
+
+/** float32 [B, S_j]: 1 for image tokens that may be dropped, 0 for all others. */
+export function candidates(site: RankSite): Value {
+  const { context, stage } = site;
+  const { builder: b, frames } = context;
+  return once(site, 'candidates', () => b.cast('candidate', ofStage(context, stage, 'droppable', frames.drops.droppable), DataType.FLOAT));
+}
+
+/** float32 [B, S_j]: 0 for candidates, as good as minus infinity for all others (without making NaN of a row without candidates). */
+export function outside(site: RankSite): Value {
+  const { builder: b } = site.context;
+  return once(site, 'outside', () => b.op('Mul', 'outside', [b.op('Sub', 'candidate_or_minus_1', [candidates(site), b.float(1)]), b.float(1e30)]));
+}
+
+function once({ made }: RankSite, key: string, make: () => Value): Value {
+  const known = made.get(key);
+  if (known) return known;
+  const value = make();
+  made.set(key, value);
+  return value;
+}
+
+/** float32 [B, S_j] scores ≥ 0 of image tokens as shares of the row's largest: [0, 1]; 0 for all other tokens. */
+export function overMax(site: RankSite, score: Value): Value {
+  const { builder: b } = site.context;
+  const own = b.op('Mul', 'score_of_image', [score, candidates(site)]);
+  const most = b.reduce('ReduceMax', 'score_most', own, [1], true);
+  return b.op('Div', 'score_share', [own, b.op('Add', 'score_most_positive', [most, b.float(TINY)])]);
+}
+
+/**
+ * int64 [B, S_j], 1 at evenly spaced candidates: of a row's m, `wanted` ([B, 1]) of them; t does when
+ * ⌊(t+1)·w/m⌋ > ⌊t·w/m⌋.
+ */
+export function evenly({ context, stage }: RankSite, wanted: (kept: Value) => Value): Value {
+  const { builder: b, frames } = context;
+  const chunk = frames.drops;
+  const droppable = ofStage(context, stage, 'droppable', chunk.droppable);
+  const m = b.reduce('ReduceSum', 'candidates', droppable, [1], true);
+  const dropped = b.gather('dropped_here', chunk.dropped, b.ints([stage]), 0);
+  const before = stage === 0 ? b.ints([0]) : b.gather('dropped_before', chunk.dropped, b.ints([stage - 1]), 0);
+  const kept = wanted(b.op('Sub', 'kept', [m, b.op('Sub', 'to_drop', [dropped, before])]));
+  const after = b.op('CumSum', 'ordinal_after', [droppable, b.int(1)]);
+  const at = b.op('Sub', 'ordinal', [after, droppable]);
+  const divisor = b.op('Max', 'candidates_or_1', [m, b.ints([1])]);
+  const step = (label: string, t: Value): Value => b.op('Div', `${label}_step`, [b.op('Mul', `${label}_scaled`, [t, kept]), divisor]);
+  return b.op('Sub', 'steps', [step('after', after), step('at', at)]);
 }

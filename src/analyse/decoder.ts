@@ -98,6 +98,7 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
   const chain = dominatorChain(graph, content, roles.source, logits);
   const last = lastLinks(graph, content, chain);
   const layers: Layer[] = [];
+  const entries: number[] = [];
   let usedLink = -1;
   for (const core of cores) {
     requireSoundCore(core);
@@ -112,8 +113,13 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
       });
     }
     usedLink = at;
-    layers.push({ index: layers.length, cut: cutAt(chain, at, content), core });
+    entries.push(at);
+    const cut = cutAt(chain, at, content);
+    layers.push({ index: layers.length, cut, core, residual: cut.node ? residualOf(cut.node) : cut.values[0], middle: undefined });
   }
+  layers.forEach((layer, i) => {
+    layers[i] = { ...layer, middle: middleOf(chain.slice((entries[i] as number) + 1, entries[i + 1]), layers[i + 1]) };
+  });
   if (layers.length < 2) throw noLayers(graph, layers.length, declines);
   requireComplete(view, claimsOf(layers), layers.length, declines);
   const hidden = probes.axes(roles.source)?.at(-1);
@@ -155,6 +161,23 @@ function cyclic(node: Node): Refusal {
     culprit: describeNode(node),
     hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it',
   });
+}
+
+/** The sum that a fused skip norm gives beside its norm; undefined for other nodes. */
+function residualOf(node: Node): Value | undefined {
+  return /^Skip(Simplified)?LayerNormalization$/.test(node.opType) ? (node.outputs[3] ?? undefined) : undefined;
+}
+
+/** Of the chain's links between two layers' entries: the hidden states that stand before the next layer's. */
+function middleOf(links: readonly Link[], next: Layer | undefined): Value | undefined {
+  if (!next) return undefined;
+  for (const link of links) {
+    const value = link.value ?? residualOf(link.node as Node);
+    if (!value || value === next.residual || value.producer?.is('Cast') || value.producer?.is('Identity')) continue;
+    if (link.node ? link.node === next.cut.node : next.cut.values.includes(value)) return undefined;
+    if (value.producer?.is('Add') || link.node) return value;
+  }
+  return undefined;
 }
 
 /** Up through Cast and Identity, so that what is gathered is the residual stream itself. */

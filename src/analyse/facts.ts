@@ -92,6 +92,10 @@ export interface Layer {
   readonly index: number;
   readonly cut: Cut;
   readonly core: AttentionCore;
+  /** Hidden states that enter the layer, [batch, sequence, hidden], where one value holds them. */
+  readonly residual: Value | undefined;
+  /** Hidden states between the layer's attention and its MLP; undefined where they stand side by side. */
+  readonly middle: Value | undefined;
 }
 
 export interface DecoderFacts {

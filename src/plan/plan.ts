@@ -29,6 +29,12 @@ export interface Plan {
   readonly rank: RankMethod;
   /** Seed of the random rank. */
   readonly seed: number;
+  /** Share of the kept tokens that is evenly spaced whatever the score: a decimal string in (0, 1). */
+  readonly grid?: string | undefined;
+  /** Of rank `balanced`: the share of attention, a decimal string in [0, 1]; the rest is diversity. Default 0.5. */
+  readonly balance?: string | undefined;
+  /** Of rank `heads`: a weight ≥ 0 for each attention head, one list a boundary. */
+  readonly headWeights?: readonly (readonly number[])[] | undefined;
   /** Adds an output per boundary with the kept indices, int64 [batch, kept]. */
   readonly probe: boolean;
 }
@@ -44,4 +50,10 @@ export function formatImageMask(source: ImageMaskSource): string {
     default:
       return source.kind;
   }
+}
+
+/** The rank as it is written on the command line; head weights are in a file there. */
+export function describeRank(plan: Pick<Plan, 'rank' | 'seed' | 'grid' | 'balance'>): string {
+  const detail = plan.rank === 'random' && plan.seed > 0 ? `:${plan.seed}` : plan.rank === 'balanced' && plan.balance ? `:${plan.balance}` : '';
+  return `${plan.rank}${detail}${plan.grid === undefined ? '' : `+grid:${plan.grid}`}`;
 }

@@ -10,6 +10,12 @@ export type RankNeed = 'keys' | 'residual' | 'constant';
 
 export const RANKS = {
   attention: { needs: ['keys'] },
+  norope: { needs: ['keys'] },
+  heads: { needs: ['keys'] },
+  change: { needs: ['residual'] },
+  transition: { needs: ['keys', 'residual'] },
+  diverse: { needs: ['keys'] },
+  balanced: { needs: ['keys'] },
   uniform: { needs: ['constant'] },
   random: { needs: ['constant'] },
 } as const satisfies Record<string, { readonly needs: readonly RankNeed[] }>;

@@ -5,7 +5,7 @@ import type { DecoderFacts } from '../analyse/facts.js';
 import { imageIdComparedInGraph } from './image-source.js';
 import { markType } from './marks.js';
 import type { ImageMaskSource, Marks, Plan } from './plan.js';
-import type { RankMethod } from './ranks.js';
+import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
 
 /** Options of planning; the same names as on the command line and in a config file. */
 export interface PlanOptions {
@@ -22,8 +22,10 @@ export interface PlanOptions {
   /** For `marks`: channels and bits proved against the embedding table (src/marks/prove.ts). */
   readonly marks?: Marks | undefined;
   readonly positions?: 'auto' | 'compact' | 'keep' | undefined;
-  /** `attention`, `uniform`, `random` or `random:<seed>`. */
+  /** A ranker, as `--rank` takes it: see parseRank. */
   readonly rank?: string | undefined;
+  /** Weights of rank `heads`, by layer. */
+  readonly headWeights?: HeadWeights | undefined;
   readonly probe?: boolean | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
   readonly imageTokenId?: number | undefined;
@@ -41,9 +43,10 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
   const keep = resolveKeep(layers.length, options);
   const imageMask = resolveImageMask(facts, options, warnings);
   const positions = resolvePositions(facts, options.positions ?? 'auto');
-  const { rank, seed } = parseRank(options.rank ?? 'attention');
+  const { headsFile, ...rank } = parseRank(options.rank ?? 'attention');
+  const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, rank, seed, probe: options.probe ?? false },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false },
     warnings,
   };
 }
@@ -56,7 +59,8 @@ export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
   const keep = resolveKeep(layers.length, { keep: plan.keep });
   if (plan.imageMask.kind === 'marks') requireEmbeds(facts, plan.imageMask);
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
-  return { ...plan, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
+  const weights = plan.rank === 'heads' ? { headWeights: headWeightsAt(facts, layers, Object.fromEntries(layers.map((l, i) => [l, plan.headWeights?.[i] ?? []]))) } : {};
+  return { ...plan, ...weights, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
 }
 
 /** @throws {Refusal} PD307: tokens can only be dropped from a chunk whose length may change. */
@@ -196,10 +200,4 @@ function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | '
   }
   if (positions !== 'auto') return positions;
   return multi ? 'keep' : 'compact';
-}
-
-export function parseRank(text: string): { rank: RankMethod; seed: number } {
-  const match = /^(?:(attention|uniform)|random(?::(\d{1,9}))?)$/.exec(text);
-  if (!match) throw usage('PD014', `--rank ${text} is not understood`, '--rank', 'use attention, uniform, random or random:<seed>');
-  return { rank: (match[1] as RankMethod | undefined) ?? 'random', seed: Number(match[2] ?? 0) };
 }

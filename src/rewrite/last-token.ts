@@ -10,7 +10,7 @@ import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../analyse/roles.js';
 import type { Frames } from './frames.js';
-import { hasTokenRows, isShapeSlot } from './stages.js';
+import { hasTokenRows, isRotaryOp, isShapeSlot } from './stages.js';
 
 /** Thrown (and caught here) when a query cannot be restricted before it is computed. */
 class CannotRestrict extends Error {}
@@ -20,10 +20,13 @@ export class LastToken {
   readonly #stage: number;
   readonly #memo = new Map<Value, Value>();
   readonly #cache = new Map<string, Value>();
+  readonly #withoutRotaryOps: boolean;
 
-  constructor(frames: Frames, stage: number) {
+  /** @param options.withoutRotaryOps leaves rotary embedding ops out; an embedding that is spelled out stays (see unrotated.ts) */
+  constructor(frames: Frames, stage: number, options: { withoutRotaryOps?: boolean } = {}) {
     this.#frames = frames;
     this.#stage = stage;
+    this.#withoutRotaryOps = options.withoutRotaryOps ?? false;
   }
 
   /**
@@ -36,6 +39,16 @@ export class LastToken {
     } catch (error) {
       if (!(error instanceof CannotRestrict)) throw error;
       return { value: this.#pickComputed(value), restricted: false };
+    }
+  }
+
+  /** What `consumer` reads at `slot` and is no content (cos, sin, positions) at the last valid token; undefined where it cannot be picked. */
+  dataAt(value: Value, consumer: Node, slot: number): Value | undefined {
+    try {
+      return this.#data(value, consumer, slot);
+    } catch (error) {
+      if (!(error instanceof CannotRestrict)) throw error;
+      return undefined;
     }
   }
 
@@ -53,6 +66,7 @@ export class LastToken {
       return made;
     }
     const node = value.producer as Node;
+    if (this.#withoutRotaryOps && isRotaryOp(node)) return this.#content(node.inputs[0] as Value);
     if (node.captures.length > 0) throw new CannotRestrict();
     const inputs = node.inputs.map((v, i) => {
       if (!v) return null;

@@ -164,6 +164,11 @@ export function isShapeSlot(node: Node, index: number): boolean {
   }
 }
 
+/** True for ops that rotate input 0 by the positions they are given. */
+export function isRotaryOp(node: Node): boolean {
+  return node.opType === 'RotaryEmbedding';
+}
+
 export function uncuttable(value: Value, why: string): Refusal {
   return new Refusal({
     code: 'PD305',

@@ -6,6 +6,7 @@ import { UsageError } from '../../diagnostics.js';
 import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
 import { readRegularText } from '../../disk/small-files.js';
 import { ReportFiles } from '../../report/write.js';
+import { describeRank } from '../../plan/plan.js';
 import { requireSchema } from '../../schemas.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
@@ -85,7 +86,7 @@ export function register(program: Command): void {
     .option('--report <file>', 'write the report as JSON')
     .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
-    .option('--rank <method>', 'attention | uniform | random[:seed]; the last two are baselines (default: attention)')
+    .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
     .option('--force', 'replace existing files')
     .option('--json', 'print the report as JSON')
     .option('--quiet', 'print nothing but errors')
@@ -196,7 +197,7 @@ function costLines(report: CompileReport): string[] {
     ),
     '',
     `prefill of ${report.prompt.imageTokens} image + ${report.prompt.textTokens} text tokens: ${si(macs.original)} → ${si(macs.rewritten)} MACs (${percent(macs.ratio)}), of which ranking ${percent(macs.rankShare)}`,
-    `image tokens: ${describeMask(report)}; positions: ${report.plan.positions}; rank: ${report.plan.rank}`,
+    `image tokens: ${describeMask(report)}; positions: ${report.plan.positions}; rank: ${describeRank(report.plan)}`,
   ];
 }
 

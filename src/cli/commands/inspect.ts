@@ -3,6 +3,7 @@ import { statSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { inspect, inspectFolder, type InspectFolderReport, type InspectReport, type LayerReport } from '../../index.js';
+import { describeRank } from '../../plan/plan.js';
 import { bytes, table } from '../terminal.js';
 import { print, printJson } from '../output.js';
 
@@ -45,7 +46,7 @@ function render(report: InspectReport): string {
   if (report.externalData.length > 0) lines.push(`external data: ${report.externalData.join(', ')}`);
   if (report.compiled) {
     const { version, plan } = report.compiled;
-    lines.push(`compiled by pdrop-compile ${version}: layers ${plan.layers.join(', ')}, keep ${plan.keep.join(', ')}, image tokens ${JSON.stringify(plan.imageMask)}, positions ${plan.positions}, rank ${plan.rank}`);
+    lines.push(`compiled by pdrop-compile ${version}: layers ${plan.layers.join(', ')}, keep ${plan.keep.join(', ')}, image tokens ${JSON.stringify(plan.imageMask)}, positions ${plan.positions}, rank ${describeRank(plan)}`);
   }
   if (report.layers.length > 0) {
     lines.push(

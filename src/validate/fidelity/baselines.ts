@@ -1,4 +1,5 @@
 /** The ranker against dropping without looking, at equal cost. */
+import type { Plan } from '../../plan/plan.js';
 import type { BaselineReport } from '../result.js';
 import type { SampleRecord } from './records.js';
 import { mean, standardError } from './statistics.js';
@@ -13,8 +14,9 @@ export function klAdvantage(records: readonly SampleRecord[], rank: string): Bas
   return differences.length === 0 ? null : { mean: mean(differences), standardError: standardError(differences) };
 }
 
-/** `random:3` → rank and seed of a plan. */
-export function rankOf(text: string): { rank: 'attention' | 'uniform' | 'random'; seed: number } {
+/** `random:3` → what a plan says of its rank; nothing of another ranker is left in it. */
+export function rankOf(text: string): Pick<Plan, 'rank' | 'seed' | 'grid' | 'balance' | 'headWeights'> {
   const [rank, seed] = text.split(':');
-  return { rank: rank === 'uniform' ? 'uniform' : rank === 'random' ? 'random' : 'attention', seed: Number(seed ?? 1) };
+  const none = { grid: undefined, balance: undefined, headWeights: undefined };
+  return { ...none, rank: rank === 'uniform' ? 'uniform' : rank === 'random' ? 'random' : 'attention', seed: Number(seed ?? 1) };
 }

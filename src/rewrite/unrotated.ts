@@ -1,0 +1,58 @@
+/**
+ * Queries and keys without their rotary positions.
+ *
+ * Where the rotary embedding is an op, it is left out. Where it is spelled out (x·cos + rotate_half(x)·sin), every token is
+ * rotated as the last valid one is: turning q and k by the same angle leaves q·k as it was without turning.
+ */
+import { describeNode, Refusal } from '../diagnostics.js';
+import type { Node, Value } from '../ir/graph.js';
+import type { Frames } from './frames.js';
+import type { LastToken } from './last-token.js';
+import { isRotaryOp, isShapeSlot } from './stages.js';
+
+/** A value behind the boundary's cut for all tokens of the finished stage, none of them rotated against another. */
+export class Unrotated {
+  readonly #frames: Frames;
+  readonly #last: LastToken;
+  readonly #stage: number;
+  readonly #memo = new Map<Value, Value>();
+
+  constructor(frames: Frames, last: LastToken, stage: number) {
+    this.#frames = frames;
+    this.#last = last;
+    this.#stage = stage;
+  }
+
+  value(value: Value): Value {
+    const known = this.#memo.get(value);
+    if (known) return known;
+    const { stages, facts, builder } = this.#frames;
+    if (stages.homeOf(value) <= this.#stage) return this.#frames.instantiate(value, this.#stage);
+    const node = value.producer as Node;
+    if (isRotaryOp(node)) return this.value(node.inputs[0] as Value);
+    if (node.captures.length > 0) throw rotationUnknown(node);
+    const inputs = node.inputs.map((v, i) => {
+      if (!v) return null;
+      if (facts.content.has(v)) return this.value(v);
+      if (isShapeSlot(node, i)) return this.#frames.instantiate(v, this.#stage);
+      const data = this.#last.dataAt(v, node, i);
+      if (!data) throw rotationUnknown(node);
+      return data;
+    });
+    const copy = builder.clone(node, inputs);
+    node.outputs.forEach((o, i) => {
+      const out = copy.outputs[i];
+      if (o && out) this.#memo.set(o, out);
+    });
+    return copy.outputs[value.outputIndex] as Value;
+  }
+}
+
+function rotationUnknown(node: Node): Refusal {
+  return new Refusal({
+    code: 'PD340',
+    message: 'this ranker compares queries and keys without their positions, and how this graph applies them is not understood',
+    culprit: describeNode(node),
+    hint: 'use --rank attention, change, uniform or random',
+  });
+}
