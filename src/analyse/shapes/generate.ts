@@ -2,12 +2,24 @@
  * Operators that make values from nothing but attributes or shapes.
  */
 
-import { DataType } from '../../ir/graph.js';
-import { type Call, countOf, dimsFrom, type HandlerTable, limitFor, unknownDims } from './call.js';
+import { DataType, type Node } from '../../ir/graph.js';
+import { type Call, countOf, type DataLimits, dimsFrom, type HandlerTable, limitFor, unknownDims } from './call.js';
 import { rounder, tensorElements } from './numbers.js';
 import type { Fact } from './types.js';
 
+/** Graphs are evaluated many times, and a third of an exporter's nodes are constants: each is decoded once. */
+const constants = new WeakMap<Node, { readonly limits: DataLimits; readonly fact: Fact }>();
+
 function constant(call: Call): Fact {
+  const { node, limits } = call;
+  const known = constants.get(node);
+  if (known?.limits.integers === limits.integers && known.limits.floats === limits.floats) return known.fact;
+  const fact = decodeConstant(call);
+  constants.set(node, { limits, fact });
+  return fact;
+}
+
+function decodeConstant(call: Call): Fact {
   for (const [name, attribute] of call.node.attributes) {
     switch (attribute.kind) {
       case 'tensor': {
