@@ -26,6 +26,13 @@ if [[ $dir == *[[:cntrl:]]* ]]; then
   exit 2
 fi
 mkdir -p "$dir"
+# Only what an earlier run wrote may go: the folder can be one with files of the repository in it.
+for name in report.json report.html junit.xml summary.md; do
+  if [[ -s $dir/$name ]] && ! grep -aq pdrop-compile "$dir/$name"; then
+    echo "::error title=pdrop-compile validate::there is a $name in report-dir that no earlier run wrote; give another folder"
+    exit 2
+  fi
+done
 rm -f "$dir"/report.json "$dir"/report.html "$dir"/junit.xml "$dir"/summary.md
 
 if [[ -n ${PDROP_COMPILE:-} ]]; then

@@ -33,7 +33,7 @@ function journalOf(first: string): string {
  * Writes the journal, once no other run is placing files under the same name.
  *
  * @param force whether what an interrupted run left is taken back although its owner cannot be asked
- * @throws {UsageError} PD022 when another run does not come to an end
+ * @throws {UsageError} PD026 when another run does not come to an end
  */
 export async function openJournal(first: string, tag: string, files: readonly string[], force: boolean): Promise<{ close(): void }> {
   const path = journalOf(first);
@@ -69,14 +69,14 @@ function linkOrWrite(draft: string, path: string): void {
 
 function unsettled(first: string, path: string): UsageError {
   return new UsageError({
-    code: 'PD022',
+    code: 'PD026',
     message: `another run is putting ${first} and what belongs to it in place, or was interrupted while it did`,
     culprit: path,
     hint: 'wait for it. If it was interrupted (on another machine, in another container, before a restart), run again with --force: its files are taken back first',
   });
 }
 
-/** @throws {UsageError} PD022 when files that belong together with `first` are not all of one run */
+/** @throws {UsageError} PD026 when files that belong together with `first` are not all of one run */
 export function requireSettled(first: string): void {
   const path = journalOf(first);
   if (read(path) !== 'gone') throw unsettled(first, path);

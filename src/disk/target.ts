@@ -17,7 +17,7 @@ export interface Target {
 }
 
 /**
- * @throws {UsageError} PD003 for folders and unreadable paths; PD020 for what can be neither replaced nor written into:
+ * @throws {UsageError} PD003 for folders and unreadable paths; PD025 for what can be neither replaced nor written into:
  *   a dangling link, a block device, a socket
  */
 export function targetOf(path: string): Target {
@@ -33,7 +33,7 @@ export function targetOf(path: string): Target {
 }
 
 function cannotHold(path: string, what: string, hint: string): UsageError {
-  return new UsageError({ code: 'PD020', message: `${path} ${what}`, culprit: path, hint });
+  return new UsageError({ code: 'PD025', message: `${path} ${what}`, culprit: path, hint });
 }
 
 function look<T>(path: string, get: () => T): T | undefined {

@@ -75,7 +75,7 @@ export class OutputTransaction {
    * Announces a file that is going to be written.
    *
    * @param replace whether an existing file may be replaced; by default what the transaction says
-   * @throws {UsageError} PD004 it exists, PD005 it is a file that is read, PD019 it is written twice, PD003, PD020 (see `targetOf`)
+   * @throws {UsageError} PD004 it exists, PD005 it is a file that is read, PD019 it is written twice, PD003, PD025 (see `targetOf`)
    */
   writes(path: string, replace = this.#force): OutputFile {
     this.#sweep(path);
@@ -154,7 +154,7 @@ export class OutputTransaction {
   /**
    * Puts everything that has been written where it belongs. On failure all is as before.
    *
-   * @throws {UsageError} PD004 somebody else made a target meanwhile, PD003, PD022 (see journal.ts)
+   * @throws {UsageError} PD004 somebody else made a target meanwhile, PD003, PD026 (see journal.ts)
    */
   async place(): Promise<void> {
     const entries = this.#entries.filter((e) => e.written && !e.placed);

@@ -22,7 +22,7 @@ export class ReportFiles {
     for (const path of reads) this.#transaction.reads(path);
   }
 
-  /** Fails before the long work, not after it. @throws {UsageError} PD003, PD004, PD005, PD019, PD020 */
+  /** Fails before the long work, not after it. @throws {UsageError} PD003, PD004, PD005, PD019, PD025 */
   announce(path: string): OutputFile {
     const replace = this.#options.force === true || (this.#options.reports === true && isReport(path));
     const file = this.#transaction.writes(path, replace);

@@ -1,6 +1,6 @@
 /** All in place, or all as before: failures, races, links, devices, and runs that are killed. */
 import { spawn, spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CopyUnderWay } from '../../src/disk/copier.js';
@@ -115,7 +115,7 @@ describe('what people expect of', () => {
     const place = folder();
     symlinkSync('nowhere', join(place, 'dangling'));
     for (const force of [[], ['--force']]) {
-      expect((await cliJson(fixturePath(SMALL), '-o', join(place, 'dangling'), ...force)).json.error).toMatchObject({ code: 'PD020' });
+      expect((await cliJson(fixturePath(SMALL), '-o', join(place, 'dangling'), ...force)).json.error).toMatchObject({ code: 'PD025' });
       expect((await cliJson(fixturePath(SMALL), '-o', place, ...force)).json.error).toMatchObject({ code: 'PD003' });
     }
     expect(readlinkSync(join(place, 'dangling'))).toBe('nowhere');
@@ -282,6 +282,29 @@ describe('a signal', () => {
       expect(ended.after).toBeLessThan(1000);
     }
   });
+});
+
+it('a signal ends a compile at any moment, within a second, and nothing is left', { timeout: 60_000 }, async () => {
+  const path = modelFile(readFileSync(fixturePath('llama-ts17-sdpa')));
+  const target = folder();
+  const out = join(target, 'out.onnx');
+  let ended = 0;
+  for (const [i, signal] of (['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGTERM'] as const).entries()) {
+    let sent = 0;
+    const run = await running([process.execPath, CLI, path, '-o', out, '--quiet'], (kill) => setTimeout(() => {
+      sent = performance.now();
+      kill(signal);
+    }, 150 * (i + 1)));
+    if (run.signal === null) expect(run.code).toBe(0);
+    else {
+      ended++;
+      expect(run.signal).toBe(signal);
+      expect(performance.now() - sent).toBeLessThan(1000);
+      expect(files(target)).toEqual([]);
+    }
+    rmSync(out, { force: true });
+  }
+  expect(ended).toBeGreaterThan(0);
 });
 
 describe('a source that changes', () => {
