@@ -27,9 +27,9 @@ if [[ $dir == *[[:cntrl:]]* ]]; then
 fi
 mkdir -p "$dir"
 # Only what an earlier run wrote may go: the folder can be one with files of the repository in it.
-for name in report.json report.html junit.xml summary.md; do
-  if [[ -s $dir/$name ]] && ! grep -aq pdrop-compile "$dir/$name"; then
-    echo "::error title=pdrop-compile validate::there is a $name in report-dir that no earlier run wrote; give another folder"
+for file in report.json report.html junit.xml summary.md; do
+  if [[ -s $dir/$file ]] && ! grep -aq pdrop-compile "$dir/$file"; then
+    echo "::error title=pdrop-compile validate::there is a $file in report-dir that no earlier run wrote; give another folder"
     exit 2
   fi
 done

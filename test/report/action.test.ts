@@ -1,6 +1,6 @@
 /** The GitHub Action: its script run as the runner runs it, with a recorder in place of the tool; its inputs held to the command line. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -17,8 +17,8 @@ const args = process.argv.slice(2);
 appendFileSync('calls.jsonl', JSON.stringify(args) + '\\n');
 if (args[0] === 'validate' && process.env.RECORDED_VERDICT) {
   const at = (option) => args[args.indexOf(option) + 1];
-  writeFileSync(at('--report'), JSON.stringify({ verdict: process.env.RECORDED_VERDICT }));
-  writeFileSync(at('--summary'), '### a summary\\n');
+  writeFileSync(at('--report'), JSON.stringify({ tool: 'pdrop-compile', verdict: process.env.RECORDED_VERDICT }));
+  writeFileSync(at('--summary'), '### pdrop-compile: a summary\\n');
 }
 process.exit(Number(process.env.RECORDED_CODE ?? 0));
 `;
@@ -76,13 +76,22 @@ describe.skipIf(process.platform === 'win32')('the GitHub Action', () => {
     expect(calls).toEqual([['validate', 'a model.onnx', 'b.onnx', '--report', 'pdrop-report/report.json', '--html', 'pdrop-report/report.html', '--junit', 'pdrop-report/junit.xml', '--summary', 'pdrop-report/summary.md', '--ep', 'cpu,webgpu', '--max-kl', '0.05', '--require-ep', '0.99', '--data', 'samples one', '--data', 'more.jsonl', '--beat-baselines', '--limit', '20', '--no-memory']]);
     expect(outputs).toMatchObject({ verdict: 'passed', 'exit-code': '0' });
     expect(outputs.html).toMatch(/pdrop-report\/report\.html$/);
-    expect(summary).toBe('### a summary\n');
+    expect(summary).toBe('### pdrop-compile: a summary\n');
   });
 
   test('compiles first when asked to', () => {
     const { calls } = run({ RECORDED_VERDICT: 'passed', PDROP_COMPILE: '--stages 4\n--lambda 0.5' });
     expect(calls[0]).toEqual(['compile', 'a model.onnx', '--output', 'b.onnx', '--force', '--stages', '4', '--lambda', '0.5']);
     expect(calls[1]?.[0]).toBe('validate');
+  });
+
+  test('removes no file of the repository from the folder of its reports', () => {
+    mkdirSync(join(folder, 'mine'));
+    writeFileSync(join(folder, 'mine', 'summary.md'), 'my summary');
+    const { code, calls, log } = run({ RECORDED_VERDICT: 'passed', PDROP_REPORT_DIR: 'mine' });
+    expect([code, calls]).toEqual([2, []]);
+    expect(log).toContain('summary.md');
+    expect(readFileSync(join(folder, 'mine', 'summary.md'), 'utf8')).toBe('my summary');
   });
 
   test('takes values as values', () => {
