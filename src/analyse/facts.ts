@@ -71,6 +71,10 @@ export interface AttentionCore {
   readonly scale: number;
   /** 0: none; else logits become c·tanh(logits / c). */
   readonly softcap: number;
+  /** A bias that differs by head (ALiBi): times `factor` it is added to the logits, and ranks. Not content. */
+  readonly bias: { readonly value: Value; readonly factor: number } | undefined;
+  /** A logit a head that takes part in the softmax without a value; one of 0 where there is no parameter. */
+  readonly sinks: { readonly value: Value | undefined } | undefined;
   readonly rotary: InternalRotary | undefined;
   readonly norm: InternalNorm | undefined;
   /** int32 [batch]: valid tokens − 1, of GroupQueryAttention. */

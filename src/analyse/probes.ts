@@ -65,6 +65,11 @@ export class Probes {
     });
   }
 
+  /** Rows of the batch in an evaluation. */
+  batch(evaluation: 0 | 1): number {
+    return this.#sizes[evaluation].batch;
+  }
+
   dtype(value: Value): number {
     return this.facts[0].get(value)?.dtype || value.type?.elemType || 0;
   }

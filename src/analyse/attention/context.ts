@@ -144,3 +144,34 @@ export function presentOf(joined: Value | undefined): { output: Value; cropped: 
   }
   return undefined;
 }
+
+/**
+ * A bias that differs by head (ALiBi, relative positions): [B·heads, S | 1, K], [heads, S | 1, K] or [B | 1, heads, S | 1, K].
+ * One that is merely repeated over the heads is a mask.
+ */
+export function perHeadBias(ctx: DialectContext, value: Value, heads: number): Value | undefined {
+  if (heads < 2 || ctx.content.has(value) || !headFirst(ctx, value, heads)) return undefined;
+  for (let v: Value | undefined = value; v?.producer; v = v.producer.inputs[0] ?? undefined) {
+    const n: Node = v.producer;
+    if ((n.is('Expand') || n.is('Tile')) && n.inputs[0] && !headFirst(ctx, n.inputs[0], heads)) return undefined;
+    if (!(n.domain === '' && ['Cast', 'Expand', 'Tile'].includes(n.opType))) break;
+  }
+  return value;
+}
+
+/** True when an axis of the value counts heads. */
+function headFirst(ctx: DialectContext, value: Value, heads: number): boolean {
+  const shapes = ctx.probes.facts.map((f) => f.shape(value));
+  return shapes.every((s, i) => {
+    if (!s || s.length < 3) return false;
+    const at = s[s.length - 3];
+    return at === heads || (s.length === 3 && at === heads * (ctx.probes.batch(i as 0 | 1)));
+  });
+}
+
+/** The parameter behind a column of sinks: one logit a head, the same for all rows and queries. */
+export function headSinks(ctx: DialectContext, column: Value): Value | undefined {
+  let v: Value | undefined = column;
+  while (v?.producer && v.producer.domain === '' && ['Expand', 'Reshape', 'Unsqueeze', 'Squeeze', 'Cast', 'Tile'].includes(v.producer.opType)) v = v.producer.inputs[0] ?? undefined;
+  return v && v.tensor && !v.isInput && v.tensor.dims.filter((d) => d !== 1).length <= 1 && ctx.probes.axes(column)?.at(-1) === 1 ? v : undefined;
+}

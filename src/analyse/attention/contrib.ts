@@ -1,7 +1,7 @@
 /** ONNX Runtime's fused attention: GroupQueryAttention (packed or separate, rotary inside or not) and MultiHeadAttention. */
 import type { Node, Value } from '../../ir/graph.js';
 import type { AttentionCore, HeadOperand } from '../facts.js';
-import { type DialectContext, type OperandWalk, pastBehind, presentOf, walkOperand } from './context.js';
+import { type DialectContext, type OperandWalk, pastBehind, perHeadBias, presentOf, walkOperand } from './context.js';
 
 const DOMAIN = 'com.microsoft';
 
@@ -26,10 +26,7 @@ function matchGroupQuery(ctx: DialectContext, node: Node): AttentionCore | undef
     ctx.decline(node, 'num_heads, kv_num_heads or the width of the query is not known');
     return undefined;
   }
-  if (headSink || node.int('smooth_softmax', 0) === 1) {
-    ctx.decline(node, 'attention sinks (head_sink, smooth_softmax) take part in its softmax, which ranking does not model');
-    return undefined;
-  }
+  const bias = node.inputs[10] && perHeadBias(ctx, node.inputs[10], heads);
   const headDim = key ? width / heads : width / (heads + 2 * kvHeads);
   const rotaryInside = node.int('do_rotary', 0) === 1;
   if (rotaryInside && (!cos || !sin)) {
@@ -54,6 +51,8 @@ function matchGroupQuery(ctx: DialectContext, node: Node): AttentionCore | undef
     headDim,
     scale: scale === 0 ? 1 / Math.sqrt(headDim) : scale,
     softcap: node.float('softcap', 0),
+    bias: bias ? { value: bias, factor: 1 } : undefined,
+    sinks: headSink || node.int('smooth_softmax', 0) === 1 ? { value: headSink ?? undefined } : undefined,
     rotary:
       rotaryInside && cos && sin
         ? {
@@ -80,7 +79,7 @@ function rotaryWidth(cos: Value, headDim: number): number {
 }
 
 function matchMultiHead(ctx: DialectContext, node: Node): AttentionCore | undefined {
-  const [query, key, value, bias, , , pastKey, pastValue] = node.inputs;
+  const [query, key, value, bias, , added, pastKey, pastValue] = node.inputs;
   if (!query || !ctx.content.has(query)) return undefined;
   const heads = node.int('num_heads', 0);
   const width = widthOf(ctx, query);
@@ -93,6 +92,7 @@ function matchMultiHead(ctx: DialectContext, node: Node): AttentionCore | undefi
     return undefined;
   }
   const headDim = width / heads;
+  const perHead = added && perHeadBias(ctx, added, heads);
   const keyAxes = ctx.probes.axes(key);
   let k: HeadOperand = { value: key, layout: 'bsx', offset: undefined };
   let outer = pastBehind(ctx, pastKey);
@@ -128,6 +128,8 @@ function matchMultiHead(ctx: DialectContext, node: Node): AttentionCore | undefi
     headDim,
     scale: (scale === 0 ? 1 / Math.sqrt(headDim) : scale) * factor,
     softcap: 0,
+    bias: perHead ? { value: perHead, factor: 1 } : undefined,
+    sinks: undefined,
     rotary: undefined,
     norm: undefined,
     seqlensK: undefined,

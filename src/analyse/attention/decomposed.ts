@@ -8,7 +8,7 @@
  */
 import type { Node, Value } from '../../ir/graph.js';
 import type { AttentionCore } from '../facts.js';
-import { type DialectContext, presentOf, scalarFactor, walkOperand } from './context.js';
+import { type DialectContext, headSinks, perHeadBias, presentOf, scalarFactor, walkOperand } from './context.js';
 
 export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCore | undefined {
   if (!softmax.is('Softmax')) return undefined;
@@ -26,6 +26,10 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
     return undefined;
   }
   const [qIn, kIn] = logits.matmul.inputs;
+  if (logits.sink && !headSinks(ctx, logits.sink)) {
+    ctx.decline(softmax, 'something joins its logits along the keys that is not a sink a head');
+    return undefined;
+  }
   if (!qIn || !kIn) return undefined;
   const q = walkOperand(ctx, qIn);
   const k = walkOperand(ctx, kIn);
@@ -36,6 +40,14 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
   }
   if (q.headDim !== k.headDim || q.heads % k.heads !== 0 || !k.grouped) {
     ctx.decline(softmax, `its ${q.heads} query heads of ${q.headDim} do not pair up with ${k.heads} key heads of ${k.headDim}`);
+    return undefined;
+  }
+  const biases = logits.added.flatMap(({ value, factor }) => {
+    const perHead = perHeadBias(ctx, value, q.heads);
+    return perHead ? [{ value: perHead, factor }] : [];
+  });
+  if (biases.length > 1 || (biases.length === 1 && logits.cap !== 0)) {
+    ctx.decline(softmax, 'more than one bias a head is added to its logits, or one inside a soft-cap');
     return undefined;
   }
   const keyPresent = presentOf(k.joined ?? k.operand.value);
@@ -52,6 +64,8 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
     headDim: q.headDim,
     scale: logits.cap === 0 ? inner : inner * logits.cap,
     softcap: logits.cap,
+    bias: biases[0],
+    sinks: logits.sink && { value: headSinks(ctx, logits.sink) },
     rotary: undefined,
     norm: undefined,
     seqlensK: undefined,
@@ -74,9 +88,33 @@ function isMatMul(node: Node): boolean {
   return node.is('MatMul') || node.is('FusedMatMul', 'com.microsoft');
 }
 
+interface LogitsWalk {
+  readonly matmul: Node;
+  readonly nodes: Node[];
+  readonly inner: number;
+  readonly cap: number;
+  /** What is added to the logits, with the factor that is applied behind it. */
+  readonly added: readonly { readonly value: Value; readonly factor: number }[];
+  /** What joins the logits along the keys. */
+  readonly sink: Value | undefined;
+}
+
+function isLast(ctx: DialectContext, node: Node): boolean {
+  const axis = node.int('axis', 0);
+  return axis === -1 || axis === (node.inputs[0] ? (ctx.probes.axes(node.inputs[0])?.length ?? 0) : 0) - 1;
+}
+
+/** x − max(x), kept as one column. */
+function subtractsMaximum(node: Node): boolean {
+  const [x, maximum] = node.inputs;
+  return !!x && !!maximum?.producer?.is('ReduceMax') && maximum.producer.inputs[0] === x && maximum.producer.int('keepdims', 1) === 1;
+}
+
 /** From the softmax's input back to the product of queries and keys. */
-function walkLogits(ctx: DialectContext, start: Value): { matmul: Node; nodes: Node[]; inner: number; cap: number } | undefined {
+function walkLogits(ctx: DialectContext, start: Value): LogitsWalk | undefined {
   const nodes: Node[] = [];
+  const added: { value: Value; factor: number }[] = [];
+  let sink: Value | undefined;
   let inner = 1;
   let outer = 1;
   let capped = false;
@@ -84,7 +122,7 @@ function walkLogits(ctx: DialectContext, start: Value): { matmul: Node; nodes: N
   for (let steps = 0; v && steps < 24; steps++) {
     const node: Node | null = v.producer;
     if (!node || !ctx.content.has(v)) return undefined;
-    if (isMatMul(node)) return { matmul: node, nodes, inner, cap: capped ? outer : 0 };
+    if (isMatMul(node)) return { matmul: node, nodes, inner, cap: capped ? outer : 0, added, sink };
     nodes.push(node);
     const scaled = scalarFactor(ctx, node);
     const content: Value[] = node.inputs.filter((i): i is Value => i !== null && ctx.content.has(i));
@@ -97,7 +135,17 @@ function walkLogits(ctx: DialectContext, start: Value): { matmul: Node; nodes: N
       outer = inner;
       inner = 1;
       v = content[0];
+    } else if (node.is('Concat') && content.length === 1 && node.inputs.length === 2 && node.inputs[0] === content[0] && !sink && isLast(ctx, node)) {
+      sink = node.inputs[1] ?? undefined;
+      v = content[0];
+    } else if (node.is('Sub') && subtractsMaximum(node)) {
+      // The same softmax, safer in half precision.
+      if (node.inputs[1]?.producer) nodes.push(node.inputs[1].producer);
+      v = node.inputs[0] ?? undefined;
     } else if (content.length === 1 && node.domain === '' && ['Add', 'Sub', 'Where', 'Cast', 'Identity', 'Max', 'Reshape', 'Clip'].includes(node.opType)) {
+      const other = node.inputs.find((i) => i && i !== content[0]);
+      if (other && node.is('Add')) added.push({ value: other, factor: inner });
+      if (other && node.is('Sub')) added.push({ value: other, factor: node.inputs[0] === content[0] ? -inner : inner });
       v = content[0];
     } else return undefined;
   }
@@ -116,7 +164,7 @@ function findWeightedSum(weights: Value): { values: Value | undefined; nodes: No
       return { values: product.node.inputs[1] ?? undefined, nodes };
     }
     // IsNaN/Where keeps fully masked rows finite; the weights are the Where's other branch.
-    const through = uses.find((u) => u.node.domain === '' && ['Cast', 'Identity', 'Dropout', 'Where', 'Reshape', 'Mul'].includes(u.node.opType));
+    const through = uses.find((u) => u.node.domain === '' && ['Cast', 'Identity', 'Dropout', 'Where', 'Reshape', 'Mul', 'Slice'].includes(u.node.opType));
     if (!through) return undefined;
     nodes.push(through.node);
     for (const u of uses) if (u.node.is('IsNaN')) nodes.push(u.node);

@@ -1,11 +1,15 @@
 /** The standard `Attention` op (opset 23 and 24): Q, K, V 4-D or 3-D, cache inside or concatenated outside. */
 import type { Node } from '../../ir/graph.js';
 import type { AttentionCore, HeadOperand } from '../facts.js';
-import { type DialectContext, pastBehind, presentOf, walkOperand } from './context.js';
+import { type DialectContext, pastBehind, perHeadBias, presentOf, walkOperand } from './context.js';
 
 export function matchStandard(ctx: DialectContext, node: Node): AttentionCore | undefined {
   if (!node.is('Attention')) return undefined;
-  const [query, key, value, , pastKey, pastValue] = node.inputs;
+  const [query, key, value, mask, pastKey, pastValue] = node.inputs;
+  const biasOf = (heads: number): AttentionCore['bias'] => {
+    const value = mask && perHeadBias(ctx, mask, heads);
+    return value ? { value, factor: 1 } : undefined;
+  };
   if (!query || !key || !value || !ctx.content.has(query)) return undefined;
   const qAxes = ctx.probes.axes(query);
   if (!qAxes) {
@@ -37,6 +41,8 @@ export function matchStandard(ctx: DialectContext, node: Node): AttentionCore | 
       headDim,
       scale: explicitScale ?? 1 / Math.sqrt(headDim),
       softcap,
+      bias: biasOf(heads),
+      sinks: undefined,
       rotary: undefined,
       norm: undefined,
       seqlensK: undefined,
@@ -66,6 +72,8 @@ export function matchStandard(ctx: DialectContext, node: Node): AttentionCore | 
     headDim: q.headDim,
     scale: (explicitScale ?? 1 / Math.sqrt(q.headDim)) * q.factor * k.factor,
     softcap,
+    bias: biasOf(q.heads),
+    sinks: undefined,
     rotary: undefined,
     norm: undefined,
     seqlensK: undefined,
