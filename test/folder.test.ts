@@ -1,5 +1,5 @@
 /** A folder in, a folder out. */
-import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
@@ -144,4 +144,15 @@ test('--force replaces what an earlier run made, and no folder that holds someth
   expect(report.output).toBe(out);
   expect(files(out)).toEqual(files(root));
   expect(readFileSync(join(dirname(root), 'kept.txt'), 'utf8')).toBe('mine');
+});
+
+test('a link that leads out of the folder is not followed: a stranger’s folder fetches no files of the user', async () => {
+  const root = transformersJs();
+  const secret = join(dirname(root), 'secret.json');
+  writeFileSync(secret, '{}');
+  symlinkSync(secret, join(root, 'tokenizer_extra.json'));
+  await expect(compileFolder(root, { measure: false })).rejects.toMatchObject({ code: 'PD108' });
+  expect(existsSync(`${root}-pdrop`)).toBe(false);
+  await compileFolder(root, { measure: false, allowExternalLinks: true });
+  expect(readFileSync(join(`${root}-pdrop`, 'tokenizer_extra.json'), 'utf8')).toBe('{}');
 });
