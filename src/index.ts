@@ -8,6 +8,7 @@
  */
 import { extname, join } from 'node:path';
 import { analyseDecoder } from './analyse/decoder.js';
+import type { Trace } from './analyse/near-miss.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
@@ -276,10 +277,11 @@ export async function inspect(input: string): Promise<InspectReport> {
     const compiled = planInMetadata(model);
     let facts: DecoderFacts | undefined;
     let refusal: DiagnosticDetail | undefined;
+    const trace: Trace = { understood: 0, declines: [], cross: [] };
     try {
       checkExternalData(model, input);
       refuseCompiled(model);
-      facts = analyseDecoder(model);
+      facts = analyseDecoder(model, { trace });
       resolvePlan(facts, { stages: 2, imageTokenId: readModelConfig(input).imageTokenId });
       // The first boundary of the default schedule.
       requireTokenWise(facts, Math.max(1, Math.floor(facts.layers.length / 4)));
@@ -287,7 +289,7 @@ export async function inspect(input: string): Promise<InspectReport> {
       if (!(error instanceof Refusal)) throw error;
       refusal = error.toJSON();
     }
-    return inspectReport(model, facts, { input, bytes: source.size, imageTokenId: readModelConfig(input).imageTokenId, compiled, refusal });
+    return inspectReport(model, facts, { input, bytes: source.size, imageTokenId: readModelConfig(input).imageTokenId, compiled, refusal, trace });
   } finally {
     source.close();
   }

@@ -20,6 +20,8 @@ export interface Claims {
 export interface Decline {
   readonly node: Node;
   readonly reason: string;
+  /** Where the way to its queries and keys ended. */
+  readonly at?: Node | undefined;
 }
 
 export function claimsOf(layers: readonly Pick<Layer, 'core'>[]): Claims {

@@ -9,6 +9,7 @@ import { withContents, TEXT_ONLY } from './contents.js';
 import { contradiction } from './alignment.js';
 import { claimsOf, type Decline, leadingTo, requireComplete } from './completeness.js';
 import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
+import type { Trace } from './near-miss.js';
 import { NoOps } from './no-ops.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
@@ -22,6 +23,8 @@ export interface AnalyseOptions {
   readonly compiledWith?: ImageMaskSource | undefined;
   /** What an earlier analysis of this graph has taken out of the way. */
   readonly noOps?: NoOps | undefined;
+  /** Filled with what was found, also when the graph is refused. */
+  readonly trace?: Trace | undefined;
 }
 
 /**
@@ -38,14 +41,14 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   }
   const noOps = options.noOps ?? new NoOps(graph);
   try {
-    return analyse(model, noOps, options.compiledWith);
+    return analyse(model, noOps, options.compiledWith, options.trace);
   } catch (error) {
     noOps.restore();
     throw error;
   }
 }
 
-function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | undefined): DecoderFacts {
+function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | undefined, trace: Trace | undefined): DecoderFacts {
   const { graph } = model;
   refuseOldOpset(model);
   noOps.bypass([evaluateShapes(graph, { inputs: new Map() })]);
@@ -74,7 +77,8 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
     // In a compiled graph lengths depend on data: those of a text prompt prove nothing.
     if (!compiledWith) noOps.bypass(probes.facts, dependentsOf(graph, guessed));
     const content = contentOf(graph, roles.source, compiledWith !== undefined);
-    const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason) => declines.push({ node, reason }) });
+    const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason, at) => declines.push({ node, reason, at }) });
+    if (trace) Object.assign(trace, { understood: cores.length, declines: [...declines] } satisfies Partial<Trace>);
     return { probes, content, cores, first: made[0] as ShapeBindings };
   };
   let { probes, content, cores, first } = attempt(() => undefined);
@@ -92,7 +96,9 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
     roles = { ...declared, tokenInputs: declared.tokenInputs.filter((v) => !notAligned.has(v)) };
   }
   const view = { graph, roles, content, probes, fixedSequence: fixed.sequence, logits };
-  refuseCrossAttention(findCrossAttention({ ...view, decline: () => undefined }), cores.length);
+  const cross = findCrossAttention({ ...view, decline: () => undefined });
+  if (trace) trace.cross = cross;
+  refuseCrossAttention(cross, cores.length);
   refuseFunctions(model, probes);
   refuseUnknownOps(view, probes);
   const chain = dominatorChain(graph, content, roles.source, logits);

@@ -1,4 +1,5 @@
 /** What analysis found in a graph, as data. */
+import { type NearMiss, nearMisses, type Trace } from '../analyse/near-miss.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { describeAxes } from '../rewrite/frames.js';
 import { frameDependent, isShapeSlot, isContentNode } from '../rewrite/stages.js';
@@ -47,6 +48,8 @@ export interface InspectReport {
   readonly compiled: { readonly version: string; readonly plan: Plan } | null;
   /** Why the graph would be refused, if it would. */
   readonly refusal: DiagnosticDetail | null;
+  /** For a graph that would be refused: what looks like a layer, and where understanding stopped. */
+  readonly nearMisses: readonly NearMiss[];
 }
 
 export interface InspectContext {
@@ -55,6 +58,7 @@ export interface InspectContext {
   readonly imageTokenId: number | undefined;
   readonly compiled: { version: string; plan: Plan } | undefined;
   readonly refusal: DiagnosticDetail | undefined;
+  readonly trace: Trace;
 }
 
 export function inspectReport(model: Model, facts: DecoderFacts | undefined, context: InspectContext): InspectReport {
@@ -77,6 +81,7 @@ export function inspectReport(model: Model, facts: DecoderFacts | undefined, con
     imageTokens: facts ? imageTokensOf(facts, context.imageTokenId) : 'unknown',
     compiled: context.compiled ?? null,
     refusal: context.refusal ?? null,
+    nearMisses: context.refusal ? nearMisses(context.trace, context.refusal) : [],
   };
 }
 

@@ -11,7 +11,7 @@ export interface DialectContext {
   /** Length of the chunk where the export fixed it. */
   readonly fixedSequence: number | undefined;
   /** Records why something that looked like attention was not taken; shown when no decoder is found. */
-  decline(node: Node, reason: string): void;
+  decline(node: Node, reason: string, at?: Node): void;
 }
 
 /** Size of the batch axis as probes see it: `B`, or 1 when the export fixed it. */

@@ -19,7 +19,12 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
   const axis = softmax.int('axis', -1);
   if (axis !== -1 && axis !== (rank ?? 0) - 1) return undefined;
   const logits = walkLogits(ctx, input);
-  if (!logits) return undefined;
+  if (!logits) {
+    const end = walkEnd(ctx, input);
+    // A router's or a head's softmax has no product of hidden states behind it, and is no attention.
+    if (end) ctx.decline(softmax, 'the way from its softmax back to a product of queries and keys ends', end);
+    return undefined;
+  }
   const pv = findWeightedSum(output);
   if (!pv) {
     ctx.decline(softmax, 'its weights are not multiplied with values');
@@ -86,6 +91,21 @@ function fusedAlpha(matmul: Node): number {
 
 function isMatMul(node: Node): boolean {
   return node.is('MatMul') || node.is('FusedMatMul', 'com.microsoft');
+}
+
+/** The node where the walk to the product ends, if tokens meet tokens in the logits at all. */
+function walkEnd(ctx: DialectContext, start: Value): Node | undefined {
+  const last = ctx.probes.axes(start)?.at(-1);
+  if (typeof last === 'number' || last === undefined) return undefined;
+  let v: Value | undefined = start;
+  let end: Node | undefined;
+  for (let steps = 0; v?.producer && steps < 24; steps++) {
+    end = v.producer;
+    const content: Value[] = end.inputs.filter((i): i is Value => i !== null && ctx.content.has(i));
+    if (content.length !== 1 || end.domain !== '' || !['Add', 'Sub', 'Where', 'Cast', 'Max', 'Reshape', 'Clip', 'Mul', 'Div', 'Tanh'].includes(end.opType)) return end;
+    v = content[0];
+  }
+  return end;
 }
 
 interface LogitsWalk {

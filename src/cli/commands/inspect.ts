@@ -66,6 +66,9 @@ function render(report: InspectReport): string {
   if (report.refusal) {
     const r = report.refusal;
     lines.push('', `would be refused: ${r.code} ${r.message}`, ...(r.culprit ? [`  at: ${r.culprit}`] : []), `  ${r.hint}`);
+    for (const m of report.nearMisses) {
+      lines.push('', `nearest miss: ${m.node} looks like ${m.looksLike}${m.alike > 0 ? ` (and ${m.alike} more alike)` : ''}`, `  ${m.reason}${m.stoppedAt ? ` at ${m.stoppedAt}` : ''}`, `  ${m.help}`);
+    }
   }
   return lines.join('\n');
 }
