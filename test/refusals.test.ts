@@ -39,8 +39,9 @@ describe('not a model', () => {
     }
   });
 
-  it('a folder and a missing file are usage errors', async () => {
-    expect((await cliJson(folder())).json.error).toMatchObject({ code: 'PD002' });
+  it('a folder without a decoder, and a missing file', async () => {
+    const empty = await cliJson(folder());
+    expect([empty.json.error, empty.code]).toMatchObject([{ code: 'PD607' }, 3]);
     expect((await cliJson(join(folder(), 'none.onnx'))).code).toBe(2);
   });
 
@@ -110,13 +111,13 @@ describe('external data', () => {
     cpSync(data, outside);
     rmSync(data);
     symlinkSync(outside, data);
-    // Hubs keep files in a cache and link to them: reading is fine, and what is written refers to the same name.
-    const { code } = await cliJson(path);
-    expect(code).toBe(0);
+    // Followed only into the folder itself or the blobs of a hub's cache (test/disk/external.test.ts), or where asked to.
+    await expectRefusal(path, 'PD108');
+    expect((await cliJson(path, '--allow-external-links')).code).toBe(0);
   });
 
   it('a negative or absurd offset', async () => {
-    for (const offset of ['-8', '99999999999999999999', 'abc']) await expectRefusal(externalize(LLAMA, 'weights.bin', undefined, offset), 'PD105');
+    for (const offset of ['-8', '99999999999999999999', 'abc']) await expectRefusal(externalize(LLAMA, 'weights.bin', undefined, offset), 'PD107');
   });
 });
 
