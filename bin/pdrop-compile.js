@@ -15,6 +15,6 @@ try {
   const files = error.code === 'EMFILE' || error.code === 'ENFILE';
   const missing = error.code === 'ERR_MODULE_NOT_FOUND';
   const hint = files ? 'allow more open files (ulimit -n 256)' : missing ? 'run npm install, and in a checkout npm run build' : 'install pdrop-compile again';
-  process.stderr.write(`error PD022: pdrop-compile could not be loaded: ${error.message}\n  ${hint}\n`);
+  process.stderr.write(`error PD031: pdrop-compile could not be loaded: ${error.message}\n  ${hint}\n`);
   process.exitCode = 2;
 }

@@ -12,7 +12,7 @@ import type { Trace } from './analyse/near-miss.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
-import { countAtPrompt, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
+import { countAtPrompt, MOST_PROMPT_TOKENS, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
 import { CopyUnderWay } from './disk/copier.js';
 import { checkExternalData, type DataPlan, type ExternalDataMode, type ExternalFile, planExternalData, requireUnchanged } from './disk/external-files.js';
@@ -30,6 +30,7 @@ import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-file
 import type { MarksProof } from './marks/prove.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { requirePlan } from './schemas.js';
+import { similar } from './similar.js';
 import { type CompileReport, compileReport, type MarksReport, originalCost } from './report/compile-report.js';
 import { type InspectReport, inspectReport } from './report/inspect-report.js';
 import type { RewriteOptions } from './rewrite/rewrite.js';
@@ -87,6 +88,29 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
   readonly progress?: ((done: number, total: number) => void) | undefined;
 }
 
+/** Every option by name: the compiler sees to it that none is missing here. */
+const OPTIONS: Readonly<Record<keyof CompileFolderOptions | keyof CompileOptions, true>> = {
+  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true, imageTokenId: true,
+  verify: true, stopAfter: true, skip: true, observe: true, output: true, externalData: true, force: true, allowExternalLinks: true, report: true,
+  alsoReads: true, dryRun: true, plan: true, embed: true, vision: true, visionOutput: true, imageTokens: true, textTokens: true, runtime: true,
+  proved: true, measure: true, copyFirstBytes: true, progress: true, only: true, headWeights: true,
+};
+
+/** @throws {UsageError} PD001 for an option that does not exist, or a number that is none. */
+function requireOptions(options: CompileOptions): void {
+  const names = Object.keys(OPTIONS);
+  for (const name of Object.keys(options)) {
+    if (names.includes(name)) continue;
+    const meant = similar(name, names);
+    throw new UsageError({ code: 'PD001', message: `there is no option "${name}"${meant ? `; did you mean ${meant}?` : ''}`, culprit: name, hint: `options are ${Object.keys(OPTIONS).join(', ')}` });
+  }
+  for (const name of ['imageTokens', 'textTokens'] as const) {
+    const n = options[name];
+    if (n === undefined || (Number.isInteger(n) && n >= 0 && n <= MOST_PROMPT_TOKENS)) continue;
+    throw new UsageError({ code: 'PD001', message: `${name} is ${String(n)}`, culprit: name, hint: `give a whole number up to ${MOST_PROMPT_TOKENS}` });
+  }
+}
+
 /** The default output path: `model.onnx` → `model.pdrop.onnx`. */
 export function defaultOutput(input: string): string {
   const extension = extname(input);
@@ -103,6 +127,7 @@ export function defaultOutput(input: string): string {
  */
 export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
   const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
+  requireOptions(options);
   const started = performance.now();
   const { allowExternalLinks = false, progress } = options;
   const output = options.output ?? defaultOutput(input);

@@ -30,13 +30,13 @@ describe('streams that break', () => {
   it('a full disk behind standard output has a code of its own', { timeout: 60_000 }, () => {
     const { code, err } = shell(`node ${BIN} inspect ${MODEL} > /dev/full`);
     expect(code).toBe(2);
-    expect(err).toContain('error PD020');
+    expect(err).toContain('error PD030');
   });
 
   it('too few open files', { timeout: 60_000 }, () => {
     const { code, err } = shell(`ulimit -n 20; node ${BIN} inspect ${MODEL}`);
     expect(code).toBe(2);
-    expect(err).toMatch(/error PD022: .*too many open files/);
+    expect(err).toMatch(/error PD031: .*too many open files/);
     expect(err).toContain('ulimit -n');
   });
 

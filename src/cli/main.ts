@@ -50,14 +50,14 @@ function systemError(error: unknown): UsageError | undefined {
   const { syscall, code, message } = error as NodeJS.ErrnoException;
   if (!(error instanceof Error) || syscall === undefined || code === undefined) return undefined;
   const hint = code === 'EMFILE' || code === 'ENFILE' ? 'allow more open files (ulimit -n 256)' : 'see what the message says about the path or the device';
-  return new UsageError({ code: 'PD022', message: `the system refused ${syscall}: ${message}`, hint }, { cause: error });
+  return new UsageError({ code: 'PD031', message: `the system refused ${syscall}: ${message}`, hint }, { cause: error });
 }
 
 function report(error: unknown, json: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   const known = error instanceof PdropError ? error : (systemError(error) ?? new InternalError(error instanceof Error ? error.message : String(error), undefined, { cause: error }));
   if (json) printJson({ error: known.toJSON() });
-  printError([`error ${known.code}: ${inline(known.message)}`, ...(known.culprit ? [`  at: ${inline(known.culprit)}`] : []), `  ${inline(known.hint)}`].join('\n'));
+  printError([`error ${known.code}: ${inline(known.message)}`, ...(known.culprit ? [`  at: ${inline(known.culprit)}`] : []), `  ${inline(known.hint)}`, `  see docs/errors.md#${known.code.toLowerCase()}, or pdrop-compile --explain ${known.code}`].join('\n'));
   if (known.exitCode === 70 && process.env.PDROP_DEBUG) printError((error as Error).stack ?? '');
   return known.exitCode;
 }

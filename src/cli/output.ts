@@ -28,7 +28,7 @@ export function guardStreams(): void {
   process.stdout.on('error', (error: NodeJS.ErrnoException) => {
     removeUnfinished();
     if (error.code === 'EPIPE') process.exit(BROKEN_PIPE);
-    const known = new UsageError({ code: 'PD020', message: `standard output cannot be written: ${error.message}`, hint: 'free some space, or send the output elsewhere; files that were to be written are in place or as before' });
+    const known = new UsageError({ code: 'PD030', message: `standard output cannot be written: ${error.message}`, hint: 'free some space, or send the output elsewhere; files that were to be written are in place or as before' });
     printError(`error ${known.code}: ${known.message}\n  ${known.hint}`);
     process.exit(known.exitCode);
   });

@@ -6,6 +6,7 @@ import { Refusal } from '../diagnostics.js';
 import { Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 import { type ByteSource, MemorySource, type Piece, WindowedSource } from './bytes.js';
 import { decodeAttribute, decodeTensor, decodeValueInfo } from './decode.js';
+import { foreignFormat } from './foreign.js';
 import { elide, fieldAt, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
 import { decodeName, decodeText, fieldsOf, malformed } from './wire.js';
 
@@ -56,6 +57,8 @@ export async function readModel(source: ByteSource): Promise<Model> {
   let producer = '';
   let graph: Graph | undefined;
   if (source.size === 0) throw malformed('it is empty', 0);
+  const foreign = foreignFormat(await windowed.load(0, Math.min(64, source.size)));
+  if (foreign) throw new Refusal({ code: 'PD101', message: `the file is not an ONNX model: it is ${foreign.what}`, hint: foreign.hint });
   for (let at = 0; at < source.size; ) {
     const f = await fieldAt(windowed, at, source.size);
     const size = f.end - f.start;

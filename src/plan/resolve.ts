@@ -198,6 +198,7 @@ function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | '
       hint: 'use --positions keep (the default for this graph)',
     });
   }
+  if (!['auto', 'compact', 'keep'].includes(positions)) throw usage('PD001', `positions "${String(positions)}" are not understood`, '--positions', 'use auto, compact or keep');
   if (positions !== 'auto') return positions;
   return multi ? 'keep' : 'compact';
 }

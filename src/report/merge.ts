@@ -8,7 +8,7 @@ import type { KeptReport, ProviderReport, ValidateReport } from '../validate/res
 /** @throws {UsageError} PD018 when the reports are not shards of one validation. */
 export function mergeReports(reports: readonly ValidateReport[], thresholds: Thresholds, allowMissing: boolean): ValidateReport {
   const [first] = reports;
-  if (!first) throw new UsageError({ code: 'PD018', message: 'there is nothing to merge', culprit: 'merge', hint: 'give the reports of the shards' });
+  if (!first) throw new UsageError({ code: 'PD034', message: 'there is nothing to merge', culprit: 'merge', hint: 'give the reports of the shards' });
   check(reports, first, allowMissing);
   const names = [...new Set(reports.flatMap((r) => r.providers.map((p) => p.provider)))];
   const providers = names.map((name) => mergeProvider(reports.flatMap((r) => r.providers.filter((p) => p.provider === name))));
@@ -34,7 +34,7 @@ export function mergeReports(reports: readonly ValidateReport[], thresholds: Thr
 }
 
 function check(reports: readonly ValidateReport[], first: ValidateReport, allowMissing: boolean): void {
-  const wrong = (message: string, hint: string): UsageError => new UsageError({ code: 'PD018', message, culprit: 'merge', hint });
+  const wrong = (message: string, hint: string): UsageError => new UsageError({ code: 'PD034', message, culprit: 'merge', hint });
   const key = (r: ValidateReport): string => JSON.stringify([r.original, r.rewritten, r.settings, r.data.kind, r.data.source]);
   for (const r of reports) if (key(r) !== key(first)) throw wrong('the reports are of different models, data or settings', 'merge only shards of one validation');
   const of = first.shard?.of;
@@ -47,7 +47,7 @@ function check(reports: readonly ValidateReport[], first: ValidateReport, allowM
 
 function mergeProvider(parts: readonly ProviderReport[]): ProviderReport {
   const [first] = parts;
-  if (!first) throw new UsageError({ code: 'PD018', message: 'a provider without reports', culprit: 'merge', hint: 'give the reports of the shards' });
+  if (!first) throw new UsageError({ code: 'PD034', message: 'a provider without reports', culprit: 'merge', hint: 'give the reports of the shards' });
   const samples = joinRecords(parts.flatMap((p) => p.samples));
   const gates = first.gates.map((g) => parts.flatMap((p) => p.gates.filter((x) => x.gate === g.gate && x.status === 'failed'))[0] ?? g);
   return {

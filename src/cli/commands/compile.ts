@@ -7,7 +7,9 @@ import { compile, compileFolder, type CompileReport, type FolderReport, type Mar
 import { readRegularText } from '../../disk/small-files.js';
 import { ReportFiles } from '../../report/write.js';
 import { describeRank } from '../../plan/plan.js';
+import { explain } from '../../codes.js';
 import { requireSchema } from '../../schemas.js';
+import { similar } from '../../similar.js';
 import { PASSES } from '../../../passes/index.js';
 import { bytes, percent, progressLine, si, table } from '../terminal.js';
 import { debugDump } from '../debug.js';
@@ -43,7 +45,7 @@ interface Flags {
   textTokens?: number;
   stopAfter?: string;
   skipPass?: string[];
-  explain?: boolean;
+  explain?: boolean | string;
 }
 
 const promptTokens = (text: string): number => {
@@ -58,6 +60,9 @@ export function wholeNumber(text: string): number {
 }
 
 const list = (text: string): string[] => text.split(',').map((t) => t.trim());
+/** Commands of the program, for did-you-mean. */
+const COMMANDS = ['compile', 'inspect', 'check', 'validate', 'flops', 'sweep', 'merge', 'doctor'];
+
 const passNames = PASSES.map((p) => p.name);
 
 export function register(program: Command): void {
@@ -65,6 +70,7 @@ export function register(program: Command): void {
     .command('compile', { isDefault: true })
     .summary('compile PyramidDrop into a decoder graph (default command)')
     .description('Compiles PyramidDrop into an ONNX decoder graph: image tokens are dropped at a few layers, ranked by the last instruction token’s attention.')
+    .allowExcessArguments()
     .argument('[model]', 'path of the decoder’s .onnx file, or of a folder as transformers.js, onnxruntime-genai or optimum load it')
     .option('-o, --output <path>', 'output path (default: <model>.pdrop.onnx or <folder>-pdrop beside it)')
     .option('--only <list>', 'of a folder: the precisions of the decoder that are compiled, e.g. q4f16 (default: all)', list)
@@ -92,13 +98,29 @@ export function register(program: Command): void {
     .option('--quiet', 'print nothing but errors')
     .option('--image-tokens <n>', 'image tokens of the prompt that costs are shown for (default: from config.json, else 576)', promptTokens)
     .option('--text-tokens <n>', 'text tokens of that prompt (default: 64)', promptTokens)
-    .option('--explain', 'list the passes and what they do')
+    .option('--explain [code]', 'what an error code means; without one: list the passes and what they do')
     .addOption(new Option('--stop-after <pass>', 'for pass authors: stop after this pass').choices(passNames))
     .addOption(new Option('--skip-pass <list>', 'for pass authors: leave these passes out').argParser(list))
     .action(run);
 }
 
 async function run(model: string | undefined, given: Flags, command: Command): Promise<void> {
+  if (typeof given.explain === 'string') {
+    const text = explain(given.explain);
+    if (text === undefined) throw new UsageError({ code: 'PD001', message: `there is no code "${given.explain}"`, culprit: '--explain', hint: 'codes look like PD301; docs/errors.md lists them' });
+    print(text);
+    return;
+  }
+  if (command.args.length > 1) {
+    const [first = ''] = command.args;
+    const meant = similar(first, COMMANDS);
+    throw new UsageError({
+      code: 'PD001',
+      message: meant ? `there is no command "${first}"; did you mean ${meant}?` : `one model at a time: ${command.args.length} were given`,
+      culprit: first,
+      hint: meant ? `pdrop-compile ${meant} --help` : 'run the command once for each; see pdrop-compile --help',
+    });
+  }
   if (given.explain) {
     print(`${table([{ title: 'pass' }, { title: 'what it does' }], PASSES.map((p) => [p.name, p.summary]))}`);
     return;

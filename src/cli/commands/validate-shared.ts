@@ -43,6 +43,15 @@ export function decimal(name: string): (text: string) => number {
   };
 }
 
+/** A number from -1 to 1: a share that cannot be missed, or can only be, is a slip of the unit. */
+export function share(name: string): (text: string) => number {
+  return (text) => {
+    const v = decimal(name)(text);
+    if (Math.abs(v) > 1) throw wrong(`${name} ${text}: shares go up to 1`, name, v <= 100 && v > 1 ? `write ${v / 100} for ${text}%` : 'write a number from 0 to 1');
+    return v;
+  };
+}
+
 const collect = (value: string, all: string[] = []): string[] => [...all, value];
 
 /** Options that say what the samples are and how they are run. */
@@ -69,15 +78,15 @@ export function addThresholds(command: Command): Command {
   return command
     .option('--max-kl <x>', 'mean KL divergence, nats', decimal('--max-kl'))
     .option('--max-kl-p99 <x>', '99th percentile of the KL divergence', decimal('--max-kl-p99'))
-    .option('--min-top1 <x>', 'share of positions with the same most likely token', decimal('--min-top1'))
+    .option('--min-top1 <x>', 'share of positions with the same most likely token', share('--min-top1'))
     .option('--max-ppl-ratio <x>', 'perplexity, rewritten over original (needs labels)', decimal('--max-ppl-ratio'))
-    .option('--max-divergent <x>', 'share of divergent tokens in greedy text (needs --generate)', decimal('--max-divergent'))
-    .option('--min-accuracy <x>', 'task accuracy of the rewritten model (needs answers and --generate)', decimal('--min-accuracy'))
-    .option('--max-accuracy-drop <x>', 'task accuracy, original minus rewritten', decimal('--max-accuracy-drop'))
-    .option('--min-flops-cut <x>', 'share of the prefill FLOPs that is saved', decimal('--min-flops-cut'))
-    .option('--min-cache-cut <x>', 'share of the KV cache that is saved', decimal('--min-cache-cut'))
+    .option('--max-divergent <x>', 'share of divergent tokens in greedy text (needs --generate)', share('--max-divergent'))
+    .option('--min-accuracy <x>', 'task accuracy of the rewritten model (needs answers and --generate)', share('--min-accuracy'))
+    .option('--max-accuracy-drop <x>', 'task accuracy, original minus rewritten', share('--max-accuracy-drop'))
+    .option('--min-flops-cut <x>', 'share of the prefill FLOPs that is saved', share('--min-flops-cut'))
+    .option('--min-cache-cut <x>', 'share of the KV cache that is saved', share('--min-cache-cut'))
     .option('--min-speedup <x>', 'prefill latency, original over rewritten', decimal('--min-speedup'))
-    .option('--require-ep [share]', 'share of the MACs that must have run on the provider (default: 1)', (t: string) => decimal('--require-ep')(t))
+    .option('--require-ep [share]', 'share of the MACs that must have run on the provider (default: 1)', (t: string) => share('--require-ep')(t))
     .option('--beat-baselines', 'the ranker must not lose to the baselines in mean KL');
 }
 

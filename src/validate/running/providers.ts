@@ -31,7 +31,7 @@ export function parseProviders(text: string | readonly string[] | undefined): Pr
   const out: Provider[] = [];
   for (const name of names) {
     if (!(PROVIDERS as readonly string[]).includes(name)) {
-      throw new UsageError({ code: 'PD004', message: `unknown execution provider "${name}"`, culprit: '--ep', hint: `choose from ${PROVIDERS.join(', ')}` });
+      throw new UsageError({ code: 'PD032', message: `unknown execution provider "${name}"`, culprit: '--ep', hint: `choose from ${PROVIDERS.join(', ')}` });
     }
     if (!out.includes(name as Provider)) out.push(name as Provider);
   }

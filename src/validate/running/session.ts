@@ -42,7 +42,7 @@ async function load(): Promise<Runtime> {
   } catch (error) {
     runtime = undefined;
     throw new RunFault(
-      { code: 'PD500', message: `onnxruntime-node cannot be loaded: ${(error as Error).message}`, culprit: 'onnxruntime-node', hint: 'run `npm install onnxruntime-node`; it has builds for Linux, Windows and macOS on x64 and arm64' },
+      { code: 'PD500', message: `onnxruntime-node cannot be loaded: ${(error as Error).message}`, culprit: 'onnxruntime-node', hint: 'run `npm install onnxruntime-node`, and where its script cannot download (it fetches CUDA libraries) `ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node`' },
       { cause: error },
     );
   }

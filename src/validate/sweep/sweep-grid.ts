@@ -14,11 +14,11 @@ export function parseLambdas(text: string): string[] {
     const [a, b, s] = [parseRatio(from ?? ''), parseRatio(to), parseRatio(step ?? '0.1')];
     const den = [a.den, b.den, s.den].reduce((x, y) => (x > y ? x : y));
     const scaled = (r: { num: bigint; den: bigint }): bigint => r.num * (den / r.den);
-    if (scaled(s) === 0n || scaled(b) < scaled(a)) throw new UsageError({ code: 'PD005', message: `--lambda ${part} is an empty range`, culprit: '--lambda', hint: 'write from:to:step, such as 0.3:0.9:0.1' });
+    if (scaled(s) === 0n || scaled(b) < scaled(a)) throw new UsageError({ code: 'PD033', message: `--lambda ${part} is an empty range`, culprit: '--lambda', hint: 'write from:to:step, such as 0.3:0.9:0.1' });
     for (let v = scaled(a); v <= scaled(b); v += scaled(s)) out.push(formatRatio({ num: v, den }));
   }
   const unique = [...new Set(out)].filter((l) => l !== '0');
-  if (unique.length === 0 || unique.length > 200) throw new UsageError({ code: 'PD005', message: `--lambda ${text} gives ${unique.length} values`, culprit: '--lambda', hint: 'write a list or from:to:step with 1 to 200 values in (0, 1]' });
+  if (unique.length === 0 || unique.length > 200) throw new UsageError({ code: 'PD033', message: `--lambda ${text} gives ${unique.length} values`, culprit: '--lambda', hint: 'write a list or from:to:step with 1 to 200 values in (0, 1]' });
   return unique;
 }
 
