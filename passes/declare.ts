@@ -6,13 +6,15 @@
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
 import type { Dim, Value } from '../src/ir/graph.js';
+import { lastLogits } from '../src/rewrite/carried.js';
 import type { Pass } from '../src/rewrite/pass.js';
 import { DataType } from '../src/ir/graph.js';
 
 export const declare: Pass = {
   name: 'declare',
   summary: 'declare the lengths of each stage',
-  run(graph, { facts, stages, plan, results }) {
+  run(graph, context) {
+    const { facts, stages, plan, results } = context;
     const { probes } = facts;
     let changed = 0;
     let dropped = 0;
@@ -24,7 +26,8 @@ export const declare: Pass = {
       changed++;
     };
     const presents = new Set<Value>();
-    for (const layer of facts.layers) {
+    // Caches of one buffer each, all of one length, stay declared as they were.
+    for (const layer of plan.runtime === 'genai' ? [] : facts.layers) {
       const stage = stages.stageOfLayer(layer.index);
       const { past, present } = layer.core;
       const axis = past?.key.tokenAxis ?? 2;
@@ -36,6 +39,11 @@ export const declare: Pass = {
       for (const v of [past?.key.value, past?.value?.value]) {
         if (v && stage > 0) redeclare(v, axis, layer.core.croppedCache ? `past_window_stage${stage}` : `past_length_stage${stage}`);
       }
+    }
+    if (plan.runtime === 'genai') {
+      lastLogits(graph, context);
+      for (const { core } of facts.layers) for (const v of [core.present?.key, core.present?.value]) if (v) presents.add(v);
+      presents.add(facts.logits);
     }
     for (const output of graph.graph.outputs) {
       if (presents.has(output) || !facts.content.has(output)) continue;

@@ -9,6 +9,7 @@ import { InternalError, Refusal } from '../src/diagnostics.js';
 import { DataType, Value } from '../src/ir/graph.js';
 import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
+import { carryDropped } from '../src/rewrite/carried.js';
 import { recogniseMarks } from '../src/rewrite/marks.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import type { GraphEditor } from '../src/rewrite/editor.js';
@@ -78,6 +79,7 @@ export const imageTokens: Pass = {
     ]);
     frames.setChunk({ batch, batch1, rows, length, drops: { protect, droppable, paddingBias, last, dropped, lengths } });
     frames.addStage({ length1, origin: undefined, rowsInPrevious: undefined, last });
+    if (plan.runtime === 'genai') carryDropped(graph, context);
     return { applied: [`image tokens from ${plan.imageMask.kind}`], declined: [] };
   },
 };

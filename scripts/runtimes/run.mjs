@@ -12,8 +12,9 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
-import { compileFolder } from '../../dist/src/index.js';
+import { compile, compileFolder } from '../../dist/src/index.js';
 import { lvlmRequests, layOutLvlm } from './lvlm.mjs';
+import { converse, layOutGenai, takeIds, untilEnd } from './genai.mjs';
 import { makeCase, runCase } from './reference.mjs';
 import { prompt, SIZE, standIn } from './stand-in.mjs';
 import * as transformersJs from './transformersjs.mjs';
@@ -31,6 +32,8 @@ const GRAPHS = [
   'genai-llama-fp32', 'genai-qwen3-fp32', 'llama-dynamo24-sdpa', 'tf-llama-ort-rotary',
 ];
 const FOLDERS = ['llama-ts17-sdpa', 'gemma2-ts17', 'phi-ts17', 'granite-ts16', 'olmo2-dynamo20', 'qwen2-ts17-noposids', 'gemma3-dynamo23', 'phi3-ts15', 'qwen3-dynamo23-sdpa', 'llama-ts17-logits-to-keep'];
+
+const GENAI = ['genai-llama-fp32', 'genai-llama-int4', 'genai-llama-embeds-fp32', 'genai-llama-fp16', 'genai-gemma2-fp32', 'genai-phi-fp32', 'genai-qwen3-fp32', 'genai-phi3-longrope-fp32'];
 
 mkdirSync(home, { recursive: true });
 const rows = [];
@@ -126,6 +129,39 @@ async function openvino(made) {
   }
 }
 
+async function genai() {
+  const python = pythonWith(['onnxruntime-genai']);
+  const work = join(home, 'genai');
+  mkdirSync(work, { recursive: true });
+  for (const fixture of GENAI) {
+    const info = JSON.parse(readFileSync(join(root, 'fixtures', fixture, 'fixture.json'), 'utf8'));
+    const id = info.image_token_id ?? info.vocab - 8;
+    const model = { ...info, image_token_id: id };
+    const original = join(work, `${fixture}.onnx`);
+    takeIds(join(root, 'fixtures', fixture, 'model.onnx'), info, original);
+    const image = new Array(24).fill(id);
+    const [one, two] = [[1, 5, 9, ...image, 17, 23, 31, 44], [1, 7, 3, 2, ...image, 11, 12, 13]];
+    const requests = [{ prompts: [one], rewind: true, count: NEW_TOKENS }, { prompts: [one, two], count: NEW_TOKENS }];
+    const ask = async (folder, plain) => {
+      layOutGenai(folder.path, folder.decoder, model);
+      writeFileSync(join(work, 'request.json'), JSON.stringify(requests.map((r) => ({ ...r, folder: folder.path }))));
+      const run = spawnSync(python, [join(import.meta.dirname, 'genai_cases.py'), join(work, 'request.json')], { encoding: 'utf8' });
+      const got = run.stdout.trim().split('\n').map((line) => JSON.parse(line || '{"error":"it ended early"}'));
+      const want = [];
+      for (const r of requests) want.push(untilEnd(await converse(plain, model, r), model));
+      return got.find((g) => g.error) ?? { got: got.map((g) => untilEnd(g.answers, model)), want };
+    };
+    for (const positions of ['compact', 'keep']) {
+      const options = { stages: 3, positions, imageMask: `input-ids:${id}`, force: true };
+      const [generic, own] = [join(work, `${fixture}-generic.onnx`), join(work, `${fixture}-genai.onnx`)];
+      await compile(original, { ...options, output: generic });
+      await compile(original, { ...options, runtime: 'genai', output: own });
+      note(`onnxruntime-genai ${PYPI['onnxruntime-genai']}`, `${fixture}, ${positions}`, await attempt(() => ask({ path: join(work, 'original'), decoder: original }, original)), await attempt(() => ask({ path: join(work, 'compiled'), decoder: own }, generic)), 'nothing');
+    }
+  }
+}
+
+if (wanted('onnxruntime-genai')) await genai();
 if (wanted('transformers.js')) await transformers();
 if (wanted('onnxruntime-web') || wanted('openvino')) {
   const made = await cases();

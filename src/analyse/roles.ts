@@ -10,6 +10,9 @@ import type { ProbeSizes } from './probes.js';
 /** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
 export const IMAGE_TOKEN_MASK = 'image_token_mask';
 
+/** States in which a graph for onnxruntime-genai carries what its stages have dropped; genai finds them by these names. */
+export const CARRIED = { conv: ['past_key_values.0.conv_state', 'present.0.conv_state'], recurrent: ['past_key_values.0.recurrent_state', 'present.0.recurrent_state'] } as const;
+
 /** Name of the value that a compiled graph reads off marked embeddings: bool [batch, sequence]. */
 export const IS_MARKED = 'pdrop/image-tokens/is_marked:0';
 
@@ -180,7 +183,7 @@ const same = (a: Dim | undefined, b: Dim | undefined): boolean => typeof a === '
 
 export function findRoles(graph: Graph): InputRoles {
   // The input that pdrop-compile adds is not one of the model's own.
-  const inputs = graph.inputs.filter((v) => !v.tensor && v.name !== IMAGE_TOKEN_MASK);
+  const inputs = graph.inputs.filter((v) => !v.tensor && v.name !== IMAGE_TOKEN_MASK && v.name !== CARRIED.conv[0] && v.name !== CARRIED.recurrent[0]);
   const pasts = findPasts(graph);
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));

@@ -119,7 +119,8 @@ function expectedTokens(plan: Plan, prompt: CheckPrompt): number[] {
 const ROWS_OF_TOKENS = 4096;
 
 function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt): string[] {
-  if (plan.imageMask.kind === 'span') return [];
+  // Spans are not asked for; caches of one length show nothing of what a stage has seen.
+  if (plan.imageMask.kind === 'span' || plan.runtime === 'genai') return [];
   // The decode half of a split pair.
   if (facts.fixedSequence !== undefined && facts.fixedSequence !== prompt.sequence) return [];
   const hasCache = facts.roles.pasts.length > 0;

@@ -15,7 +15,7 @@ import type { Plan } from '../plan/plan.js';
 import { unproved } from '../plan/resolve.js';
 import type { CompileReport, MarksReport } from '../report/compile-report.js';
 import { VERSION } from '../version.js';
-import { type FolderLayout, type LayoutKind, type Part, recogniseFolder, type Runtime } from './layout.js';
+import { type FolderLayout, type LayoutKind, type Part, readJson, recogniseFolder, type Runtime } from './layout.js';
 
 /** What of the options of `compile` matters for a folder; the rest is handed on. */
 export interface FolderOptions {
@@ -60,7 +60,7 @@ export interface FolderReport {
 }
 
 /** Compiles one file; given by the library, which is a floor above. */
-export type CompileOne = (input: string, options: { output: string; plan?: Plan | undefined; imageMask?: string | undefined; proved?: MarksProof | undefined; externalData: 'auto'; dryRun: boolean }) => Promise<CompileReport>;
+export type CompileOne = (input: string, options: { runtime: Runtime; output: string; plan?: Plan | undefined; imageMask?: string | undefined; proved?: MarksProof | undefined; externalData: 'auto'; dryRun: boolean }) => Promise<CompileReport>;
 
 /** Measures marks; undefined where it cannot be done. */
 export type MeasureMarks = (marked: MarkedFile, proof: MarksProof) => Promise<MarksReport['vision']['effect']>;
@@ -93,7 +93,7 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
     const done = new Set<string>();
     let plan = options.plan;
     for (const part of decoders) {
-      const report = await compileOne(at(part), { output: folder.path(part.file), plan, imageMask: plan ? undefined : imageMask, proved: proof, externalData: 'auto', dryRun: options.dryRun ?? false });
+      const report = await compileOne(at(part), { runtime, output: folder.path(part.file), plan, imageMask: plan ? undefined : imageMask, proved: proof, externalData: 'auto', dryRun: options.dryRun ?? false });
       plan ??= report.plan;
       reports.push({ ...report, output: options.dryRun ? null : join(output, part.file) });
       rows.push({ file: part.file, what: 'compiled', note: compiledNote(report) });
@@ -114,6 +114,14 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
     for (const part of layout.decoders) {
       if (done.has(part.file)) continue;
       for (const file of [part.file, ...(await externalOf(at(part), options.allowExternalLinks)).map((d) => beside(part.file, d))]) leftOut.add(file);
+    }
+    if (runtime === 'genai' && layout.kind === 'genai') {
+      const changes = adjustGenaiConfig(layout.root, reports[0] as CompileReport);
+      if (changes) {
+        folder.write('genai_config.json', changes.text);
+        rows.push({ file: 'genai_config.json', what: 'adjusted', note: changes.note });
+        done.add('genai_config.json');
+      }
     }
     for (const file of layout.files) {
       if (done.has(file)) continue;
@@ -174,6 +182,22 @@ function wanted(layout: FolderLayout, only: readonly string[] | undefined): read
   const missing = only.find((o) => !layout.decoders.some((p) => name(p) === o));
   if (missing === undefined) return chosen;
   throw new UsageError({ code: 'PD611', message: `there is no decoder of precision "${missing}" in the folder`, culprit: '--only', hint: `there are: ${layout.decoders.map(name).join(', ')}` });
+}
+
+/** What genai has to know: that ids go to the decoder as well, and that caches are shared buffers. */
+function adjustGenaiConfig(root: string, report: CompileReport): { text: string; note: string } | undefined {
+  const config = readJson(join(root, 'genai_config.json'), 'genai_config.json') as { model: { decoder: { inputs?: Record<string, unknown> } }; search?: Record<string, unknown> };
+  const notes: string[] = [];
+  const inputs = config.model.decoder.inputs ?? {};
+  if (report.addedInputs.includes('input_ids') && inputs.input_ids !== 'input_ids') {
+    config.model.decoder.inputs = { ...inputs, input_ids: 'input_ids' };
+    notes.push('model.decoder.inputs.input_ids');
+  }
+  if (config.search?.past_present_share_buffer !== true) {
+    config.search = { ...config.search, past_present_share_buffer: true };
+    notes.push('search.past_present_share_buffer: true');
+  }
+  return notes.length > 0 ? { text: `${JSON.stringify(config, null, 4)}\n`, note: notes.join(', ') } : undefined;
 }
 
 async function inputsOf(path: string): Promise<string[]> {

@@ -37,6 +37,8 @@ export interface Plan {
   readonly headWeights?: readonly (readonly number[])[] | undefined;
   /** Adds an output per boundary with the kept indices, int64 [batch, kept]. */
   readonly probe: boolean;
+  /** For onnxruntime-genai, which keeps all caches at one length: what stages have dropped is carried in a state. */
+  readonly runtime?: 'genai' | undefined;
 }
 
 export function formatImageMask(source: ImageMaskSource): string {

@@ -27,6 +27,8 @@ export interface PlanOptions {
   /** Weights of rank `heads`, by layer. */
   readonly headWeights?: HeadWeights | undefined;
   readonly probe?: boolean | undefined;
+  /** What the result runs in; `genai` changes the graph, the others only what is chosen by default. */
+  readonly runtime?: 'generic' | 'transformers.js' | 'genai' | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
   readonly imageTokenId?: number | undefined;
 }
@@ -46,7 +48,7 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
   const { headsFile, ...rank } = parseRank(options.rank ?? 'attention');
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
 }
@@ -153,7 +155,8 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
     return source;
   }
   if (facts.fixedSequence === 1) return { kind: 'none' };
-  if (facts.roles.sourceKind === 'inputs_embeds') return { kind: 'input' };
+  // genai feeds input_ids to a decoder that declares them, and no mask.
+  if (facts.roles.sourceKind === 'inputs_embeds' && options.runtime !== 'genai') return { kind: 'input' };
   const id = options.imageTokenId ?? imageIdComparedInGraph(facts);
   if (id !== undefined) return { kind: 'input-ids', id };
   throw new Refusal({

@@ -31,6 +31,7 @@ export class Frames {
   readonly #flat = new Map<Value, Value>();
   readonly #cache = new Map<string, Value>();
   #chunk: ChunkTokens | undefined;
+  #carried: Value | undefined;
   /** With kept positions that the graph computes itself: where a stage gathers frame 0's values. */
   readonly #positionValues: ReadonlySet<Value>;
 
@@ -187,11 +188,21 @@ export class Frames {
     return v;
   }
 
+  /** Lengths do not show in caches: `row` int64 [m], what stages 1 … m have dropped before the chunk. */
+  setCarried(row: Value): void {
+    this.#carried = row;
+  }
+
   /** int64 [1]: tokens in the cache of stage j's layers before the chunk. */
   pastLength(j: number): Value {
     return this.#once(`past${j}`, () => {
       const b = this.builder;
       if (!this.hasCache) return b.ints([0]);
+      const mask = this.facts.roles.attentionMask;
+      if (this.#carried && mask) {
+        if (j > 0) return b.op('Sub', `past_length_s${j}`, [this.pastLength(0), b.gather(`carried_s${j}`, this.#carried, b.ints([j - 1]), 0)]);
+        return b.op('Sub', 'past_length_s0', [b.gather('total_length', b.op('Shape', 'total_shape', [mask]), b.ints([1]), 0), this.tokens(0).length1]);
+      }
       const layer = this.facts.layers.find((l) => l.core.past && !l.core.croppedCache && this.stages.stageOfLayer(l.index) === j);
       const key = layer?.core.past?.key;
       if (!key) throw noCache(j, this.facts.roles.pasts[0]?.value);
