@@ -27,7 +27,7 @@ export const declare: Pass = {
     };
     const presents = new Set<Value>();
     // Caches of one buffer each, all of one length, stay declared as they were.
-    for (const layer of plan.runtime === 'genai' ? [] : facts.layers) {
+    for (const layer of plan.runtime === 'genai' ? [] : facts.attention) {
       const stage = stages.stageOfLayer(layer.index);
       const { past, present } = layer.core;
       const axis = past?.key.tokenAxis ?? 2;
@@ -42,7 +42,7 @@ export const declare: Pass = {
     }
     if (plan.runtime === 'genai') {
       lastLogits(graph, context);
-      for (const { core } of facts.layers) for (const v of [core.present?.key, core.present?.value]) if (v) presents.add(v);
+      for (const { core } of facts.attention) for (const v of [core.present?.key, core.present?.value]) if (v) presents.add(v);
       presents.add(facts.logits);
     }
     for (const output of graph.graph.outputs) {

@@ -5,7 +5,7 @@
  *   score ─ +protect ─ TopK ─ sort ─ kept indices
  */
 import { DataType, type Value } from '../src/ir/graph.js';
-import type { Layer } from '../src/analyse/facts.js';
+import type { AttentionLayer } from '../src/analyse/facts.js';
 import { describeRank } from '../src/plan/plan.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import { withGrid } from './rankers/grid.js';
@@ -25,7 +25,7 @@ export const rank: Pass = {
     }
     plan.layers.forEach((index, i) => {
       const boundary = i + 1;
-      const layer = facts.layers[index] as Layer;
+      const layer = facts.layers[index] as AttentionLayer;
       b.scope('rank', boundary);
       const first = b.created.length;
       const site = { context, stage: i, layer, decline: (reason: string) => declined.push({ reason }), made: new Map<string, Value>() };

@@ -1,4 +1,5 @@
 /** Queries and keys of the layer behind a boundary, as rankers compare them. */
+import { Refusal } from '../../src/diagnostics.js';
 import { DataType, type Value } from '../../src/ir/graph.js';
 import type { AttentionCore, HeadOperand } from '../../src/analyse/facts.js';
 import type { PassContext } from '../../src/rewrite/pass.js';
@@ -34,6 +35,14 @@ export function lastTokenLogits(site: RankSite, rotated: boolean): Value {
 /** Keys of all tokens of the finished stage, not rotated: float32 [B, kv heads, head size, S_j]. */
 export function keysWithoutPositions({ context, layer, stage }: RankSite): Value {
   const { core } = layer;
+  if (core.k.layout === 'bhtd') {
+    throw new Refusal({
+      code: 'PD327',
+      message: 'keys without positions cannot be told in multi-head latent attention: they are made of what the cache holds',
+      culprit: core.k.value.name,
+      hint: 'use --rank attention',
+    });
+  }
   const last = new LastToken(context.frames, stage, { withoutRotaryOps: true });
   const value = new Unrotated(context.frames, last, stage).value(core.k.value);
   return operand(context, core, core.k, value, core.kvHeads, 'k', undefined, stage);
@@ -78,6 +87,9 @@ function operand(
   switch (which.layout) {
     case 'bhsd':
       return b.transpose('keys', v, [0, 1, 3, 2]);
+    case 'bhtd':
+      // What the cache holds comes first, the chunk's own keys last.
+      return b.transpose('keys', b.slice('keys_of_chunk', v, b.op('Neg', 'minus_length', [frames.tokens(stage).length1]), b.ints([2 ** 31 - 1]), 2), [0, 1, 3, 2]);
     case 'bshd':
       return b.transpose('keys', v, [0, 2, 3, 1]);
     case 'bsx':

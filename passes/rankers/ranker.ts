@@ -1,6 +1,6 @@
 /** The contract of a ranker, and what rankers share. One file a ranker; passes/rank.ts picks by the scores. */
 import { DataType, type Value } from '../../src/ir/graph.js';
-import type { Layer } from '../../src/analyse/facts.js';
+import type { AttentionLayer } from '../../src/analyse/facts.js';
 import type { PassContext } from '../../src/rewrite/pass.js';
 
 /** Where tokens are ranked: the finished stage and the layer that follows. */
@@ -8,8 +8,8 @@ export interface RankSite {
   readonly context: PassContext;
   /** The finished stage j: its tokens are scored. */
   readonly stage: number;
-  /** The layer behind the boundary. */
-  readonly layer: Layer;
+  /** The layer behind the boundary; one that has attention, where the ranker needs keys. */
+  readonly layer: AttentionLayer;
   /** Notes for the report: what could not be done the cheap way. */
   readonly decline: (reason: string) => void;
   /** What was made here once and is wanted again. */

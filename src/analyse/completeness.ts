@@ -24,14 +24,20 @@ export interface Decline {
   readonly at?: Node | undefined;
 }
 
-export function claimsOf(layers: readonly Pick<Layer, 'core'>[]): Claims {
+export function claimsOf(layers: readonly Pick<Layer, 'core' | 'mixer'>[]): Claims {
   const nodes = new Set<Node>();
   const caches = new Set<Value>();
-  for (const { core } of layers) {
-    for (const n of core.nodes) nodes.add(n);
-    for (const past of [core.past?.key, core.past?.value]) if (past) caches.add(past.value);
+  for (const { core, mixer } of layers) {
+    for (const n of core?.nodes ?? []) nodes.add(n);
+    for (const past of [core?.past?.key, core?.past?.value]) if (past) caches.add(past.value);
+    // A convolution or recurrence is all between its two links but attention, which must be understood for itself.
+    for (const n of mixer?.nodes ?? []) if (!isSoftmaxAttention(n)) nodes.add(n);
   }
   return { nodes, caches };
+}
+
+function isSoftmaxAttention({ opType }: Node): boolean {
+  return /Softmax$/.test(opType) || (/Attention$/.test(opType) && opType !== 'LinearAttention');
 }
 
 interface View {

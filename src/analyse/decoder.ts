@@ -4,11 +4,12 @@ import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
 import { requireSoundCore } from './attention/sound.js';
-import type { AttentionCore, Cut, DecoderFacts, InputRoles, Layer, PastInput } from './facts.js';
+import type { AttentionCore, AttentionLayer, Cut, DecoderFacts, InputRoles, Layer, Mixer, PastInput } from './facts.js';
 import { withContents, TEXT_ONLY } from './contents.js';
 import { contradiction } from './alignment.js';
 import { claimsOf, type Decline, leadingTo, requireComplete } from './completeness.js';
 import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
+import { findMixers } from './mixers.js';
 import type { Trace } from './near-miss.js';
 import { NoOps } from './no-ops.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
@@ -103,14 +104,14 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
   refuseUnknownOps(view, probes);
   const chain = dominatorChain(graph, content, roles.source, logits);
   const last = lastLinks(graph, content, chain);
-  const layers: Layer[] = [];
-  const entries: number[] = [];
-  let usedLink = -1;
+  const found = new Map<number, { core?: AttentionCore; mixer?: Mixer }>();
+  for (const { at, mixer } of findMixers({ graph, roles, content, probes }, chain, last)) found.set(at, { mixer });
   for (const core of cores) {
     requireSoundCore(core);
     const at = Math.max(-1, ...core.anchor.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
     if (at < 0) continue;
-    if (at === usedLink) {
+    const beside = found.get(at);
+    if (beside?.core) {
       throw new Refusal({
         code: 'PD303',
         message: 'two attention ops stand between the same two points of the residual stream',
@@ -118,15 +119,16 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
         hint: 'something bypasses the layers: cross-attention (image tokens must be part of the decoder sequence), keys shared between layers, or a skip connection over several layers; such graphs cannot be cut between layers',
       });
     }
-    usedLink = at;
-    entries.push(at);
-    const cut = cutAt(chain, at, content);
-    layers.push({ index: layers.length, cut, core, residual: cut.node ? residualOf(cut.node) : cut.values[0], middle: undefined });
+    found.set(at, { ...beside, core });
   }
-  layers.forEach((layer, i) => {
-    layers[i] = { ...layer, middle: middleOf(chain.slice((entries[i] as number) + 1, entries[i + 1]), layers[i + 1]) };
+  const placed = [...found].sort(([a], [b]) => a - b);
+  const entered = placed.map(([at, { core, mixer }], index): Layer => {
+    const cut = cutAt(chain, at, content);
+    return { index, cut, core, mixer, residual: cut.node ? residualOf(cut.node) : cut.values[0], middle: undefined };
   });
-  if (layers.length < 2) throw noLayers(graph, layers.length, declines);
+  const layers = entered.map((layer, i): Layer => ({ ...layer, middle: middleOf(chain.slice((placed[i]?.[0] as number) + 1, placed[i + 1]?.[0]), entered[i + 1]) }));
+  const attention = layers.filter((l): l is AttentionLayer => l.core !== undefined);
+  if (layers.length < 2 || attention.length === 0) throw noLayers(graph, layers.length, declines);
   requireComplete(view, claimsOf(layers), layers.length, declines);
   const hidden = probes.axes(roles.source)?.at(-1);
   return {
@@ -135,9 +137,10 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
     roles,
     logits,
     layers,
+    attention,
     content,
     probes,
-    otherAttention: cores.length - layers.length,
+    otherAttention: cores.length - attention.length,
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
     fixedSequence: fixed.sequence,
     noOps,

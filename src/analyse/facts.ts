@@ -25,6 +25,8 @@ export interface InputRoles {
   /** Other inputs aligned with tokens: [.., batch, sequence, ..]. */
   readonly tokenInputs: readonly Value[];
   readonly pasts: readonly PastInput[];
+  /** Inputs of fixed size a row that come back renewed: the states of convolutions and recurrences. */
+  readonly states: readonly Value[];
 }
 
 /** Rotary embedding that happens inside the attention op. */
@@ -44,8 +46,11 @@ export interface InternalNorm {
   readonly epsilon: number;
 }
 
-/** How q or k lies in memory: `bhsd` [B,H,S,D], `bshd` [B,S,H,D], `bsx` [B,S,H*D]. */
-export type HeadLayout = 'bhsd' | 'bshd' | 'bsx';
+/**
+ * How q or k lies in memory: `bhsd` [B,H,S,D], `bshd` [B,S,H,D], `bsx` [B,S,H*D]; `bhtd` [B,H,P+S,D] for keys that are made of
+ * what the cache holds (multi-head latent attention), the chunk's last.
+ */
+export type HeadLayout = 'bhsd' | 'bshd' | 'bsx' | 'bhtd';
 
 /** q or k as the attention sees it before the cache; a slice of the last axis when it is packed with others. */
 export interface HeadOperand {
@@ -92,14 +97,32 @@ export interface Cut {
   readonly node: Node | undefined;
 }
 
+/** What mixes tokens in a layer without softmax attention: a short convolution, linear attention, a state space. */
+export interface Mixer {
+  /** Inputs of fixed size a row, [batch, …]. */
+  readonly states: readonly Value[];
+  /** The outputs they are handed on in. */
+  readonly renewed: readonly Value[];
+  /** All content nodes between the two links of the residual stream it stands between. */
+  readonly nodes: ReadonlySet<Node>;
+  /** What leaves it to the residual stream, aligned with tokens again. */
+  readonly exits: readonly Value[];
+}
+
+/** One decoder layer, whatever mixes tokens in it: attention, another mixer, or both side by side. */
 export interface Layer {
   readonly index: number;
   readonly cut: Cut;
-  readonly core: AttentionCore;
+  readonly core: AttentionCore | undefined;
+  readonly mixer: Mixer | undefined;
   /** Hidden states that enter the layer, [batch, sequence, hidden], where one value holds them. */
   readonly residual: Value | undefined;
-  /** Hidden states between the layer's attention and its MLP; undefined where they stand side by side. */
+  /** Hidden states between the layer's attention (or other mixer) and its MLP; undefined where they stand side by side. */
   readonly middle: Value | undefined;
+}
+
+export interface AttentionLayer extends Layer {
+  readonly core: AttentionCore;
 }
 
 export interface DecoderFacts {
@@ -108,6 +131,8 @@ export interface DecoderFacts {
   readonly roles: InputRoles;
   readonly logits: Value;
   readonly layers: readonly Layer[];
+  /** The layers that have attention. */
+  readonly attention: readonly AttentionLayer[];
   /** Values that depend on the hidden states other than through their shape. */
   readonly content: ReadonlySet<Value>;
   readonly probes: Probes;

@@ -181,6 +181,34 @@ function best<T>(items: readonly T[], score: (item: T) => number): T | undefined
 
 const same = (a: Dim | undefined, b: Dim | undefined): boolean => typeof a === 'string' && a === b;
 
+/** [batch, fixed …], and an output of the same type that depends on it. */
+function isState(graph: Graph, value: Value): boolean {
+  const sizes = (v: Value): string | undefined => {
+    const dims = v.type?.dims;
+    if (!dims || dims.length < 3 || !isFloat(v.type?.elemType)) return undefined;
+    const rest = dims.slice(1).map((d) => (typeof d === 'string' ? numeric(d) : (d ?? undefined)));
+    return rest.includes(undefined) ? undefined : rest.join();
+  };
+  const own = sizes(value);
+  if (own === undefined) return false;
+  const outputs = new Set(graph.outputs.filter((o) => sizes(o) === own));
+  if (outputs.size === 0) return false;
+  const seen = new Set<Value>([value]);
+  const queue = [value];
+  for (let v = queue.pop(); v; v = queue.pop()) {
+    if (outputs.has(v)) return true;
+    for (const node of [...v.uses.map((u) => u.node), ...v.capturedBy]) {
+      if (node.is('Shape') || node.is('Size')) continue;
+      for (const o of node.outputs) {
+        if (!o || seen.has(o)) continue;
+        seen.add(o);
+        queue.push(o);
+      }
+    }
+  }
+  return false;
+}
+
 export function findRoles(graph: Graph): InputRoles {
   // The input that pdrop-compile adds is not one of the model's own.
   const inputs = graph.inputs.filter((v) => !v.tensor && v.name !== IMAGE_TOKEN_MASK && v.name !== CARRIED.conv[0] && v.name !== CARRIED.recurrent[0]);
@@ -227,7 +255,8 @@ export function findRoles(graph: Graph): InputRoles {
       hint: 'export the decoder with a 2-D attention_mask [batch, past + sequence] and let the graph build the causal mask',
     });
   }
-  const claimed = new Set<Value | undefined>([attentionMask, positionIds, cachePosition]);
+  const states = rest.filter((v) => v !== attentionMask && isState(graph, v));
+  const claimed = new Set<Value | undefined>([attentionMask, positionIds, cachePosition, ...states]);
   const tokenInputs = rest.filter((v) => {
     const dims = v.type?.dims;
     if (claimed.has(v) || !dims || dims.length < 2) return false;
@@ -243,6 +272,7 @@ export function findRoles(graph: Graph): InputRoles {
     cachePosition,
     tokenInputs,
     pasts,
+    states,
   };
 }
 
@@ -289,7 +319,8 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
     if (v.tensor) continue;
     const pastInput = roles.pasts.find((p) => p.value === v);
     if (v === anchor) fill(v, (i) => [batch, sequence][i]);
-    else if (pastInput) fill(v, (i) => (i === 0 ? batch : i === pastInput.tokenAxis ? past : i === 3 ? headDim(pastInput) : undefined));
+    else if (pastInput) fill(v, (i) => (i === 0 ? batch : i === pastInput.tokenAxis ? past : i === 3 ? (headSize(v) ?? headDim(pastInput)) : undefined));
+    else if (roles.states.includes(v)) fill(v, (i) => (i === 0 ? batch : undefined));
     else if (v === roles.attentionMask) fill(v, (i) => [batch, past + sequence][i]);
     else if (v === roles.positionIds) fill(v, (i, rank) => [batch, sequence][i - (rank - 2)]);
     else if (v === roles.cachePosition) fill(v, () => sequence);
@@ -297,6 +328,12 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
     else fill(v, (i, rank) => (rank === 2 && v.type?.dims?.[i] === null ? [batch, sequence][i] : undefined));
   }
   return shapes;
+}
+
+/** The head size a cache declares as a symbol named after the number. */
+function headSize(past: Value): number | undefined {
+  const d = past.type?.dims?.[3];
+  return typeof d === 'string' ? numeric(d) : undefined;
 }
 
 /** Some exporters write static sizes as a symbol named after the number. */

@@ -268,6 +268,21 @@ const elements: Rule = (step) => {
   return found.every((x) => x.axis === s.axis && same(x.inner, s.inner) && same(x.count, s.count)) ? [s] : { mixes: 'it combines different tokens' };
 };
 
+/** ScatterND at places that are the same for every token, along other axes than theirs. */
+const scatterND: Rule = (step) => {
+  const [data, index, updates] = [tokensOf(step, 0), tokensOf(step, 1), tokensOf(step, 2)];
+  const sizes = step.sizes(step.node.inputs[1]);
+  const depth = sizes?.[0].at(-1);
+  if (index || !sizes || typeof depth !== 'number') return unknownLayout;
+  const moved = updates && { ...updates, axis: updates.axis - (sizes[0].length - 1) + depth };
+  const s = data ?? moved;
+  if (!s || s.axis < depth || (moved && moved.axis < depth)) return overTokens;
+  if (data && moved && (data.axis !== moved.axis || !same(data.inner, moved.inner) || !same(data.count, moved.count))) return { mixes: 'it combines different tokens' };
+  const to = step.sizes(step.node.outputs[0]);
+  const fits = to !== undefined && [0, 1].every((p) => to[p]?.[s.axis] === (s.count[p] as number) * (s.inner[p] as number));
+  return fits ? [s] : { mixes: 'it combines different tokens' };
+};
+
 const oneHot: Rule = (step) => {
   const s = tokensOf(step, 0);
   const rank = rankOf(step, 0);
@@ -361,6 +376,7 @@ const STANDARD = new Map<string, Rule>([
   ...all('Expand Tile', widen),
   ...all('GatherElements ScatterElements', elements),
   ['GatherND', gatherND],
+  ['ScatterND', scatterND],
   ...all('NonZero Compress', select),
   ...all('Dropout RotaryEmbedding BatchNormalization', likeFirst),
   ['MatMul', product(0, 1)],

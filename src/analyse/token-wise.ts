@@ -38,10 +38,13 @@ class Walk {
   #chain: { links: readonly Link[]; last: ReadonlyMap<Value, number> } | undefined;
   /** Nodes of pieces that were evaluated. */
   readonly #proved = new Set<Node>();
+  /** Nodes of convolutions and recurrences with a state: what they do with tokens is theirs, as in attention. */
+  readonly #mixers = new Map<Node, Layer>();
 
   constructor(facts: DecoderFacts) {
     this.#facts = facts;
-    for (const { core } of facts.layers) for (const n of core.nodes) this.#cores.set(n, core);
+    for (const { core } of facts.attention) for (const n of core.nodes) this.#cores.set(n, core);
+    for (const layer of facts.layers) for (const n of layer.mixer?.nodes ?? []) this.#mixers.set(n, layer);
     this.#proof = new TokenProof(facts);
   }
 
@@ -60,6 +63,11 @@ class Walk {
       const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
       if (stranger) throw unknownInput(stranger, node, this.#facts);
       if (this.#proved.has(node)) continue;
+      const mixing = this.#mixers.get(node);
+      if (mixing) {
+        this.#mix(node, mixing, reads);
+        continue;
+      }
       let out: readonly TokenState[];
       try {
         out = this.#node(node, reads);
@@ -72,6 +80,13 @@ class Walk {
         if (o) this.#states.set(o, out[i] ?? out[0] ?? { kind: 'none' });
       });
     }
+  }
+
+  /** A mixer takes the stage's tokens whole and in order; what leaves it to the residual stream is aligned again. */
+  #mix(node: Node, { mixer }: Layer, reads: readonly Value[]): void {
+    const outside = reads.filter((v) => !v.producer || !mixer?.nodes.has(v.producer));
+    if (outside.some((v) => this.#stateOf(v).kind === 'picked')) throw refusal(node, 'it takes some tokens of the sequence only');
+    for (const o of node.outputs) if (o) this.#states.set(o, mixer?.exits.includes(o) ? this.#fromSizes(o) : { kind: 'picked' });
   }
 
   #node(node: Node, reads: readonly Value[]): readonly TokenState[] {
@@ -177,6 +192,7 @@ function strangers({ graph, roles, content }: DecoderFacts): Map<Value, Value> {
     roles.cachePosition,
     ...roles.tokenInputs,
     ...roles.pasts.map((p) => p.value),
+    ...roles.states,
   ]);
   const from = new Map<Value, Value>();
   for (const v of graph.inputs) {

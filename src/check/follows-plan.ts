@@ -129,12 +129,12 @@ function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: C
   const fixedBatch = typeof facts.probes.axes(facts.roles.source)?.[0] === 'number';
   if (fixedBatch && prompt.rows.length > 1) return [];
   const stages = new Map<Value, number>();
-  for (const { core, index } of facts.layers) {
+  for (const { core, index } of facts.attention) {
     for (const past of [core.past?.key, core.past?.value]) {
       if (past) stages.set(past.value, stageOf(plan, index));
     }
   }
-  const shapes = shapesAt(graph, facts.roles, { batch: prompt.rows.length, sequence: prompt.sequence, past: pastOf(0) }, headDimsOf(facts.layers.map((l) => l.core)));
+  const shapes = shapesAt(graph, facts.roles, { batch: prompt.rows.length, sequence: prompt.sequence, past: pastOf(0) }, headDimsOf(facts.attention.map((l) => l.core)));
   for (const past of facts.roles.pasts) {
     const shape = shapes.get(past.value);
     if (shape) shape[past.tokenAxis] = pastOf(stages.get(past.value) ?? 0);
@@ -159,9 +159,11 @@ const stageOf = (plan: Plan, layer: number): number => plan.layers.filter((b) =>
 /** What contradicts itself, and layers that see or store another number of tokens than `expected` of their stage. */
 function layerProblems(facts: DecoderFacts, plan: Plan, sizes: ShapeFacts, expected: readonly { tokens: number; past: number }[]): string[] {
   const problems = sizes.conflicts.slice(0, 3).map((c) => `${c.node ? describeNode(c.node) : 'input'}: ${c.reason}`);
-  for (const { core, index } of facts.layers) {
+  for (const { core, index } of facts.attention) {
     const { tokens, past } = expected[stageOf(plan, index)] as { tokens: number; past: number };
-    const got = sizes.shape(core.k.value)?.[core.k.layout === 'bhsd' ? 2 : 1];
+    const length = sizes.shape(core.k.value)?.[core.k.layout === 'bhsd' || core.k.layout === 'bhtd' ? 2 : 1];
+    // Keys made of what the cache holds are as many as both.
+    const got = core.k.layout === 'bhtd' && typeof length === 'number' ? length - past : length;
     if (got !== tokens) problems.push(`layer ${index} sees ${got ?? 'an unknown number of'} tokens, the plan says ${tokens}`);
     const present = core.present && sizes.shape(core.present.key)?.[core.past?.key.tokenAxis ?? 2];
     if (core.present && !core.croppedCache && present !== tokens + past) {

@@ -20,7 +20,7 @@ export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, re
   if (problem) throw new InternalError(problem.reason, problem.culprit);
   if (result.stages.count !== plan.layers.length) throw new InternalError('the stages made are not those of the plan');
   const known = facts.probes.facts[0].conflicts.length;
-  const headDimOf = headDimsOf(facts.layers.map((l) => l.core));
+  const headDimOf = headDimsOf(facts.attention.map((l) => l.core));
   const [sizes] = PROBE_SIZES;
   const inputs = shapesAt(model.graph, facts.roles, sizes, headDimOf);
   const after = evaluateShapes(model.graph, { inputs: new Map([...inputs].map(([v, shape]) => [v, { shape: shape as number[] }])) });

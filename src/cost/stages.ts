@@ -28,7 +28,7 @@ export const TYPICAL_PROMPT: PromptSizes = { batch: 1, imageTokens: 576, textTok
 export function evaluateAtPrompt(graph: Graph, facts: DecoderFacts, prompt: PromptSizes, imageMask: ImageMaskSource | undefined): ShapeFacts {
   const { batch, imageTokens, textTokens, past } = prompt;
   const sequence = imageTokens + textTokens;
-  const headDimOf = headDimsOf(facts.layers.map((l) => l.core));
+  const headDimOf = headDimsOf(facts.attention.map((l) => l.core));
   const shapes = shapesAt(graph, facts.roles, { batch, sequence, past }, headDimOf);
   const first = Math.floor(textTokens / 2);
   const pattern = { valid: () => true, image: (_row: number, t: number) => t >= first && t < first + imageTokens };

@@ -54,7 +54,7 @@ export function parseRank(text: string): ParsedRank {
 export function headWeightsAt(facts: DecoderFacts, layers: readonly number[], byLayer: HeadWeights | undefined): number[][] {
   return layers.map((index) => {
     const weights = byLayer?.[String(index)];
-    const { heads } = (facts.layers[index] as Layer).core;
+    const heads = (facts.layers[index] as Layer).core?.heads ?? 0;
     if (weights?.length !== heads || !weights.some((w) => w > 0) || weights.some((w) => !(w >= 0 && Number.isFinite(w)))) {
       throw new UsageError({
         code: 'PD040',

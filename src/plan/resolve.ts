@@ -6,6 +6,7 @@ import { imageIdComparedInGraph } from './image-source.js';
 import { markType } from './marks.js';
 import type { ImageMaskSource, Marks, Plan } from './plan.js';
 import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
+import { rankNeeds } from './ranks.js';
 
 /** Options of planning; the same names as on the command line and in a config file. */
 export interface PlanOptions {
@@ -41,11 +42,12 @@ export interface ResolvedPlan {
 export function resolvePlan(facts: DecoderFacts, options: PlanOptions): ResolvedPlan {
   const warnings: string[] = [];
   requireDynamicSequence(facts, options.imageMask);
-  const layers = resolveLayers(facts.layers.length, options);
+  const { headsFile, ...rank } = parseRank(options.rank ?? 'attention');
+  const ranked = rankNeeds(rank.rank, 'keys') && options.imageMask !== 'none' && facts.fixedSequence !== 1;
+  const layers = resolveLayers(facts, options, ranked, warnings);
   const keep = resolveKeep(layers.length, options);
   const imageMask = resolveImageMask(facts, options, warnings);
   const positions = resolvePositions(facts, options.positions ?? 'auto');
-  const { headsFile, ...rank } = parseRank(options.rank ?? 'attention');
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
     plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
@@ -57,7 +59,7 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
 export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
   const source: ImageMaskSource = facts.fixedSequence === 1 ? { kind: 'none' } : plan.imageMask;
   requireDynamicSequence(facts, source.kind);
-  const layers = resolveLayers(facts.layers.length, { layers: plan.layers });
+  const layers = resolveLayers(facts, { layers: plan.layers }, rankNeeds(plan.rank, 'keys') && source.kind !== 'none', []);
   const keep = resolveKeep(layers.length, { keep: plan.keep });
   if (plan.imageMask.kind === 'marks') requireEmbeds(facts, plan.imageMask);
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
@@ -84,7 +86,8 @@ function usage(code: string, message: string, culprit: string, hint: string): Us
   return new UsageError({ code, message, culprit, hint });
 }
 
-function resolveLayers(count: number, options: PlanOptions): number[] {
+function resolveLayers(facts: DecoderFacts, options: PlanOptions, ranked: boolean, warnings: string[]): number[] {
+  const count = facts.layers.length;
   if (options.layers && options.stages !== undefined && options.stages !== options.layers.length + 1) {
     throw usage('PD011', `--stages ${options.stages} and --layers ${options.layers.join(',')} contradict each other`, '--stages', 'give one of the two');
   }
@@ -97,6 +100,7 @@ function resolveLayers(count: number, options: PlanOptions): number[] {
       }
     });
     if (options.layers.length === 0) throw usage('PD011', '--layers is empty', '--layers', 'give at least one layer');
+    if (ranked) for (const l of options.layers) requireAttention(facts, l);
     return [...options.layers];
   }
   const stages = options.stages ?? 4;
@@ -104,7 +108,38 @@ function resolveLayers(count: number, options: PlanOptions): number[] {
   if (stages > count) {
     throw new Refusal({ code: 'PD314', message: `${stages} stages are more than the decoder has layers (${count})`, culprit: '--stages', hint: `use at most ${count} stages` });
   }
-  return Array.from({ length: stages - 1 }, (_, i) => Math.floor(((i + 1) * count) / stages));
+  const even = Array.from({ length: stages - 1 }, (_, i) => Math.floor(((i + 1) * count) / stages));
+  return ranked ? beforeAttention(facts, even, warnings) : even;
+}
+
+/** @throws {Refusal} PD326: a layer without attention has nothing to rank with */
+function requireAttention(facts: DecoderFacts, layer: number): void {
+  if (facts.layers[layer]?.core) return;
+  throw new Refusal({
+    code: 'PD326',
+    message: `layer ${layer} has no attention to rank tokens with: it mixes them by convolution or recurrence`,
+    culprit: '--layers',
+    hint: `drop before one of the layers that have attention (${facts.attention.map((l) => l.index).filter((l) => l > 0).join(', ')}), or rank without it: --rank uniform`,
+  });
+}
+
+/** Each boundary at the next layer that has attention; those of a hybrid's other layers move down. */
+function beforeAttention(facts: DecoderFacts, wanted: readonly number[], warnings: string[]): number[] {
+  const layers: number[] = [];
+  for (const b of wanted) {
+    const next = facts.attention.find((l) => l.index >= b && l.index > (layers.at(-1) ?? 0))?.index;
+    if (next === undefined) {
+      throw new Refusal({
+        code: 'PD314',
+        message: `${wanted.length + 1} stages are more than this hybrid's attention layers allow: there is none left to rank with for a boundary at layer ${b}`,
+        culprit: '--stages',
+        hint: `use fewer stages, or give --layers out of ${facts.attention.map((l) => l.index).filter((l) => l > 0).join(', ')}`,
+      });
+    }
+    if (next !== b) warnings.push(`the boundary before layer ${b} is moved to layer ${next}: layer ${b} has no attention to rank with`);
+    layers.push(next);
+  }
+  return layers;
 }
 
 function resolveKeep(boundaries: number, options: PlanOptions): string[] {

@@ -85,7 +85,12 @@ export function inspectReport(model: Model, facts: DecoderFacts | undefined, con
   };
 }
 
-function layerReport({ index, cut, core }: DecoderFacts['layers'][number]): LayerReport {
+function layerReport({ index, cut, core, mixer }: DecoderFacts['layers'][number]): LayerReport {
+  if (!core) {
+    const none = { heads: 0, kvHeads: 0, headDim: 0, scale: 0, softcap: 0, rotary: 'outside', qkNorm: 'outside or none', croppedCache: false } as const;
+    const past = mixer?.states[0]?.name ?? null;
+    return { layer: index, entry: cut.values.map((v) => v.name), attention: 'none: a convolution or recurrence over a state', ...none, past, present: mixer?.renewed[0]?.name ?? null };
+  }
   return {
     layer: index,
     entry: cut.values.map((v) => v.name),
@@ -104,12 +109,14 @@ function layerReport({ index, cut, core }: DecoderFacts['layers'][number]): Laye
 }
 
 function familyOf(model: Model, facts: DecoderFacts): string {
-  const dialects = [...new Set(facts.layers.map((l) => l.core.dialect))].join(' + ');
+  const dialects = [...new Set(facts.attention.map((l) => l.core.dialect))].join(' + ');
   const fused = model.graph.nodes.some((n) => /^Skip.*LayerNormalization$/.test(n.opType)) ? ', fused skip-norms' : '';
   const quantized = model.graph.nodes.some((n) => n.opType === 'MatMulNBits') ? ', int4 weights' : '';
   const cache = facts.roles.pasts.length > 0 ? 'with KV cache' : 'without KV cache';
+  const mixers = facts.layers.length - facts.attention.length;
+  const hybrid = mixers > 0 ? `, hybrid: ${mixers} of ${facts.layers.length} layers mix tokens by convolution or recurrence` : '';
   const vision = facts.otherAttention > 0 ? `, ${facts.otherAttention} attention layers before the decoder (vision tower)` : '';
-  return `${dialects} attention${fused}${quantized}, opset ${model.opsets.get('') ?? '?'}, ${facts.roles.sourceKind}, ${cache}${vision}`;
+  return `${dialects} attention${fused}${quantized}, opset ${model.opsets.get('') ?? '?'}, ${facts.roles.sourceKind}, ${cache}${hybrid}${vision}`;
 }
 
 function roleNames(facts: DecoderFacts): Map<Value, string> {
@@ -125,7 +132,11 @@ function roleNames(facts: DecoderFacts): Map<Value, string> {
   note(roles.cachePosition, 'cache positions');
   for (const v of roles.tokenInputs) note(v, 'aligned with tokens');
   for (const p of roles.pasts) note(p.value, 'KV cache (past)');
-  for (const { index, core } of facts.layers) {
+  for (const { index, mixer } of facts.layers) {
+    for (const v of mixer?.states ?? []) note(v, `state of layer ${index}`);
+    for (const v of mixer?.renewed ?? []) note(v, `state of layer ${index}, renewed`);
+  }
+  for (const { index, core } of facts.attention) {
     note(core.past?.key.value, `keys in the cache of layer ${index}`);
     note(core.past?.value?.value, `values in the cache of layer ${index}`);
     note(core.present?.key, `keys of layer ${index}`);

@@ -14,7 +14,7 @@ import { rotateInside, slicePacked } from './fused-operands.js';
 
 /** Returns true when the graph was changed: it must be analysed anew. */
 export function exposeRotary(facts: DecoderFacts): boolean {
-  const inside = facts.layers.filter((l) => l.core.rotary);
+  const inside = facts.attention.filter((l) => l.core.rotary);
   if (inside.length === 0) return false;
   const builder = new Builder(facts.model);
   const editor = new GraphEditor(facts.graph, builder);

@@ -165,7 +165,7 @@ export class Frames {
 
   /** A cache of another stage is replaced by one of this stage: an exporter may read lengths from any layer. */
   #pastOf(past: PastInput, j: number): Value {
-    const { layers } = this.facts;
+    const { attention: layers } = this.facts;
     const owner = layers.find((l) => l.core.past?.key.value === past.value || l.core.past?.value?.value === past.value);
     if (owner && this.stages.stageOfLayer(owner.index) === j) return past.value;
     const isValue = owner !== undefined && owner.core.past?.value?.value === past.value;
@@ -203,11 +203,18 @@ export class Frames {
         if (j > 0) return b.op('Sub', `past_length_s${j}`, [this.pastLength(0), b.gather(`carried_s${j}`, this.#carried, b.ints([j - 1]), 0)]);
         return b.op('Sub', 'past_length_s0', [b.gather('total_length', b.op('Shape', 'total_shape', [mask]), b.ints([1]), 0), this.tokens(0).length1]);
       }
-      const layer = this.facts.layers.find((l) => l.core.past && !l.core.croppedCache && this.stages.stageOfLayer(l.index) === j);
+      const layer = this.facts.attention.find((l) => l.core.past && !l.core.croppedCache && this.stages.stageOfLayer(l.index) === j);
       const key = layer?.core.past?.key;
+      // The layers before the first boundary may all be without a cache (a hybrid's convolutions): the mask spans it.
+      if (!key && j === 0 && this.facts.roles.attentionMask) return this.#once('mask_past', () => b.op('Sub', 'mask_past', [this.#maskWidth(this.facts.roles.attentionMask as Value), this.tokens(0).length1]));
       if (!key) throw noCache(j, this.facts.roles.pasts[0]?.value);
       return b.gather(`past_length_s${j}`, b.op('Shape', `past_shape_s${j}`, [key.value]), b.ints([key.tokenAxis]), 0);
     });
+  }
+
+  #maskWidth(mask: Value): Value {
+    const b = this.builder;
+    return this.#once('mask_width', () => b.gather('mask_width', b.op('Shape', 'mask_shape', [mask]), b.ints([1]), 0));
   }
 
   /** int64 [1]: P_0 − P_j. */
@@ -232,7 +239,7 @@ export class Frames {
     const b = this.builder;
     const origin = this.tokens(j).origin as Value;
     if (!this.hasCache) return b.gatherElements(`attention_mask_s${j}`, mask, origin, 1);
-    const width = this.#once('mask_width', () => b.gather('mask_width', b.op('Shape', 'mask_shape', [mask]), b.ints([1]), 0));
+    const width = this.#maskWidth(mask);
     const past = this.#once('mask_past', () => b.op('Sub', 'mask_past', [width, this.tokens(0).length1]));
     const padded = this.#once('mask_padded', () => {
       const first = b.slice('mask_first', mask, b.ints([0]), b.ints([1]), 1);

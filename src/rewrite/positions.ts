@@ -31,8 +31,8 @@ function chosenTables(facts: DecoderFacts): Value[] {
 }
 
 function anglesOf(facts: DecoderFacts): Set<Value> {
-  const { graph, content, layers } = facts;
-  const internal = layers.find((l) => l.core.rotary && !l.core.rotary.positions);
+  const { graph, content, attention } = facts;
+  const internal = attention.find((l) => l.core.rotary && !l.core.rotary.positions);
   if (internal) {
     throw new Refusal({
       code: 'PD313',

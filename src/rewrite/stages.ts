@@ -107,6 +107,7 @@ function keySide(facts: DecoderFacts, layer: Layer, after: ReadonlySet<Node>, de
     }
     return nodes;
   };
+  if (!layer.core) return set;
   for (const n of leadingTo(layer.core.k.value)) set.add(n);
   // Queries too where the ranking's copy of their projection would cost a fusion: rows of the one projection serve both.
   const queries = leadingTo(layer.core.q.value);

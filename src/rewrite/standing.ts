@@ -44,7 +44,7 @@ export class Standing {
   }
 
   #stageOfPast(value: Value): number | undefined {
-    const owner = this.#facts.layers.find((l) => l.core.past?.key.value === value || l.core.past?.value?.value === value);
+    const owner = this.#facts.attention.find((l) => l.core.past?.key.value === value || l.core.past?.value?.value === value);
     return owner && this.#stages.stageOfLayer(owner.index);
   }
 

@@ -45,8 +45,38 @@ export interface OperandWalk {
   readonly joined: Value | undefined;
   /** False when repeated heads are laid out head-minor (tiled), which is not how grouped queries pair up. */
   readonly grouped: boolean;
+  /** Caches of what the operand is made of, where that is not the operand itself. */
+  readonly latent: readonly LatentCache[];
   readonly heads: number;
   readonly headDim: number;
+}
+
+/** A cache of latents, and what is stored again. */
+export interface LatentCache {
+  readonly past: PastInput;
+  readonly joined: Value;
+}
+
+/**
+ * Multi-head latent attention: keys are made of latents and a rotary part that are cached each by itself, [B, 1, P, …]. Every
+ * way back from the keys must end at such a cache or in what is no content: only then are the last S of them the chunk's.
+ */
+function latentCache(ctx: DialectContext, keys: Value): LatentCache[] | undefined {
+  const found: LatentCache[] = [];
+  const seen = new Set<Value>();
+  const queue = [keys];
+  for (let v = queue.pop(); v; v = queue.pop()) {
+    if (seen.has(v) || !ctx.content.has(v)) continue;
+    seen.add(v);
+    const node: Node | null = v.producer;
+    if (!node || seen.size > 64) return undefined;
+    if (node.is('Shape') || node.is('Size')) continue;
+    const [first, second] = node.inputs;
+    const past = node.is('Concat') && node.inputs.length === 2 && first && second && !ctx.content.has(first) && ctx.content.has(second) ? pastBehind(ctx, first) : undefined;
+    if (past) found.push({ past, joined: v });
+    else for (const i of node.inputs) if (i) queue.push(i);
+  }
+  return found.length > 0 ? found.sort((a, b) => ctx.roles.pasts.indexOf(a.past) - ctx.roles.pasts.indexOf(b.past)) : undefined;
 }
 
 const PASSING = new Set(['Transpose', 'Cast', 'Identity', 'Reshape', 'Expand', 'Unsqueeze', 'Squeeze', 'Slice', 'Flatten', 'Tile']);
@@ -58,11 +88,13 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
   let joined: Value | undefined;
   let best: { value: Value; layout: HeadOperand['layout']; heads: number; headDim: number; factor: number } | undefined;
   let repeated: readonly Axis[] | undefined;
+  let expanded: typeof best;
   for (let v: Value | undefined = start; v; ) {
     const axes = ctx.probes.axes(v);
     if (axes?.length === 5) repeated = axes;
     const laid = axes && headAxes(axes, ctx.fixedSequence);
     if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid, factor };
+    if (axes && isBatch(axes[0]) && axes.length === 4 && axes[2] === 'T' && typeof axes[1] === 'number' && typeof axes[3] === 'number') expanded = { value: v, layout: 'bhtd', heads: axes[1], headDim: axes[3], factor };
     const node: Node | null = v.producer;
     if (!node || !ctx.content.has(v)) break;
     const scaled: { operand: Value; factor: number } | undefined = scalarFactor(ctx, node);
@@ -88,6 +120,12 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
     if (!data || !ctx.content.has(data)) break;
     v = data;
   }
+  const latent = !best && !joined && expanded ? latentCache(ctx, expanded.value) : undefined;
+  if (latent) {
+    best = expanded;
+    past = latent[0]?.past;
+    joined = latent[0]?.joined;
+  }
   const heads = best?.heads ?? 0;
   const grouped = !repeated || repeated[1] === heads || repeated[2] === 1 || heads === 1;
   return {
@@ -97,6 +135,7 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
     past,
     joined,
     grouped,
+    latent: latent ?? [],
     heads,
     headDim: best?.headDim ?? 0,
   };

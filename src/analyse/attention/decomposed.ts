@@ -55,8 +55,10 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
     ctx.decline(softmax, 'more than one bias a head is added to its logits, or one inside a soft-cap');
     return undefined;
   }
+  // Latent attention keeps no values: its second cache is the keys' rotary part.
+  const second = k.latent[1];
   const keyPresent = presentOf(k.joined ?? k.operand.value);
-  const valuePresent = presentOf(v?.joined ?? v?.operand?.value);
+  const valuePresent = presentOf(second ? second.joined : k.latent.length > 0 ? undefined : (v?.joined ?? v?.operand?.value));
   const inner = logits.inner * q.factor * k.factor * fusedAlpha(logits.matmul);
   return {
     dialect: 'decomposed',
@@ -74,7 +76,7 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
     rotary: undefined,
     norm: undefined,
     seqlensK: undefined,
-    past: k.past && { key: k.past, value: v?.past },
+    past: k.past && { key: k.past, value: k.latent.length > 0 ? second?.past : v?.past },
     present: keyPresent && { key: keyPresent.output, value: valuePresent?.output },
     croppedCache: keyPresent?.cropped ?? false,
   };

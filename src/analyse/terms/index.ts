@@ -160,8 +160,8 @@ class Evaluation implements Run {
     places: readonly (readonly number[])[],
   ) {
     const sequence = places[0]?.length ?? 0;
-    const { graph, roles, layers, probes } = facts;
-    this.#shapes = shapesAt(graph, roles, { batch: places.length, sequence, past: roles.pasts.length > 0 ? 3 : 0 }, headDimsOf(layers.map((l) => l.core)));
+    const { graph, roles, attention, probes } = facts;
+    this.#shapes = shapesAt(graph, roles, { batch: places.length, sequence, past: roles.pasts.length > 0 ? 3 : 0 }, headDimsOf(attention.map((l) => l.core)));
     const features = (probes.axes(piece.entry) ?? []).slice(2) as number[];
     const shape = [places.length, sequence, ...features];
     const data = places.flatMap((row, r) => row.map((p): Element => terms.of(`token ${r} ${p}`)));

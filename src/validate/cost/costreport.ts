@@ -107,7 +107,7 @@ export function mlpWidth(file: ModelFile): number | undefined {
     const down = n === hidden ? k : k === hidden && node.opType === 'Gemm' && node.int('transB', 0) === 1 ? n : undefined;
     if (down !== undefined && down !== vocab) widths.set(down, (widths.get(down) ?? 0) + 1);
   }
-  const attention = new Set(file.facts?.layers.map((l) => l.core.heads * l.core.headDim));
+  const attention = new Set(file.facts?.attention.map((l) => l.core.heads * l.core.headDim));
   const usual = [...widths].filter(([w, n]) => n >= (file.facts?.layers.length ?? 1) / 2 && !(attention.has(w) && widths.size > 1));
   return usual.sort((a, b) => b[0] - a[0])[0]?.[0];
 }

@@ -108,7 +108,7 @@ function fusedCaches(model: Model): Map<string, KnownCache> {
 
 function knownCaches(facts: DecoderFacts): Map<string, KnownCache> {
   const out = new Map<string, KnownCache>();
-  for (const { index, core } of facts.layers) {
+  for (const { index, core } of facts.attention) {
     for (const kind of ['key', 'value'] as const) {
       const past = core.past?.[kind];
       if (past) out.set(past.value.name, { layer: index, kind, tokenAxis: past.tokenAxis, kvHeads: core.kvHeads, headDim: core.headDim });
