@@ -37,7 +37,7 @@ describe('experts', () => {
     const path = changed((nodes, find) => {
       const at = find('Softmax');
       const scores = (nodes[at]?.input as string[])[0] as string;
-      nodes.splice(at, 0, node('ReduceMean', [scores, 'first'], ['mean']), node('Sub', [scores, 'mean'], ['centred']));
+      nodes.splice(at, 0, node('ReduceMean', [scores, 'first'], ['mean_score']), node('Sub', [scores, 'mean_score'], ['centred']));
       ((nodes[at + 2] as NodeProto).input as string[])[0] = 'centred';
     }, [int64('first', [0])]);
     const error = await expectRefusal(path, 'PD308', BOUNDARIES);
