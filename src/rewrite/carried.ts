@@ -15,12 +15,12 @@ import type { PassContext } from './pass.js';
 /** @throws {Refusal} PD612 for graphs whose attention reads lengths off caches */
 export function carryDropped(graph: GraphEditor, { facts, plan, builder: b, frames, results }: PassContext): void {
   const { roles } = facts;
-  const other = facts.layers.find((l) => !l.core.seqlensK || !l.core.past);
+  const other = facts.layers.find((l) => !l.core?.seqlensK || !l.core.past);
   if (!roles.attentionMask || other) {
     throw new Refusal({
       code: 'PD612',
       message: 'onnxruntime-genai keeps caches in buffers of one maximum length, and this graph reads lengths off its caches',
-      culprit: other?.core.anchor.name ?? 'attention_mask',
+      culprit: other?.core?.anchor.name ?? other?.mixer?.states[0]?.name ?? 'attention_mask',
       hint: 'build the decoder with the onnxruntime-genai model builder (GroupQueryAttention); for other graphs use --runtime generic and a loop of your own',
     });
   }
