@@ -93,6 +93,14 @@ function tables(r) {
     });
     return cells[0] || cells[1] ? [[l, String(s), suffix ? 'kept' : 'compact', ...cells]] : [];
   }))));
+  const ours = of('s4-l0.5-attention-keep');
+  out.rankers = markdown(['`--rank`', 'MACs', 'ranking', 'right', 'accuracy (95%)', 'to `attention`'], Object.entries(results).filter(([id, x]) => /^s4-l0\.5-.*-keep$/.test(id) && x.rank).flatMap(([id, x]) => {
+    const c = of(id, { all: true });
+    if (!c || !ours) return [];
+    const d = difference(c, ours);
+    const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
+    return [{ share: c.right / c.n, cells: [`\`${x.rank}\``, percent(macsShare(x)), percent(x.rankMacs / x.macs), `${c.right} of ${c.n}`, withInterval(c), x.rank === 'attention' ? '' : d.clear ? `**${text}**` : text] }];
+  }).sort((a, b) => b.share - a.share).map((r) => r.cells));
   const cutRow = (layer, keep) => {
     const id = (rank, suffix) => `cut${layer}-k${keep}-${rank}${suffix}`;
     const any = results[id('attention', '-keep')] ?? results[id('attention', '')];

@@ -31,6 +31,7 @@ const PROMPT = { imageTokens: 144, textTokens: 7 };
 
 const LAMBDAS = ['0.5', '0.3', '0.7', '0.9', '0.4', '0.6', '0.8'];
 const RANKS = ['attention', 'uniform', 'random'];
+const MORE_RANKS = ['norope', 'change', 'transition', 'diverse', 'balanced', 'attention+grid:0.25', 'norope+grid:0.25'];
 /** Schedules that are measured on both halves before the rest is on one. */
 const MAIN = /^(original|s4-l0\.5-(attention|uniform|random)(-keep)?|late-4,6-k0\.5,0\.25-attention-keep)$/;
 
@@ -50,6 +51,7 @@ function configurations() {
   const late = (layers, keep, ranks, positions) => {
     for (const rank of ranks) add(`late-${layers}-k${keep}`, rank, positions, { layers, keep }, { late: layers, keep: keep.join(',') });
   };
+  grid(4, ['0.5'], MORE_RANKS, 'keep');
   late([4, 6], ['0.5', '0.25'], RANKS, 'keep');
   grid(4, LAMBDAS, RANKS, 'keep');
   grid(4, LAMBDAS, RANKS, 'compact');

@@ -1,6 +1,6 @@
 /**
  * HAWK's criterion: attention without positions, each head brought to unit length over the tokens, summed with a weight a
- * head. The weights come from an ablation (`pdrop-compile tune --ablate-heads`) and are one small initializer a boundary.
+ * head. The weights come from a file and are one small initializer a boundary.
  */
 import { InternalError } from '../../src/diagnostics.js';
 import { DataType } from '../../src/ir/graph.js';

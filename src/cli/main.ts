@@ -14,6 +14,7 @@ const LAZY: Record<string, () => Promise<{ register(program: Command): void }>> 
   validate: () => import('./commands/validate.js'),
   flops: () => import('./commands/flops.js'),
   sweep: () => import('./commands/sweep.js'),
+  tune: () => import('./commands/tune.js'),
   merge: () => import('./commands/merge.js'),
   doctor: () => import('./commands/doctor.js'),
 };

@@ -16,7 +16,7 @@ export function headWeightsOf(rank: string | undefined): HeadWeights | undefined
   try {
     text = readRegularText(path);
   } catch (error) {
-    throw new UsageError({ code: 'PD002', message: `cannot read the head weights: ${(error as Error).message}`, culprit: path, hint: 'check the path; `pdrop-compile tune --ablate-heads` writes such a file' }, { cause: error });
+    throw new UsageError({ code: 'PD002', message: `cannot read the head weights: ${(error as Error).message}`, culprit: path, hint: 'check the path' }, { cause: error });
   }
   let json: unknown;
   try {

@@ -60,7 +60,7 @@ export function headWeightsAt(facts: DecoderFacts, layers: readonly number[], by
         code: 'PD040',
         message: `there are no ${heads} head weights ≥ 0, one of them above 0, for layer ${index}`,
         culprit: '--rank heads',
-        hint: 'make the file for the layers of this plan: pdrop-compile tune --ablate-heads --layers …',
+        hint: 'the file must have the layers of this plan: see schemas/heads.schema.json',
       });
     }
     return [...weights];

@@ -12,13 +12,13 @@ import { Cursor } from './cursor.js';
 import { fidelitySection } from './fidelity.js';
 import { header } from './header.js';
 import { keptSection, type Pictures } from './kept.js';
-import { html, Markup, scriptJson } from './markup.js';
-import { note, type Section } from './parts.js';
+import { html, type Markup, scriptJson } from './markup.js';
+import { page } from './page.js';
+import type { Section } from './parts.js';
 import { placementSection } from './placement.js';
 import { samplesSection } from './samples.js';
 import { setupSection } from './setup.js';
 import { speedSection } from './speed.js';
-import { STYLE } from './style.js';
 
 export interface HtmlOptions {
   /** Pictures of samples as `data:image/…;base64,…`, by the path that the report has; see `readPictures`. */
@@ -62,30 +62,6 @@ export function sweepToHtml(sweep: SweepReport): string {
 
 function contents(sections: readonly Section[]): Markup {
   return html`<nav aria-label="Contents">${sections.map((s) => html`<a href="#${s.id}">${s.title}</a>`)}</nav>`;
-}
-
-function page(title: string, top: Markup, sections: readonly Section[], json: Markup, tool: string): string {
-  return html`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>${title}</title>
-<link rel="icon" href="data:,">
-<style>${new Markup(STYLE)}</style>
-</head>
-<body>
-<div class="page">
-${top}
-<main>${sections.map((s) => html`<section class="card" id="${s.id}" aria-labelledby="${s.id}-title"><h2 id="${s.id}-title">${s.title}</h2>${s.body}</section>`)}</main>
-<footer>${note(`Made by ${tool}. The full report is in this file as JSON: the script element with the id "report".`)}</footer>
-</div>
-<script type="application/json" id="report">${json}</script>
-</body>
-</html>
-`.text;
 }
 
 /** The report, without the records of samples when these would make the page too heavy. */

@@ -1,0 +1,351 @@
+/**
+ * A schedule for a target: damages of single boundaries on calibration samples, a choice by dynamic programming, measured
+ * together, bisected to the target, and verified on samples that calibration has not seen (every other one).
+ */
+import { join } from 'node:path';
+import { compileModel } from '../../compile.js';
+import { countAtPrompt, type PromptSizes } from '../../cost/stages.js';
+import { UsageError } from '../../diagnostics.js';
+import { FileSource } from '../../disk/files.js';
+import type { Plan } from '../../plan/plan.js';
+import { parseRank } from '../../plan/rank-option.js';
+import { type Context, prepareData } from '../context.js';
+import { evaluatePass } from '../fidelity/evaluate.js';
+import { fidelityOf, type SampleRecord } from '../fidelity/records.js';
+import { Reference } from '../fidelity/reference.js';
+import { mean, standardError } from '../fidelity/statistics.js';
+import { readModelFile } from '../models/model.js';
+import { type Progress, SILENT, type ValidateOptions } from '../options.js';
+import { Interrupted } from '../running/faults.js';
+import { type Damages, chooseSchedule, coarseFirst, horizon, type Schedule } from './schedule.js';
+import type { TuneState } from './state.js';
+
+export const TUNE_SCHEMA = 'pdrop-compile/tune/1';
+
+export interface TuneOptions extends Omit<ValidateOptions, 'rewritten'> {
+  /** Exactly one of these. Shares of the original's prefill MACs and of its KV cache; nats; share of right answers. */
+  readonly targetFlops?: number | undefined;
+  readonly targetCache?: number | undefined;
+  readonly targetKl?: number | undefined;
+  readonly minAccuracy?: number | undefined;
+  /** Rankers that are tried with the chosen schedule. The first one makes the damage map. */
+  readonly ranks: readonly string[];
+  readonly ratios: readonly string[];
+  readonly positionModes: readonly ('compact' | 'keep')[];
+  readonly mostBoundaries: number;
+  readonly imageMask?: string | undefined;
+  /** Milliseconds the measuring of single boundaries may take together with what follows. */
+  readonly budget: number;
+  readonly state?: TuneState | undefined;
+  /** Pattern of ids of samples whose answer is text in the image: they are watched apart. */
+  readonly textSamples?: RegExp | undefined;
+}
+
+/** One plan on one half of the samples. */
+export interface Measured {
+  readonly samples: number;
+  readonly meanKl: number;
+  readonly standardError: number;
+  readonly sameTop1: number;
+  readonly accuracy: number | null;
+  /** Mean KL of text-in-image samples and of the rest; null when not told apart. */
+  readonly text: { readonly text: number; readonly rest: number } | null;
+}
+
+export interface TunePoint {
+  readonly plan: Plan;
+  /** Share of the original's prefill MACs, and of its KV cache after the prompt. */
+  readonly macs: number;
+  readonly cache: number;
+  readonly calibration: Measured;
+}
+
+export interface TuneReport {
+  readonly schema: typeof TUNE_SCHEMA;
+  readonly tool: 'pdrop-compile';
+  readonly original: string;
+  readonly target: { readonly kind: 'flops' | 'cache' | 'kl' | 'accuracy'; readonly value: number; readonly met: boolean };
+  readonly prompt: PromptSizes;
+  readonly samples: { readonly calibration: number; readonly heldOut: number };
+  /** Mean KL by layer and ratio, one boundary at a time. */
+  readonly damages: readonly { readonly layer: number; readonly keep: string; readonly meanKl: number; readonly text: { readonly text: number; readonly rest: number } | null }[];
+  /** Cells of the map that the budget did not reach. */
+  readonly unmeasured: number;
+  readonly horizon: number | null;
+  /** Where text-in-image samples break while the rest holds. */
+  readonly alarms: readonly { readonly layer: number; readonly keep: string; readonly text: number; readonly rest: number }[];
+  readonly frontier: readonly TunePoint[];
+  readonly plan: Plan;
+  readonly chosen: TunePoint & { readonly heldOut: Measured };
+  /** The default schedule at the λ nearest in cost, and the paired difference in KL on held-out samples (default − chosen). */
+  readonly baseline: { readonly plan: Plan; readonly macs: number; readonly heldOut: Measured; readonly advantage: { readonly mean: number; readonly standardError: number } } | null;
+}
+
+type Half = 'calibration' | 'held-out';
+interface Outcome {
+  readonly kl: readonly (readonly [string, number])[];
+  readonly sameTop1: number;
+  readonly accuracy: number | null;
+}
+
+/** KL that counts as nothing: a hundredth of what 4-bit quantization costs. */
+const NOTHING = 3e-4;
+/** A text sample has broken when its KL is this, and this many times the others'. */
+const BROKEN = { least: 0.1, times: 3 };
+
+/** @throws {PdropError} when a schedule is refused, the data cannot be used, or no schedule meets the target (PD042). */
+export async function tune(options: TuneOptions, progress: Progress = SILENT, signal?: AbortSignal): Promise<TuneReport> {
+  const { kind, value } = targetOf(options);
+  const started = performance.now();
+  const left = (): number => options.budget - (performance.now() - started);
+  const original = await readModelFile(options.original);
+  const layers = original.facts?.layers.length ?? 0;
+  const compileOptions = { imageMask: options.imageMask, imageTokenId: options.imageTokenId, positions: 'auto' as const };
+  const context = await prepareData(options, original, compileOptions);
+  const provider = options.providers?.[0] ?? 'cpu';
+  const generate = options.minAccuracy === undefined ? (options.generate ?? 0) : Math.max(1, options.generate ?? 8);
+  const reference = new Reference(() => context.open(original.path, provider), {
+    positions: context.textMeans || context.data.kind === 'synthetic' ? (options.positions ?? 16) : 1,
+    generate,
+    eos: options.eos,
+    spool: { folder: join(context.folder, 'logits'), limitBytes: options.spoolLimitBytes ?? 4 * 2 ** 30 },
+  });
+  try {
+    const first = await firstSample(context);
+    const layout = (await reference.decoder()).layout(first);
+    const image = layout.image.subarray(0, layout.length).reduce((a, b) => a + b, 0);
+    const prompt: PromptSizes = { batch: 1, imageTokens: image, textTokens: layout.length - image, past: 0 };
+    const base = context.plan;
+    const planFor = (schedule: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep'): Plan => {
+      const { headsFile: _, ...parsed } = parseRank(rank);
+      return { ...base, ...parsed, layers: schedule.layers, keep: schedule.keep, positions, probe: false };
+    };
+    const costs = costMeter(options.original, prompt, layers);
+    const measureOutcome = async (plan: Plan, half: Half, label: string): Promise<Outcome> => {
+      const key = JSON.stringify([plan, half]);
+      const held = options.state?.get(key) as Outcome | undefined;
+      if (held) return held;
+      if (signal?.aborted) throw new Interrupted(options.state !== undefined);
+      const outcome = await onePass(context, reference, provider, plan, half, generate, label, progress, signal);
+      options.state?.put(key, outcome);
+      return outcome;
+    };
+    const measured = (outcome: Outcome): Measured => summary(outcome, options.textSamples);
+
+    // Single boundaries, coarse ones first, until 60% of the time is gone.
+    const at = new Map<number, Map<string, number>>();
+    const cells: TuneReport['damages'][number][] = [];
+    const [mapRank, mapPositions] = [options.ranks[0] as string, options.positionModes[0] as 'compact' | 'keep'];
+    let unmeasured = 0;
+    for (const layer of coarseFirst(layers)) {
+      for (const keep of options.ratios) {
+        if (cells.length >= options.ratios.length && left() < 0.4 * options.budget) {
+          unmeasured++;
+          continue;
+        }
+        const m = measured(await measureOutcome(planFor({ layers: [layer], keep: [keep] }, mapRank, mapPositions), 'calibration', `layer ${layer}, keep ${keep}`));
+        cells.push({ layer, keep, meanKl: m.meanKl, text: m.text });
+        const row = at.get(layer) ?? new Map<string, number>();
+        at.set(layer, row.set(keep, m.meanKl));
+      }
+    }
+    const damages: Damages = { layers, ratios: options.ratios, at };
+
+    // Joint points, made once a schedule.
+    const share = (ratio: string): number => (prompt.textTokens + Number(ratio) * prompt.imageTokens) / (prompt.textTokens + prompt.imageTokens);
+    const frontier: TunePoint[] = [];
+    const point = async (schedule: Schedule, rank = mapRank, positions = mapPositions): Promise<TunePoint> => {
+      const plan = planFor(schedule, rank, positions);
+      const known = frontier.find((p) => JSON.stringify(p.plan) === JSON.stringify(plan));
+      if (known) return known;
+      const made = { plan, ...(await costs(plan)), calibration: measured(await measureOutcome(plan, 'calibration', `${plan.layers.join(',')} at ${plan.keep.join(',')}`)) };
+      frontier.push(made);
+      return made;
+    };
+    const cheap = async (budget: number): Promise<{ schedule: Schedule; cost: number } | undefined> => {
+      const schedule = chooseSchedule(damages, budget, share, options.mostBoundaries);
+      if (!schedule) return undefined;
+      const cost = await costs(planFor(schedule, mapRank, mapPositions));
+      return { schedule, cost: kind === 'cache' ? cost.cache : cost.macs };
+    };
+    let chosen: TunePoint | undefined;
+    let [low, high] = [0, 1];
+    if (kind === 'flops' || kind === 'cache') {
+      // The dearest schedule within the target: the map's cost is a share of tokens, the target's is counted.
+      let best: Schedule | undefined;
+      for (let i = 0; i < 12; i++) {
+        const middle = (low + high) / 2;
+        const got = await cheap(middle);
+        if (got && got.cost <= value) {
+          best = got.schedule;
+          low = middle;
+        } else if (got) high = middle;
+        else low = middle;
+      }
+      if (best) chosen = await point(best);
+    } else {
+      const holds = (m: Measured): boolean => (kind === 'kl' ? m.meanKl <= value : (m.accuracy ?? 0) >= value);
+      for (let i = 0; i < 7; i++) {
+        const middle = (low + high) / 2;
+        const got = await cheap(middle);
+        const p = got && (await point(got.schedule));
+        if (p && holds(p.calibration)) {
+          chosen = !chosen || p.macs <= chosen.macs ? p : chosen;
+          high = middle;
+        } else low = middle;
+      }
+    }
+    if (!chosen) {
+      throw new UsageError({ code: 'PD042', message: `no schedule meets ${kind} ${value} on the calibration samples`, culprit: kind, hint: 'set an easier target, or give --ratios that keep more or fewer tokens' });
+    }
+    const schedule: Schedule = { layers: chosen.plan.layers, keep: chosen.plan.keep, damage: 0 };
+    for (const positions of options.positionModes) {
+      for (const rank of options.ranks) {
+        if (left() < 0.1 * options.budget && frontier.length > 0) continue;
+        const p = await point(schedule, rank, positions);
+        const better = p.calibration.meanKl < chosen.calibration.meanKl && (kind !== 'flops' || p.macs <= value) && (kind !== 'accuracy' || (p.calibration.accuracy ?? 0) >= (chosen.calibration.accuracy ?? 0));
+        if (better) chosen = p;
+      }
+    }
+    // What was chosen from the map must beat PyramidDrop's own schedule at that cost, or the latter is the answer.
+    if (kind === 'flops' && layers >= 4) {
+      const p = await point(await defaultSchedule(value, layers, (s) => costs(planFor(s, mapRank, mapPositions))));
+      if (p.macs <= value && p.calibration.meanKl < chosen.calibration.meanKl) chosen = p;
+    }
+    const heldOut = await measureOutcome(chosen.plan, 'held-out', 'held-out samples');
+    const baseline = await defaultAtCost(chosen, layers, planFor, costs, (plan) => measureOutcome(plan, 'held-out', 'default schedule, held-out samples'));
+    const alarms = cells.flatMap(({ layer, keep, text }) => (text && text.text >= BROKEN.least && text.text > BROKEN.times * text.rest ? [{ layer, keep, ...text }] : []));
+    const kept = measured(heldOut);
+    return {
+      schema: TUNE_SCHEMA,
+      tool: 'pdrop-compile',
+      original: original.name,
+      target: { kind, value, met: kind === 'flops' ? chosen.macs <= value : kind === 'cache' ? chosen.cache <= value : kind === 'kl' ? kept.meanKl <= value : (kept.accuracy ?? 0) >= value },
+      prompt,
+      samples: { calibration: chosen.calibration.samples, heldOut: kept.samples },
+      damages: cells.sort((a, b) => a.layer - b.layer || Number(b.keep) - Number(a.keep)),
+      unmeasured,
+      horizon: horizon(damages, NOTHING) ?? null,
+      alarms,
+      frontier: [...frontier].sort((a, b) => a.macs - b.macs),
+      plan: chosen.plan,
+      chosen: { ...chosen, heldOut: kept },
+      baseline: baseline && { plan: baseline.plan, macs: baseline.macs, heldOut: measured(baseline.outcome), advantage: advantage(baseline.outcome, heldOut) },
+    };
+  } finally {
+    await reference.dispose();
+    await context.dispose();
+  }
+}
+
+function targetOf(o: TuneOptions): { kind: TuneReport['target']['kind']; value: number } {
+  const given = ([['flops', o.targetFlops], ['cache', o.targetCache], ['kl', o.targetKl], ['accuracy', o.minAccuracy]] as const).filter(([, v]) => v !== undefined);
+  const [one] = given;
+  if (!one || given.length > 1) throw new UsageError({ code: 'PD041', message: `${given.length} targets were given`, culprit: '--target-flops', hint: 'give one of --target-flops, --target-cache, --target-kl and --min-accuracy' });
+  return { kind: one[0], value: one[1] as number };
+}
+
+async function firstSample(context: Context): Promise<Parameters<import('../models/decoder.js').Decoder['layout']>[0]> {
+  for await (const item of context.data.samples()) if (!('fault' in item)) return item;
+  throw new UsageError({ code: 'PD041', message: 'there is no sample that could be read', culprit: '--data', hint: 'see docs/validate.md for the formats' });
+}
+
+/** Counted from the graph, not measured: shares of the original's prefill MACs and of its cache. */
+function costMeter(path: string, prompt: PromptSizes, layers: number): (plan: Plan) => Promise<{ macs: number; cache: number }> {
+  const known = new Map<string, { macs: number; cache: number }>();
+  return async (plan) => {
+    const key = JSON.stringify(plan);
+    const held = known.get(key);
+    if (held) return held;
+    const source = new FileSource(path);
+    try {
+      let before = 0;
+      const compiled = await compileModel(source, { planToReplay: plan, analysed: (facts) => (before = countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table.macs) });
+      const after = countAtPrompt(compiled.model.graph, compiled.facts, prompt, plan.imageMask).table.macs;
+      const total = prompt.imageTokens + prompt.textTokens;
+      const tokens = Array.from({ length: layers }, (_, l) => prompt.textTokens + Math.floor(prompt.imageTokens * Number(plan.keep[plan.layers.filter((b) => b <= l).length - 1] ?? 1) + 1e-6));
+      const cost = { macs: after / before, cache: tokens.reduce((a, t) => a + t, 0) / (layers * total) };
+      known.set(key, cost);
+      return cost;
+    } finally {
+      source.close();
+    }
+  };
+}
+
+async function onePass(context: Context, reference: Reference, provider: Parameters<Context['open']>[1], plan: Plan, half: Half, generate: number, label: string, progress: Progress, signal: AbortSignal | undefined): Promise<Outcome> {
+  const variants = context.variants();
+  const variant = await variants.replay(`tune-${plan.layers.join('-')}-${plan.keep.join('-')}-${plan.rank}-${plan.positions}`, plan);
+  const decoder = await context.open(variant.path, provider);
+  const records: SampleRecord[] = [];
+  const remainder = half === 'calibration' ? 0 : 1;
+  try {
+    progress.start(label, undefined);
+    const whole = await evaluatePass(context.data, reference, decoder, {
+      candidate: 'rewritten',
+      generate,
+      eos: context.options.eos,
+      keepGoing: context.options.keepGoing === true,
+      wants: (index) => context.wants(index) && index % 2 === remainder,
+      done: new Set(),
+      onRecord: (r) => records.push(r),
+      onFault: (f) => {
+        if (!context.options.keepGoing) throw Object.assign(new Error(f.message), f);
+      },
+      tick: (n) => progress.tick(n),
+      aborted: () => signal?.aborted === true,
+    });
+    progress.end();
+    if (!whole && signal?.aborted) throw new Interrupted(true);
+  } finally {
+    await decoder.close();
+    variants.drop(variant);
+  }
+  if (records.length === 0) throw new UsageError({ code: 'PD041', message: `there are no ${half} samples`, culprit: '--data', hint: 'give at least two samples: every other one verifies what the rest chose' });
+  const fidelity = fidelityOf(records, 'rewritten');
+  return {
+    kl: records.map((r) => [r.id, mean(r.candidates.rewritten?.kl ?? [])] as const),
+    sameTop1: fidelity?.all?.sameTop1 ?? 0,
+    accuracy: fidelity?.answers?.rewritten ?? null,
+  };
+}
+
+function summary({ kl, sameTop1, accuracy }: Outcome, pattern: RegExp | undefined): Measured {
+  const values = kl.map(([, v]) => v);
+  const [text, rest] = [true, false].map((own) => kl.flatMap(([id, v]) => (pattern && pattern.test(id) === own ? [v] : [])));
+  return {
+    samples: values.length,
+    meanKl: mean(values),
+    standardError: standardError(values),
+    sameTop1,
+    accuracy,
+    text: text?.length && rest?.length ? { text: mean(text), rest: mean(rest) } : null,
+  };
+}
+
+/** PyramidDrop's boundaries at 4 stages with the largest λ that costs at most `macs`. */
+async function defaultSchedule(macs: number, layers: number, costOf: (schedule: Schedule) => Promise<{ macs: number }>, atLeast = false): Promise<Schedule> {
+  const at = [1, 2, 3].map((i) => Math.floor((i * layers) / 4));
+  const scheduleAt = (lambda: number): Schedule => ({ layers: at, keep: [lambda, lambda ** 2, lambda ** 3].map((r) => String(Number(r.toFixed(6)))), damage: 0 });
+  let [low, high] = [0.01, 0.999];
+  for (let i = 0; i < 10; i++) {
+    const middle = (low + high) / 2;
+    if ((await costOf(scheduleAt(middle))).macs <= macs) low = middle;
+    else high = middle;
+  }
+  return scheduleAt(atLeast ? high : low);
+}
+
+/** The default schedule, at no lower a cost than the chosen one: the comparison must not favour the latter. */
+async function defaultAtCost(chosen: TunePoint, layers: number, planFor: (s: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep') => Plan, costs: (plan: Plan) => Promise<{ macs: number }>, outcomeOf: (plan: Plan) => Promise<Outcome>): Promise<{ plan: Plan; macs: number; outcome: Outcome } | null> {
+  if (layers < 4) return null;
+  const planAt = (s: Schedule): Plan => planFor(s, 'attention', chosen.plan.positions);
+  const plan = planAt(await defaultSchedule(chosen.macs, layers, (s) => costs(planAt(s)), true));
+  return { plan, macs: (await costs(plan)).macs, outcome: await outcomeOf(plan) };
+}
+
+function advantage(baseline: Outcome, chosen: Outcome): { mean: number; standardError: number } {
+  const own = new Map(chosen.kl);
+  const differences = baseline.kl.flatMap(([id, v]) => (own.has(id) ? [v - (own.get(id) as number)] : []));
+  return { mean: mean(differences), standardError: standardError(differences) };
+}
