@@ -1,14 +1,14 @@
 /** Runs cases of one kind, one after the other. Before anything that may take the process down it says what it is doing. */
-import { writeSync } from 'node:fs';
+import { openSync, writeSync } from 'node:fs';
+import { following } from './random.mjs';
 
-const [kind, state, seed, first, step, options] = JSON.parse(process.argv[2]);
+const [kind, state, seed, first, jobs, options] = JSON.parse(process.argv[2]);
 const { runCase } = await import(`./${kind}/case.mjs`);
 // A file keeps what was said when the process dies in the next instant; a message may not.
-const { openSync } = await import('node:fs');
 const fd = openSync(state, 'r+');
 const say = (number, phase) => writeSync(fd, `${number} ${phase}`.padEnd(60), 0);
 
-for (let number = first; ; number += step) {
+for (let number = first; ; number = following(number, jobs)) {
   say(number, 'start');
   let result;
   try {

@@ -7,6 +7,14 @@ export function caseSeed(seed, number) {
   return (h ^ (h >>> 16)) >>> 0;
 }
 
+/** Cases that follow each other share what is dear to make (the fixture, what it computes): so many do. */
+export const BLOCK = 12;
+
+/** The number after `number`, where several processes take turns by blocks. */
+export function following(number, jobs) {
+  return (number + 1) % BLOCK === 0 ? number + 1 + BLOCK * (jobs - 1) : number + 1;
+}
+
 export function random(seed) {
   let a = seed >>> 0;
   const next = () => {

@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { BLOCK, following } from './random.mjs';
 
 const { values } = parseArgs({
   options: {
@@ -75,11 +76,14 @@ async function campaign(kind, milliseconds) {
   return totals;
 
   async function stream(job) {
-    let next = Number(values.from) + job;
+    let next = Number(values.from) + job * BLOCK;
     const state = join(folder, `state-${job}`);
-    while (performance.now() < until && totals.cases < most) {
+    for (let stillborn = 0; performance.now() < until && totals.cases < most && stillborn < 3; ) {
       writeFileSync(state, ''.padEnd(60));
-      next = await life(state, next);
+      const after = await life(state, next);
+      // A process that dies before its first case says nothing about the compiler.
+      stillborn = after === next ? stillborn + 1 : 0;
+      next = after;
     }
   }
 
@@ -93,13 +97,13 @@ async function campaign(kind, milliseconds) {
     child.stderr.on('data', (chunk) => {
       stderr = (stderr + chunk).slice(-2000);
     });
-    let last = first - jobs;
+    let expected = first;
     let heard = performance.now();
     let spent = 0;
     let ended;
     return new Promise((resolve) => {
       child.on('message', ({ number, result }) => {
-        last = number;
+        expected = following(number, jobs);
         heard = performance.now();
         spent = processorTime(child.pid);
         if (ended) return;
@@ -117,13 +121,17 @@ async function campaign(kind, milliseconds) {
       };
       child.on('exit', (code, signal) => {
         clearInterval(watch);
-        const [number, phase] = readState(state, last + jobs);
+        const [number, phase] = readState(state, expected);
+        if (ended !== 'done' && phase === '') {
+          note(totals, kind, first, { verdict: 'harness', detail: `a process does not start: exit ${code}`, stack: stderr, kinds: [] });
+          return resolve(first);
+        }
         if (ended !== 'done') {
           const how = ended ?? `${signal ?? `exit ${code}`}`;
           const what = `the process ${ended ? 'hangs' : 'dies'} in "${phase}" (${how})`;
           note(totals, kind, number, FOREIGN.test(phase) ? { verdict: 'unproven', detail: what, kinds: [] } : { verdict: 'finding', detail: what, stack: stderr, kinds: [] });
         }
-        resolve(number + jobs);
+        resolve(following(number, jobs));
       });
     });
   }
