@@ -38,6 +38,11 @@ export class Fixture {
     return new Fixture(this.name, made.bytes, { ...this.info, layers, cache: this.info.cache.filter((c) => !made.gone.has(c.present)), plans: Object.fromEntries(plans) });
   }
 
+  /** The decode half of a pair is fed with the shorter caches of a compiled prefill, which the original does not take. */
+  runsUncompiled(scenario) {
+    return scenario.kind !== 'decode';
+  }
+
   /** Cutting means an analysis: kept in a folder that git ignores, by the content of what was cut. */
   async #cut(layers) {
     const key = createHash('sha256').update(this.bytes).update(readFileSync(new URL('slice.mjs', import.meta.url))).digest('hex').slice(0, 16);

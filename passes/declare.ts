@@ -7,6 +7,7 @@
  */
 import type { Dim, Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
+import { Refusal } from '../src/diagnostics.js';
 import type { Pass } from '../src/rewrite/pass.js';
 import { DataType } from '../src/ir/graph.js';
 
@@ -65,8 +66,10 @@ export const declare: Pass = {
         graph.builder.scope('probe', i + 1);
         const batch = facts.roles.source.type?.dims?.[0] ?? null;
         const out = graph.builder.op('Identity', 'kept', [v]);
+        const name = `pdrop_kept.${i + 1}`;
+        if (graph.graph.values.has(name)) throw taken(name);
         graph.graph.values.delete(out.name);
-        out.name = `pdrop_kept.${i + 1}`;
+        out.name = name;
         graph.graph.values.set(out.name, out);
         out.type = { elemType: DataType.INT64, dims: [batch, `sequence_length_stage${i + 1}`] };
         graph.addOutput(out);
@@ -75,3 +78,7 @@ export const declare: Pass = {
     return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
   },
 };
+
+function taken(name: string): Refusal {
+  return new Refusal({ code: 'PD331', message: `the graph has a value called "${name}" already: the name of an output that --probe adds`, culprit: name, hint: 'leave --probe out, or give that value another name' });
+}

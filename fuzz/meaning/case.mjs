@@ -34,7 +34,7 @@ export async function specOf(seed, number, { fixtures, kinds = KINDS } = {}, aga
   const whole = name.includes('/') || r.chance(0.15) ? name : `${name}/4`;
   const fixture = await fixtureOf(whole);
   const { info } = fixture;
-  const scenario = r.pick(info.scenarios.filter((s) => s.plan in info.plans));
+  const scenario = r.pick(info.scenarios.filter((s) => s.plan in info.plans && fixture.runsUncompiled(s)));
   const given = info.plans[scenario.plan];
   const plan = r.chance(0.6) ? given : { ...given, ...schedule(r, info.layers), rank: r.pick(['attention', 'attention', 'attention', 'uniform', 'random:7']) };
   const level = r.chance(0.2) ? 'all' : 'disabled';
@@ -154,6 +154,8 @@ export async function runSpec(spec, note = () => {}) {
         await compile(path, { ...spec.plan, output: made });
       } else made = await compileBytes(bytes, spec.plan);
     } catch (error) {
+      // A sound graph that fails the compiler's own check was not understood rightly.
+      if (error.code === 'PD330') return { verdict: 'finding', detail: `${error.code} ${error.message}`, ...what };
       if (error instanceof Refusal || error instanceof UsageError) return { verdict: 'refused', code: error.code, detail: `${error.code} ${error.message} (${error.culprit ?? ''})`, ...what };
       if (error instanceof PdropError) return { verdict: 'finding', detail: `${error.code} ${error.message} (${error.culprit ?? ''})`, ...what };
       return { verdict: 'finding', detail: `threw ${shortened(error)}`, stack: error.stack, ...what };
@@ -195,7 +197,11 @@ export async function runCase(seed, number, { note, ...options } = {}) {
   let result;
   for (let again = 0; again < 20; again++) {
     spec = await specOf(seed, number, options, again);
-    result = await runSpec(spec, note);
+    try {
+      result = await runSpec(spec, note);
+    } catch (error) {
+      result = { verdict: 'harness', detail: `the harness threw ${error.message}`, stack: error.stack, kinds: spec.steps.map((s) => s.kind), fixture: spec.fixture };
+    }
     if (result.verdict !== 'no site' && result.verdict !== 'no plan') break;
     if (result.verdict === 'no plan') again = Math.max(again, ELSEWHERE - 1);
   }

@@ -31,7 +31,7 @@ async function observe(fixture) {
     }
     facts.set(name, known);
   };
-  const scenarios = fixture.info.scenarios.filter((s) => s.plan === 'default');
+  const scenarios = fixture.info.scenarios.filter((s) => s.plan === 'default' && fixture.runsUncompiled(s));
   for (const scenario of [scenarios[0], scenarios.find((s) => s.kind === 'batch') ?? scenarios.at(-1)]) {
     for (const [i, out] of (await fixture.run(session, { runs: scenario.runs.slice(0, 2) })).entries()) {
       for (const [name, t] of Object.entries(out)) note(name, t);

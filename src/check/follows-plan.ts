@@ -9,9 +9,10 @@ import type { DecoderFacts } from '../analyse/facts.js';
 import { headDimsOf, shapesAt } from '../analyse/roles.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import { keepCount } from '../cost/keep.js';
-import { type DiagnosticDetail, describeNode, PdropError, Refusal } from '../diagnostics.js';
+import { type DiagnosticDetail, describeNode, PdropError } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
+import { failsCheck } from './soundness.js';
 import type { ByteSource } from '../onnx/bytes.js';
 import { readModel } from '../onnx/read.js';
 import type { Plan } from '../plan/plan.js';
@@ -69,12 +70,7 @@ export function checkFollowsPlan(model: Model, plan: Plan): Check[] {
 export async function requireFollowsPlan(written: ByteSource, plan: Plan): Promise<void> {
   for (const { name, problems } of checkFollowsPlan(await readModel(written), plan)) {
     if (problems.length === 0) continue;
-    throw new Refusal({
-      code: 'PD330',
-      message: `what was made of this graph fails the check "${name}": ${problems[0]}`,
-      culprit: name,
-      hint: 'nothing was written. Either the graph declares what does not hold (run onnx.checker on it with full_check), or it is not understood rightly: please report it with `pdrop-compile inspect --json`',
-    });
+    throw failsCheck(name, problems[0] as string, name);
   }
 }
 

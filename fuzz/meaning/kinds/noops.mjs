@@ -1,5 +1,5 @@
 /** Values sent through something that gives them back: x → no-op → x'. Some or all readers then read x'. */
-import { DATA_TYPES, is, makeNode, tensor, valueInfo } from '../../proto.mjs';
+import { DATA_TYPES, is, makeNode, onnx, tensor, valueInfo } from '../../proto.mjs';
 import { isFloat, isInt } from '../subject.mjs';
 
 const FAR = Number.MAX_SAFE_INTEGER;
@@ -147,7 +147,7 @@ const CHAINS = {
     make: (s, x, y) => {
       const branch = (op) => {
         const out = s.fresh('branch');
-        return { name: op, node: [makeNode('Identity', [x], [out])], input: [], output: [valueInfo(out, DATA_TYPES[s.type(x)])], initializer: [] };
+        return onnx.GraphProto.create({ name: op, node: [makeNode('Identity', [x], [out])], output: [valueInfo(out, DATA_TYPES[s.type(x)])] });
       };
       return [makeNode('If', [s.literal('bool', [s.r.below(2)], [])], [y], { then_branch: { graph: branch('then') }, else_branch: { graph: branch('else') } })];
     },

@@ -183,7 +183,8 @@ export const STRUCTURE = [
       const names = new Map();
       for (const v of [...s.graph.input, ...s.graph.output, ...s.graph.valueInfo]) {
         for (const d of v.type?.tensorType?.shape?.dim ?? []) {
-          if (!d.dimParam) continue;
+          // Exporters write sizes as symbols too: "64".
+          if (!d.dimParam || /^\d+$/.test(d.dimParam)) continue;
           if (!names.has(d.dimParam)) names.set(d.dimParam, s.r.pick([`d${names.size}`, `sequence_${names.size}`, `batch ${names.size}`]));
           d.dimParam = names.get(d.dimParam);
         }
@@ -327,13 +328,13 @@ export const STRUCTURE = [
       const branch = (label) => {
         const rename = new Map(run.flatMap((n) => n.output).filter((o) => o !== '').map((o) => [o, s.fresh(label)]));
         const to = (v) => rename.get(v) ?? v;
-        return {
+        return onnx.GraphProto.create({
           name: label,
           node: run.map((n) => onnx.NodeProto.create({ ...n, input: n.input.map(to), output: n.output.map(to) })),
           input: [],
           output: fit.outputs.map((o) => valueInfo(to(o), DATA_TYPES[s.type(o)])),
           initializer: [],
-        };
+        });
       };
       const node = makeNode('If', [s.literal('bool', [s.r.below(2)], [])], fit.outputs, { then_branch: { graph: branch('t') }, else_branch: { graph: branch('e') } });
       s.nodes.splice(s.nodes.indexOf(run.at(-1)), 1, node);

@@ -83,6 +83,7 @@ export function isEmpty(t: Tensor): boolean {
 /** Tells the entries along `axes` apart. */
 export function opened(terms: Terms, t: Tensor, axes: readonly number[]): Tensor {
   let out = t;
+  for (const axis of axes) if (axis < 0 || axis >= t.shape.length) throw new CannotEvaluate(`axis ${axis} of a value with ${t.shape.length}`);
   for (const axis of axes) if (!out.open[axis]) out = openOne(terms, out, axis);
   return out;
 }

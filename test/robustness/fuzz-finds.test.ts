@@ -1,0 +1,36 @@
+/** What `npm run fuzz` found, made as small as it gets. */
+import { describe, expect, it } from 'vitest';
+import { block, opened } from '../../src/analyse/terms/tensor.js';
+import { CannotEvaluate, Terms } from '../../src/analyse/terms/term.js';
+import { cliJson } from '../support/cli.js';
+import { modelFile } from '../support/folder.js';
+import { encodeModel, graphOf, loadModel } from '../support/proto.js';
+import { expectBytesRefused } from '../support/refuse.js';
+
+describe('finds of the fuzzer', () => {
+  it('an inner value that has the name of an output of --probe', async () => {
+    const model = loadModel('genai-llama-embeds-fp32');
+    const [first] = graphOf(model).node?.find((n) => n.opType === 'GroupQueryAttention')?.output as string[];
+    for (const n of graphOf(model).node ?? []) {
+      n.input = (n.input ?? []).map((i) => (i === first ? 'pdrop_kept.1' : i));
+      n.output = (n.output ?? []).map((o) => (o === first ? 'pdrop_kept.1' : o));
+    }
+    const bytes = encodeModel(model);
+    expect((await expectBytesRefused(bytes, 'PD331', ['--stages', '2', '--probe'])).culprit).toBe('pdrop_kept.1');
+    expect((await cliJson(modelFile(bytes), '--stages', '2', '--dry-run')).code).toBe(0);
+  });
+
+  it('one input declared for another batch than the rest is no bug of ours', async () => {
+    const model = loadModel('genai-llama-embeds-fp32');
+    const dim = graphOf(model).input?.find((v) => v.name === 'attention_mask')?.type?.tensorType?.shape?.dim as object[];
+    dim[0] = { dimValue: 5 };
+    const error = await expectBytesRefused(encodeModel(model), 'PD330', ['--stages', '2']);
+    expect(error.message).toContain('"sizes"');
+  });
+
+  it('an expert that gathers along an axis that is not there', () => {
+    const terms = new Terms(1, false);
+    expect(() => opened(terms, block([2, 3], terms.of('x')), [7])).toThrow(CannotEvaluate);
+    expect(opened(terms, block([2, 3], terms.of('x')), [1]).data).toHaveLength(3);
+  });
+});
