@@ -12,6 +12,8 @@ function pickInitializer(s, accept) {
 
 function drop(s, name) {
   s.graph.initializer = s.graph.initializer.filter((t) => t.name !== name);
+  // Optional inputs are initializers that are listed as inputs too.
+  s.graph.input = s.graph.input.filter((v) => v.name !== name);
 }
 
 function toNode(s, t) {
