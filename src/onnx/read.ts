@@ -157,6 +157,11 @@ function functionName(body: Uint8Array): string {
 /** Entries of GraphProto that become IR objects, by field number. */
 const ENTRIES: Partial<Record<number, 'node' | 'tensor' | 'value'>> = { 1: 'node', 5: 'tensor', 11: 'value', 12: 'value', 13: 'value' };
 
+/** Which of the two is meant cannot be known, and runtimes differ. */
+function twice(name: string, what: string): Refusal {
+  return new Refusal({ code: 'PD102', message: `two ${what} of a graph have one name`, culprit: name, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it' });
+}
+
 /** Finds the value a name means in this graph: its own, or (recorded as a capture) one of an enclosing graph. */
 function resolve(graph: Graph, scopes: Graph | null, name: string): Value {
   const own = graph.values.get(name);
@@ -227,6 +232,7 @@ async function readGraph({ source, start, end, held, parent, owner, depth }: Gra
     } else if (message === 'tensor') {
       const { name, tensor } = decodeTensor(body, elided?.rawBytes);
       const value = declare(graph, name);
+      if (value.tensor) throw twice(name, 'initializers');
       value.tensor = tensor;
       graph.initializers.push(value);
       noteExternal(tensor, locations);
@@ -236,6 +242,7 @@ async function readGraph({ source, start, end, held, parent, owner, depth }: Gra
       const value = declare(graph, name);
       value.type ??= type;
       if (f.number === 11) {
+        if (value.isInput) throw twice(name, 'inputs');
         value.isInput = true;
         value.type = type ?? value.type;
         graph.inputs.push(value);
@@ -255,10 +262,10 @@ async function readGraph({ source, start, end, held, parent, owner, depth }: Gra
         return;
       }
       const value = declare(graph, name);
-      if (value.producer) {
+      if (value.producer || value.isInput || value.tensor) {
         throw new Refusal({
           code: 'PD102',
-          message: `two nodes compute the value "${name}"`,
+          message: value.producer ? `two nodes compute the value "${name}"` : `a node computes "${name}", which is an ${value.isInput ? 'input' : 'initializer'} of the graph`,
           culprit: p.node.name || name,
           hint: 'the graph is not valid ONNX (SSA); export it again or run onnx.checker on it',
         });

@@ -17,6 +17,9 @@ import { mapField } from '../support/wire.js';
 const BROKEN: readonly [string, (m: ModelProto) => void, string][] = [
   ['a value that nothing computes', (m) => void graphOf(m).node?.splice(3, 1), 'PD102'],
   ['an output that nothing computes', (m) => void graphOf(m).output?.push(valueInfo('nowhere', FLOAT, [1])), 'PD102'],
+  ['two inputs of one name', (m) => void graphOf(m).input?.push(valueInfo('attention_mask', FLOAT, ['batch', 'x'])), 'PD102'],
+  ['two initializers of one name', (m) => void graphOf(m).initializer?.push((graphOf(m).initializer ?? [])[0] as never), 'PD102'],
+  ['a node that computes an input', (m) => void graphOf(m).node?.push(node('Neg', ['l0/out'], ['attention_mask'])), 'PD102'],
   ['two nodes with one output', (m) => void graphOf(m).node?.push(node('Neg', ['l0/out'], ['l1/out'])), 'PD102'],
   [
     'a cycle',
