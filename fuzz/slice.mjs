@@ -11,7 +11,8 @@ import { decode, encode, readsOf } from './proto.mjs';
 export async function slice(bytes, keep = 4) {
   const facts = await analyseDecoder(await readModel(new MemorySource(bytes)));
   const count = facts.layers.length;
-  if (count <= keep) return undefined;
+  // Layers without attention have no cache to take away.
+  if (count <= keep || facts.layers.some((l) => !l.core)) return undefined;
   const [from, to] = [keep - 1, count - 1];
   const entry = facts.layers[from].cut.values.map((v) => v.name);
   const later = facts.layers[to].cut.values.map((v) => v.name);

@@ -53,7 +53,7 @@ const keyOf = (n) => JSON.stringify([n.domain, n.opType, [...n.input], n.attribu
 const hasSubgraph = (n) => n.attribute.some((a) => a.g);
 
 function duplicate(s, node, [reader, at]) {
-  const made = onnx.NodeProto.create({ ...node, name: '', output: node.output.map((o) => (o === '' ? '' : s.alike(s.fresh(), o))) });
+  const made = onnx.NodeProto.create({ ...node, name: '', input: [...node.input], output: node.output.map((o) => (o === '' ? '' : s.alike(s.fresh(), o))) });
   reader.input[at] = made.output[node.output.indexOf(reader.input[at])];
   s.nodes.splice(s.nodes.indexOf(node) + 1, 0, made);
 }
