@@ -12,6 +12,7 @@ import { parseRatio } from '../src/cost/keep.js';
 import { carryDropped } from '../src/rewrite/carried.js';
 import { recogniseMarks } from '../src/rewrite/marks.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
+import type { Builder } from '../src/rewrite/builder.js';
 import type { GraphEditor } from '../src/rewrite/editor.js';
 
 /** Added to the score of tokens that must stay: scores of the others are probabilities. */
@@ -28,37 +29,28 @@ export const imageTokens: Pass = {
     const { roles } = facts;
     b.scope('image-tokens');
     const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : (roles.inputIds as Value);
-    const shape = b.op('Shape', 'chunk_shape', [anchor]);
-    const batch1 = b.slice('batch', shape, b.ints([0]), b.ints([1]), 0);
-    const length1 = b.slice('length', shape, b.ints([1]), b.ints([2]), 0);
-    const batch = squeeze(context, 'batch_scalar', batch1);
-    const length = squeeze(context, 'length_scalar', length1);
-    const rowRange = b.op('Range', 'row_range', [b.int(0), batch, b.int(1)]);
-    const rows = b.unsqueeze('rows', rowRange, [1]);
-    const range = b.op('Range', 'range', [b.int(0), length, b.int(1)]);
-    const shape2 = b.concat('mask_shape', [batch1, length1], 0);
+    const batch1 = b.size('batch', anchor, 0);
+    const length1 = b.size('length', anchor, 1);
+    const batch = b.scalar('batch_scalar', batch1);
+    const rows = b.unsqueeze('rows', b.op('Range', 'row_range', [b.int(0), batch, b.int(1)]), [1]);
+    const nothing = { length1, origin: undefined, rowsInPrevious: undefined, last: undefined, protect: undefined, paddingBias: undefined };
     if (plan.imageMask.kind === 'none') {
-      frames.setChunk({ batch, batch1, rows, length, drops: undefined });
-      frames.addStage({ length1, origin: b.op('Expand', 'places', [range, shape2]), rowsInPrevious: undefined, last: undefined });
+      frames.setChunk({ batch, batch1, rows, length: length1, drops: undefined });
+      frames.addStage(nothing);
       return { applied: ['no image tokens: nothing is ever dropped'], declined: [] };
     }
+    const { marked: image, any } = markImages(graph, context, { length1, batch1 });
 
     // Validity of the chunk's own tokens: the last S entries of the mask.
-    let valid: Value | undefined;
-    if (roles.attentionMask) {
-      const own = roles.pasts.length > 0 ? b.slice('mask_of_chunk', roles.attentionMask, b.op('Neg', 'minus_length', [length1]), b.ints([2 ** 31 - 1]), 1) : roles.attentionMask;
-      valid = facts.probes.dtype(roles.attentionMask) === DataType.BOOL ? own : b.cast('valid', own, DataType.BOOL);
-    }
-    const validCount = valid && b.cast('valid_number', valid, DataType.INT64);
-    const last = validCount
-      ? b.reduce('ReduceMax', 'last_valid', b.op('Mul', 'valid_index', [validCount, range]), [1], true)
+    const valid = validTokens(context, length1);
+    const range = b.op('Range', 'range', [b.int(0), b.scalar('length_scalar', length1), b.int(1)]);
+    const last = valid
+      ? b.op('ArgMax', 'last_valid', [b.op('Mul', 'valid_index', [valid.number, range])], { axis: { kind: 'int', value: 1 }, keepdims: { kind: 'int', value: 1 } })
       : b.op('Expand', 'last', [b.op('Sub', 'length_minus_1', [length1, b.ints([1])]), b.concat('column_shape', [batch1, b.ints([1])], 0)]);
     const paddingBias =
-      validCount &&
-      b.op('Mul', 'padding_bias', [b.op('Sub', 'invalid', [b.constant(DataType.FLOAT, [1], []), b.cast('valid_float', validCount, DataType.FLOAT)]), b.float(PADDING)]);
+      valid && b.op('Mul', 'padding_bias', [b.op('Sub', 'invalid', [b.constant(DataType.FLOAT, [1], []), b.cast('valid_float', valid.number, DataType.FLOAT)]), b.float(PADDING)]);
 
-    const image = markImages(graph, context, { validCount, range, length1, shape2 });
-    const marked = valid ? b.op('And', 'image_and_valid', [image, valid]) : image;
+    const marked = valid ? b.op('And', 'image_and_valid', [image, valid.bool]) : image;
     const markedCount = b.cast('image_number', marked, DataType.INT64);
     const notLast = b.op('Not', 'not_last', [b.op('Equal', 'is_last', [range, last])]);
     const droppable = b.cast('droppable', b.op('And', 'image_not_last', [marked, notLast]), DataType.INT64);
@@ -71,29 +63,48 @@ export const imageTokens: Pass = {
     const scaled = b.op('Add', 'keep_numerator', [b.op('Mul', 'keep_scaled', [count, numbers((r) => r.num)]), numbers((r) => r.den / 1000000n)]);
     const keep = b.op('Div', 'keep', [scaled, numbers((r) => r.den)]);
     const perRow = b.op('Min', 'drop_per_row', [b.op('Sub', 'drop_wanted', [count, keep]), limit]);
-    const dropped = b.reduce('ReduceMin', 'dropped', perRow, [0], false);
+    // The smallest of the rows. Shape tools downstream stumble over ReduceMin of int64.
+    const [least] = b.multi('TopK', 'dropped', [perRow, b.ints([1])], 2, { axis: { kind: 'int', value: 0 }, largest: { kind: 'int', value: 0 } });
+    const dropped = b.reshape('dropped_vector', least as Value, [-1]);
     const lengths = b.op('Sub', 'lengths', [length1, dropped]);
+    const left = b.op('ConstantOfShape', 'lengths_as_shape', [b.concat('lengths_after_0', [b.ints([0]), lengths], 0)]);
     const protect = b.op('Mul', 'protect', [
       b.op('Sub', 'not_droppable', [b.constant(DataType.FLOAT, [1], []), b.cast('droppable_float', droppable, DataType.FLOAT)]),
       b.float(PROTECTION),
     ]);
-    frames.setChunk({ batch, batch1, rows, length, drops: { protect, droppable, paddingBias, last, dropped, lengths } });
-    frames.addStage({ length1, origin: undefined, rowsInPrevious: undefined, last });
+    frames.setChunk({ batch, batch1, rows, length: length1, drops: { any, protect, droppable, paddingBias, last, dropped, left } });
+    frames.addStage({ ...nothing, last, protect, paddingBias });
     if (plan.runtime === 'genai') carryDropped(graph, context);
     return { applied: [`image tokens from ${plan.imageMask.kind}`], declined: [] };
   },
 };
 
-function squeeze({ builder: b }: PassContext, label: string, value: Value): Value {
-  return b.op('Squeeze', label, b.opset >= 13 ? [value, b.ints([0])] : [value]);
+/** The chunk's own entries of the attention mask, [B, S], as booleans and as int64; undefined without a mask. */
+function validTokens({ facts, builder: b }: PassContext, length1: Value): { bool: Value; number: Value } | undefined {
+  const { roles, probes } = facts;
+  if (!roles.attentionMask) return undefined;
+  const own = roles.pasts.length > 0 ? b.slice('mask_of_chunk', roles.attentionMask, b.op('Neg', 'minus_length', [length1]), b.ints([2 ** 31 - 1]), 1) : roles.attentionMask;
+  const bool = probes.dtype(roles.attentionMask) === DataType.BOOL ? own : b.cast('valid', own, DataType.BOOL);
+  return { bool, number: b.cast('valid_number', bool, DataType.INT64) };
 }
 
-/** bool [B, S]: true at image tokens. */
+/** bool scalar: true when anything is marked. */
+function anyOf(b: Builder, marked: Value): Value {
+  const most = b.op('ReduceMax', 'any_number', [b.cast('marked_number', marked, DataType.INT64)], { keepdims: { kind: 'int', value: 0 } });
+  return b.cast('drops_any', most, DataType.BOOL);
+}
+
+/**
+ * Where the image tokens are, and whether the chunk can lose any at all, for little: that is worked out in every run.
+ *
+ * @returns marked: bool [B, S], true at image tokens; any: bool scalar
+ */
 function markImages(
   graph: GraphEditor,
-  { facts, plan, builder: b, frames, results }: PassContext,
-  chunk: { validCount: Value | undefined; range: Value; length1: Value; shape2: Value },
-): Value {
+  context: PassContext,
+  chunk: { length1: Value; batch1: Value },
+): { marked: Value; any: Value } {
+  const { facts, plan, builder: b, frames, results } = context;
   const { roles } = facts;
   const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : (roles.inputIds as Value);
   const dims = [anchor.type?.dims?.[0] ?? null, anchor.type?.dims?.[1] ?? null];
@@ -115,29 +126,37 @@ function markImages(
   };
   const source = plan.imageMask;
   switch (source.kind) {
-    case 'input':
-      return declare(IMAGE_TOKEN_MASK, DataType.BOOL);
+    case 'input': {
+      const marked = declare(IMAGE_TOKEN_MASK, DataType.BOOL);
+      return { marked, any: anyOf(b, marked) };
+    }
     case 'input-ids': {
       const ids = roles.inputIds ?? declare('input_ids', DataType.INT64);
-      return b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]);
+      const marked = b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]);
+      return { marked, any: anyOf(b, marked) };
     }
     case 'span': {
       // Counted in valid tokens, so that left padding moves the span along; only for a prompt that starts a conversation.
       const end = source.start + source.count;
-      const ordinal = chunk.validCount
-        ? b.op('Sub', 'valid_ordinal', [b.op('CumSum', 'valid_so_far', [chunk.validCount, b.int(1)]), b.int(1)])
-        : b.op('Expand', 'ordinal', [chunk.range, chunk.shape2]);
-      const total = chunk.validCount ? b.reduce('ReduceSum', 'valid_total', chunk.validCount, [1], true) : chunk.length1;
+      const valid = validTokens(context, chunk.length1)?.number;
+      const ordinal = valid
+        ? b.op('Sub', 'valid_ordinal', [b.op('CumSum', 'valid_so_far', [valid, b.int(1)]), b.int(1)])
+        : b.op('Expand', 'ordinal', [b.op('Range', 'ordinals', [b.int(0), b.scalar('ordinal_end', chunk.length1), b.int(1)]), b.concat('ordinal_shape', [chunk.batch1, chunk.length1], 0)]);
+      const total = valid ? b.reduce('ReduceSum', 'valid_total', valid, [1], true) : chunk.length1;
       const inside = b.op('And', 'in_span', [
         b.op('Not', 'not_before_span', [b.op('Less', 'before_span', [ordinal, b.int(source.start)])]),
         b.op('Less', 'not_after_span', [ordinal, b.int(end)]),
       ]);
       const longEnough = b.op('Not', 'long_enough', [b.op('Less', 'too_short', [total, b.int(end)])]);
-      const first = b.op('Equal', 'nothing_cached', [frames.pastLength(0), b.ints([0])]);
-      return b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);
+      const first = b.op('Equal', 'nothing_cached', [frames.lengths.past(0), b.ints([0])]);
+      const marked = b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);
+      const fits = b.op('Not', 'chunk_is_long_enough', [b.op('Less', 'chunk_is_too_short', [chunk.length1, b.int(end)])]);
+      return { marked, any: b.scalar('drops_any', b.op('And', 'span_may_apply', [fits, first])) };
     }
-    case 'marks':
-      return recogniseMarks(b, roles.source, source);
+    case 'marks': {
+      const marked = recogniseMarks(b, roles.source, source);
+      return { marked, any: anyOf(b, marked) };
+    }
     case 'none':
       throw new InternalError('nothing is marked without image tokens');
   }

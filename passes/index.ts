@@ -1,5 +1,6 @@
 /** The passes, in the order they run. */
 import type { Pass } from '../src/rewrite/pass.js';
+import { branch } from './branch.js';
 import { clean } from './clean.js';
 import { declare } from './declare.js';
 import { imageTokens } from './image-tokens.js';
@@ -7,4 +8,4 @@ import { rank } from './rank.js';
 import { restage } from './restage.js';
 import { restore } from './restore.js';
 
-export const PASSES: readonly Pass[] = [imageTokens, rank, restage, restore, declare, clean];
+export const PASSES: readonly Pass[] = [imageTokens, rank, restage, restore, declare, clean, branch];

@@ -10,6 +10,7 @@ import { describeRank } from '../src/plan/plan.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import { withGrid } from './rankers/grid.js';
 import { RANKERS } from './rankers/index.js';
+import { leftAfter } from './rankers/ranker.js';
 
 export const rank: Pass = {
   name: 'rank',
@@ -34,7 +35,7 @@ export const rank: Pass = {
       for (const n of b.created.slice(first)) results.rankNodes.add(n);
       b.scope('select', boundary);
       select(context, i, score);
-      results.kept.push(frames.tokens(boundary).origin as Value);
+      if (plan.probe) results.kept.push(frames.placesIn(boundary));
       applied.push(`boundary ${boundary} before layer ${index}: ${describeRank(plan)} rank, keep ${plan.keep[i]}`);
     });
     return { applied, declined };
@@ -42,20 +43,28 @@ export const rank: Pass = {
 };
 
 /** The S_i highest of stage i−1, in order of place. Ties go to the lower place (TopK's own rule). */
-function select({ builder: b, frames }: PassContext, stage: number, score: Value): void {
+function select(context: PassContext, stage: number, score: Value): void {
+  const { builder: b, frames, results } = context;
   const { chunk, drops } = frames;
+  const length = frames.lengths.chunk(stage);
+  const first = b.created.length;
   const previous = frames.tokens(stage);
-  const protect = previous.origin ? b.gatherElements('protect', drops.protect, previous.origin, 1) : drops.protect;
-  const length1 = b.gather('length', drops.lengths, b.ints([stage]), 0);
-  const key = b.op('Add', 'key', [score, protect]);
-  const [, best] = b.multi('TopK', 'best', [key, length1], 2, { axis: { kind: 'int', value: -1 } });
+  const left = leftAfter(context, stage);
+  const key = b.op('Add', 'key', [score, previous.protect as Value]);
+  const [, best] = b.multi('TopK', 'best', [key, left], 2, { axis: { kind: 'int', value: -1 } });
   // Sorted as float32, which GPUs can: places stay exact up to 2^24.
   const places = b.cast('best_float', best as Value, DataType.FLOAT);
-  const [ordered] = b.multi('TopK', 'ordered', [places, length1], 2, { axis: { kind: 'int', value: -1 }, largest: { kind: 'int', value: 0 } });
+  const [ordered] = b.multi('TopK', 'ordered', [places, left], 2, { axis: { kind: 'int', value: -1 }, largest: { kind: 'int', value: 0 } });
   const index = b.cast('index', ordered as Value, DataType.INT64);
   const origin = previous.origin ? b.gatherElements('origin', previous.origin, index, 1) : index;
-  const rowOffset = b.op('Mul', 'row_offset', [chunk.rows, previous.length1]);
+  const rowOffset = b.op('Mul', 'row_offset', [chunk.rows, length]);
   const rowsInPrevious = b.op('Add', 'rows', [index, rowOffset]);
-  const last = b.op('Sub', 'last', [drops.last, b.gather('dropped', drops.dropped, b.ints([stage]), 0)]);
-  frames.addStage({ length1, origin, rowsInPrevious, last });
+  const gathered = (label: string, value: Value | undefined): Value | undefined => value && b.gatherElements(label, value, index, 1);
+  const protect = gathered('protect', previous.protect);
+  const paddingBias = gathered('padding_bias', previous.paddingBias);
+  // Shape tools downstream follow the length of what was selected, not the count it was selected by.
+  const length1 = b.size('length', index, 1);
+  for (const n of b.created.slice(first)) results.pinned.set(n, stage + 1);
+  const last = b.op('Sub', 'last', [drops.last, b.op('Sub', 'dropped', [frames.lengths.chunk(0), left])]);
+  frames.addStage({ length1, origin, rowsInPrevious, last, protect, paddingBias });
 }

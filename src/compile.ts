@@ -7,7 +7,7 @@ import { analyseDecoder } from './analyse/decoder.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import type { Model } from './ir/graph.js';
-import { checkSoundness } from './check/soundness.js';
+import { checkSoundness, selfContradiction } from './check/soundness.js';
 import { requireFollowsPlan } from './check/follows-plan.js';
 import { type ByteSink, type ByteSource, type Piece, PieceSource } from './onnx/bytes.js';
 import { readModel } from './onnx/read.js';
@@ -100,7 +100,11 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   ]);
   const inPlace = options.aroundWeights ? layoutInPlace(model, { metadata }) : undefined;
   const { pieces, byteLength } = inPlace ? { pieces: piecesInPlace(inPlace), byteLength: inPlace.byteLength } : layoutModel(model, { metadata });
-  if (whole) await requireFollowsPlan(new PieceSource(pieces, source), plan);
+  if (whole) {
+    await requireFollowsPlan(new PieceSource(pieces, source), plan).catch((error: unknown) => {
+      throw selfContradiction(facts) ?? error;
+    });
+  }
   return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces, inPlace };
 }
 

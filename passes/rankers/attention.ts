@@ -6,7 +6,7 @@
  *   k (all tokens) ┘
  */
 import { lastTokenLogits } from './keys.js';
-import { ofStage, type Ranker } from './ranker.js';
+import type { Ranker } from './ranker.js';
 import { biasOfLast, softmaxWithSinks } from './terms.js';
 
 /** float32 [B, S_j]: mean over heads of the last valid token's attention to each token of stage j. */
@@ -17,7 +17,7 @@ export const attention: Ranker = (site) => {
   let logits = lastTokenLogits(site, true);
   const bias = biasOfLast(context, core, stage);
   if (bias) logits = b.op('Add', 'logits_biased', [logits, bias]);
-  const padding = frames.drops.paddingBias;
-  if (padding) logits = b.op('Add', 'logits_masked', [logits, b.unsqueeze('padding', ofStage(context, stage, 'padding_bias', padding), [1, 2])]);
+  const padding = frames.tokens(stage).paddingBias;
+  if (padding) logits = b.op('Add', 'logits_masked', [logits, b.unsqueeze('padding', padding, [1, 2])]);
   return b.reduce('ReduceMean', 'score', softmaxWithSinks(context, core, logits), [1, 2], false);
 };

@@ -22,11 +22,11 @@ export const diverse: Ranker = (site) => {
   const unit = b.op('Div', 'key_unit', [keys, length]);
   // What is no candidate has −1, below any norm.
   const size = b.op('Add', 'pivot_key', [b.op('Mul', 'key_norm_of_image', [b.reduce('ReduceMax', 'key_norm_flat', length, [1], false), candidate]), b.op('Sub', 'candidate_or_minus_1', [candidate, b.float(1)])]);
-  const count = b.op('Min', 'pivot_count', [frames.tokens(stage).length1, b.ints([PIVOTS])]);
+  const count = b.op('Min', 'pivot_count', [frames.lengths.chunk(stage), b.ints([PIVOTS])]);
   const [, places] = b.multi('TopK', 'pivots', [size, count], 2, { axis: { kind: 'int', value: -1 } });
   const place = b.unsqueeze('pivot_places', places ?? size, [2]);
   // [B, pivots, S], a row all 0 where a row of the batch has fewer image tokens than pivots.
-  const hot = b.op('Mul', 'is_pivot', [b.cast('at_pivot', b.op('Equal', 'equals_pivot', [frames.range(stage), place]), DataType.FLOAT), b.unsqueeze('candidate_row', candidate, [1])]);
+  const hot = b.op('Mul', 'is_pivot', [b.cast('at_pivot', b.op('Equal', 'equals_pivot', [frames.lengths.range(stage), place]), DataType.FLOAT), b.unsqueeze('candidate_row', candidate, [1])]);
   const pivots = b.op('MatMul', 'pivot_units', [hot, b.transpose('key_unit_rows', unit, [0, 2, 1])]);
   const similar = b.reduce('ReduceSum', 'similarity_sum', b.op('MatMul', 'similarity', [pivots, unit]), [1], false);
   const pivotCount = b.op('Max', 'pivots_or_1', [b.reduce('ReduceSum', 'pivots_found', hot, [1, 2], false), b.float(1)]);

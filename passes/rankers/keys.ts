@@ -22,7 +22,7 @@ export function lastTokenLogits(site: RankSite, rotated: boolean): Value {
   if (!picked.restricted) decline(`layer ${layer.index}: the query is computed for all tokens, its layout could not be restricted to one`);
   const past = rotated && core.rotary ? pastOfRows(context, core, stage) : undefined;
   const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: lastOf(context, stage) }, stage);
-  const keys = rotated ? operand(context, core, core.k, context.frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: context.frames.range(stage) }, stage) : keysWithoutPositions(site);
+  const keys = rotated ? operand(context, core, core.k, context.frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: context.frames.lengths.range(stage) }, stage) : keysWithoutPositions(site);
   // With one query token the heads of a group are the rows of one product: no repetition of keys.
   const grouped = b.reshape('query', query, [-1, core.kvHeads, core.heads / core.kvHeads, core.headDim]);
   const scaled = b.op('Mul', 'query_scaled', [grouped, b.float(core.scale)]);
@@ -55,11 +55,11 @@ export function softmax({ context: { builder: b } }: RankSite, label: string, lo
 
 /** int64 [B, 1]: positions in the cache before the chunk, as GroupQueryAttention counts them. */
 function pastOfRows({ builder: b, frames }: PassContext, core: AttentionCore, stage: number): Value {
-  if (!core.seqlensK) return frames.pastLength(stage);
+  if (!core.seqlensK) return frames.lengths.past(stage);
   const seqlens = frames.instantiate(core.seqlensK, stage);
   const total = b.op('Add', 'cached_total', [b.cast('seqlens', b.reshape('seqlens_column', seqlens, [-1, 1]), DataType.INT64), b.ints([1])]);
   // A right-padded prompt has fewer valid tokens than S: it starts at 0.
-  return b.op('Max', 'cached', [b.op('Sub', 'cached_signed', [total, frames.tokens(stage).length1]), b.ints([0])]);
+  return b.op('Max', 'cached', [b.op('Sub', 'cached_signed', [total, frames.lengths.chunk(stage)]), b.ints([0])]);
 }
 
 /** q as [B, H, 1, D]-ordered data, k as [B, kv heads, D, S], both float32, normed and rotated if the op does that itself. */
@@ -89,7 +89,7 @@ function operand(
       return b.transpose('keys', v, [0, 1, 3, 2]);
     case 'bhtd':
       // What the cache holds comes first, the chunk's own keys last.
-      return b.transpose('keys', b.slice('keys_of_chunk', v, b.op('Neg', 'minus_length', [frames.tokens(stage).length1]), b.ints([2 ** 31 - 1]), 2), [0, 1, 3, 2]);
+      return b.transpose('keys', b.slice('keys_of_chunk', v, b.op('Neg', 'minus_length', [frames.lengths.chunk(stage)]), b.ints([2 ** 31 - 1]), 2), [0, 1, 3, 2]);
     case 'bshd':
       return b.transpose('keys', v, [0, 2, 3, 1]);
     case 'bsx':

@@ -74,12 +74,15 @@ export function evenly({ context, stage }: RankSite, wanted: (kept: Value) => Va
   const chunk = frames.drops;
   const droppable = ofStage(context, stage, 'droppable', chunk.droppable);
   const m = b.reduce('ReduceSum', 'candidates', droppable, [1], true);
-  const dropped = b.gather('dropped_here', chunk.dropped, b.ints([stage]), 0);
-  const before = stage === 0 ? b.ints([0]) : b.gather('dropped_before', chunk.dropped, b.ints([stage - 1]), 0);
-  const kept = wanted(b.op('Sub', 'kept', [m, b.op('Sub', 'to_drop', [dropped, before])]));
+  const kept = wanted(b.op('Sub', 'kept', [m, b.op('Sub', 'to_drop', [frames.lengths.chunk(stage), leftAfter(context, stage)])]));
   const after = b.op('CumSum', 'ordinal_after', [droppable, b.int(1)]);
   const at = b.op('Sub', 'ordinal', [after, droppable]);
   const divisor = b.op('Max', 'candidates_or_1', [m, b.ints([1])]);
   const step = (label: string, t: Value): Value => b.op('Div', `${label}_step`, [b.op('Mul', `${label}_scaled`, [t, kept]), divisor]);
   return b.op('Sub', 'steps', [step('after', after), step('at', at)]);
+}
+
+/** int64 [1]: tokens left after boundary i, counted from 0. */
+export function leftAfter({ builder: b, frames }: PassContext, boundary: number): Value {
+  return b.size('left', frames.drops.left, boundary + 1);
 }

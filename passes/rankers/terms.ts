@@ -22,11 +22,11 @@ export function biasOfLast(context: PassContext, core: AttentionCore, stage: num
     v = b.op('Reshape', 'bias_by_head', [v, b.concat('bias_heads', [b.ints([-1, core.heads]), tail], 0)]);
   }
   if (axes?.at(-2) === 'S') {
-    const isLast = b.op('Equal', 'bias_is_last', [frames.range(stage), lastOf(context, stage)]);
+    const isLast = b.op('Equal', 'bias_is_last', [frames.lengths.range(stage), lastOf(context, stage)]);
     v = b.op('Where', 'bias_of_last', [b.unsqueeze('bias_is_last_row', isLast, [1, 3]), v, b.float(LOWEST)]);
     v = b.reduce('ReduceMax', 'bias_row', v, [2], true);
   }
-  const own = b.slice('bias_of_chunk', v, b.op('Neg', 'bias_minus_length', [frames.tokens(stage).length1]), b.ints([2 ** 31 - 1]), 3);
+  const own = b.slice('bias_of_chunk', v, b.op('Neg', 'bias_minus_length', [frames.lengths.chunk(stage)]), b.ints([2 ** 31 - 1]), 3);
   const grouped = b.reshape('bias_grouped', own, [0, core.kvHeads, core.heads / core.kvHeads, -1]);
   return core.bias.factor === 1 ? grouped : b.op('Mul', 'bias_scaled', [grouped, b.float(core.bias.factor)]);
 }

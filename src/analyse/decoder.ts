@@ -12,6 +12,7 @@ import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
 import { findMixers } from './mixers.js';
 import type { Trace } from './near-miss.js';
 import { NoOps } from './no-ops.js';
+import { inlineBranches } from './inline.js';
 import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './probes.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
@@ -40,12 +41,15 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
     const order = topologicalOrder(graph.nodes, cyclic);
     graph.nodes.splice(0, graph.nodes.length, ...order);
   }
+  const takeBack = options.compiledWith && inlineBranches(graph);
   const noOps = options.noOps ?? new NoOps(graph);
+  let facts: DecoderFacts | undefined;
   try {
-    return analyse(model, noOps, options.compiledWith, options.trace);
-  } catch (error) {
-    noOps.restore();
-    throw error;
+    facts = analyse(model, noOps, options.compiledWith, options.trace);
+    return facts;
+  } finally {
+    if (!facts || takeBack) noOps.restore();
+    takeBack?.();
   }
 }
 

@@ -13,7 +13,7 @@ const ELEMENT_BYTES: Record<number, number> = {
 };
 
 /** onnx.proto `AttributeProto.AttributeType`. */
-export const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, TENSOR: 4, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
+export const ATTRIBUTE_TYPE = { FLOAT: 1, INT: 2, STRING: 3, TENSOR: 4, GRAPH: 5, FLOATS: 6, INTS: 7, STRINGS: 8 } as const;
 
 /** Payload size of a tensor in bytes; 0 for types without a fixed size (strings). */
 export function tensorByteLength(dataType: number, dims: readonly number[]): number {

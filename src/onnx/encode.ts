@@ -1,5 +1,5 @@
 /** IR → messages of onnx.proto, for what passes made or changed. Unchanged records never come through here. */
-import type { AttributeValue, Dim, Node, Tensor, TensorType, Value } from '../ir/graph.js';
+import type { AttributeValue, Dim, Graph, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
 import { ATTRIBUTE_TYPE as T } from './decode.js';
 import { concat, decodeName, encodeBytesField, encodeFloatField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
@@ -53,9 +53,19 @@ export function encodeEntry(key: string, value: string): Uint8Array {
   return concat([encodeStringField(1, key), encodeStringField(2, value)]);
 }
 
-/** NodeProto of a node that a pass made. */
-export function encodeNode(node: Node): Uint8Array {
-  const attributes = [...node.attributes].map(([name, a]) => encodeBytesField(5, encodeAttribute(name, a)));
+function noSubgraph(graph: Graph): Uint8Array {
+  throw new InternalError('no subgraph is expected here', graph.name);
+}
+
+/**
+ * NodeProto of a node that a pass made.
+ *
+ * @param encodeGraph GraphProto of a subgraph
+ */
+export function encodeNode(node: Node, encodeGraph: (graph: Graph) => Uint8Array = noSubgraph): Uint8Array {
+  const attributes = [...node.attributes].map(([name, a]) =>
+    encodeBytesField(5, a.kind === 'graph' ? concat([encodeStringField(1, name), encodeBytesField(6, encodeGraph(a.value)), encodeVarintField(20, T.GRAPH)]) : encodeAttribute(name, a)),
+  );
   return concat([
     ...node.inputs.map((v) => encodeStringField(1, v?.name ?? '')),
     ...node.outputs.map((v) => encodeStringField(2, v?.name ?? '')),

@@ -240,7 +240,7 @@ function tooLarge(what: string, culprit: string): Refusal {
 
 function nodePieces(node: Node): Piece[] {
   const record = node.record as NodeRecord | undefined;
-  if (!record) return [encodeBytesField(1, encodeNode(node))];
+  if (!record) return [encodeBytesField(1, encodeNode(node, encodeNewGraph))];
   if (isUntouched(node, record)) return [record.full];
   if (record.elided) {
     throw tooLarge('a node with a large embedded payload', node.name);
@@ -256,6 +256,15 @@ function nodePieces(node: Node): Piece[] {
     }
   }
   return [encodeBytesField(1, respliceNode(node, record.body, subgraphs))];
+}
+
+/** GraphProto of a subgraph that a pass made. */
+function encodeNewGraph(graph: Graph): Uint8Array {
+  const nodes = graph.nodes.flatMap(nodePieces).map((p) => {
+    if (isSpan(p)) throw new InternalError('a large node cannot be moved into a subgraph', graph.name);
+    return p;
+  });
+  return concat([...nodes, encodeStringField(2, graph.name), ...graph.outputs.map((v) => encodeBytesField(12, encodeValueInfo(v.name, mustType(v))))]);
 }
 
 function isUntouched(node: Node, record: NodeRecord): boolean {

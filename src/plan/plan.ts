@@ -39,6 +39,8 @@ export interface Plan {
   readonly probe: boolean;
   /** For onnxruntime-genai, which keeps all caches at one length: what stages have dropped is carried in a state. */
   readonly runtime?: 'genai' | undefined;
+  /** False: no `If` in the graph; ranking and selecting then run in every decode step. Default true. */
+  readonly controlFlow?: boolean | undefined;
 }
 
 export function formatImageMask(source: ImageMaskSource): string {

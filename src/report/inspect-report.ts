@@ -1,7 +1,7 @@
 /** What analysis found in a graph, as data. */
 import { type NearMiss, nearMisses, type Trace } from '../analyse/near-miss.js';
 import type { DecoderFacts } from '../analyse/facts.js';
-import { describeAxes } from '../rewrite/frames.js';
+import { describeAxes } from '../rewrite/gathering.js';
 import { frameDependent, isShapeSlot, isContentNode } from '../rewrite/stages.js';
 import type { DiagnosticDetail } from '../diagnostics.js';
 import type { Model, Node, Value } from '../ir/graph.js';

@@ -6,6 +6,9 @@ import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
 import { type AttributeValue, DataType, type Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 
+/** What the passes use for "one or the other" until it is known which nodes only one side needs. Never written. */
+export const SELECT = { op: 'Select', domain: 'pdrop', dropping: 1, whole: 2 } as const;
+
 export class Builder {
   readonly graph: Graph;
   readonly opset: number;
@@ -100,6 +103,50 @@ export class Builder {
     return copy;
   }
 
+  /** A control-flow node over subgraphs, which computes `outputs`; what the subgraphs read of this graph is recorded. */
+  control(opType: string, label: string, input: Value, branches: Readonly<Record<string, Graph>>, outputs: readonly Value[]): Node {
+    const node = new Node(opType, '', this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(branches).map(([k, value]): [string, AttributeValue] => [k, { kind: 'graph', value }])));
+    node.stamps.set('pdrop.pass', this.#pass);
+    if (this.#boundary !== undefined) node.stamps.set('pdrop.boundary', String(this.#boundary));
+    this.attach(node, [input]);
+    outputs.forEach((v, i) => {
+      v.producer = node;
+      v.outputIndex = i;
+      this.graph.values.set(v.name, v);
+      node.outputs.push(v);
+    });
+    const captured = new Set<Value>();
+    for (const sub of Object.values(branches)) {
+      sub.owner = node;
+      node.subgraphs.push(sub);
+      for (const n of sub.nodes) {
+        n.inputs.forEach((v, index) => {
+          if (!v || sub.values.get(v.name) === v) return;
+          captured.add(v);
+          const at = v.uses.findIndex((u) => u.node === n && u.index === index);
+          if (at >= 0) v.uses.splice(at, 1);
+        });
+      }
+    }
+    for (const v of captured) {
+      node.captures.push(v);
+      v.capturedBy.push(node);
+    }
+    this.created.push(node);
+    return node;
+  }
+
+  /** Adds a node of one output to the end of a subgraph. */
+  inside(sub: Graph, opType: string, label: string, inputs: readonly Value[], attributes: Record<string, AttributeValue> = {}): Value {
+    const before = this.created.length;
+    const value = this.op(opType, label, inputs, attributes);
+    this.created.length = before;
+    this.graph.values.delete(value.name);
+    sub.values.set(value.name, value);
+    sub.nodes.push(value.producer as Node);
+    return value;
+  }
+
   #constant(key: string, label: string, make: () => Tensor): Value {
     let value = this.#constants.get(key);
     if (!value) {
@@ -163,6 +210,22 @@ export class Builder {
 
   gatherElements(label: string, data: Value, indices: Value, axis: number): Value {
     return this.op('GatherElements', label, [data, indices], { axis: { kind: 'int', value: axis } });
+  }
+
+  /** int64 [1]: size of one axis. */
+  size(label: string, value: Value, axis: number): Value {
+    if (this.opset >= 15) return this.op('Shape', label, [value], { start: { kind: 'int', value: axis }, end: { kind: 'int', value: axis + 1 } });
+    return this.gather(label, this.op('Shape', `${label}_shape`, [value]), this.ints([axis]), 0);
+  }
+
+  /** A vector of one element as a scalar. */
+  scalar(label: string, value: Value): Value {
+    return this.op('Squeeze', label, this.opset >= 13 ? [value, this.ints([0])] : [value]);
+  }
+
+  /** `dropping` where the condition holds, else `whole`: a placeholder that the pass `branch` turns into an output of the boundary's If. */
+  select(label: string, boundary: number, condition: Value, dropping: Value, whole: Value): Value {
+    return this.op(SELECT.op, label, [condition, dropping, whole], { boundary: { kind: 'int', value: boundary } }, SELECT.domain);
   }
 
   reshape(label: string, value: Value, dims: readonly number[]): Value {

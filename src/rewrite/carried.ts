@@ -50,7 +50,7 @@ export function carryDropped(graph: GraphEditor, { facts, plan, builder: b, fram
   }
   // Input and output share memory: everything reads one node's output, which the new state depends on.
   const state = b.op('Max', 'carried', [conv, b.int(0)]);
-  frames.setCarried(b.gather('carried_row', b.gather('carried_first', state, b.int(0), 0), b.int(0), 0));
+  frames.lengths.setCarried(b.gather('carried_row', b.gather('carried_first', state, b.int(0), 0), b.int(0), 0));
   const { dropped } = frames.drops;
   // A row of its own for each batch entry, all alike: a batch drops evenly.
   give(CARRIED.conv[1], b.op('Add', 'carried_on', [state, dropped]), [batch, 1, count]);
@@ -80,7 +80,8 @@ export function lastLogits(graph: GraphEditor, { facts, plan, builder: b, frames
       hint: 'build the decoder with the onnxruntime-genai model builder, or use --runtime generic',
     });
   }
-  const { length1, last } = frames.tokens(stage);
+  const { last } = frames.tokens(stage);
+  const length1 = frames.lengths.chunk(stage);
   const row = b.op('Add', 'row', [last as Value, b.op('Mul', 'row_offset', [frames.chunk.rows, length1])]);
   const one = b.gather('hidden', b.reshape('hidden_rows', hidden, [-1, facts.hiddenSize]), row, 0);
   graph.setInput(node, 0, one);

@@ -64,6 +64,13 @@ export class GraphEditor {
     return live;
   }
 
+  /** Takes nodes out of the list; they live on in a subgraph, or what they made has another producer. */
+  take(nodes: ReadonlySet<Node>): void {
+    this.edits++;
+    const kept = this.graph.nodes.filter((n) => !nodes.has(n));
+    this.graph.nodes.splice(0, this.graph.nodes.length, ...kept);
+  }
+
   /** Takes a node out; its outputs must be unused. */
   remove(nodes: ReadonlySet<Node>): void {
     if (nodes.size === 0) return;

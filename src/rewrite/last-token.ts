@@ -61,7 +61,7 @@ export class LastToken {
       const here = this.#frames.instantiate(value, this.#stage);
       const axes = facts.probes.axes(value);
       if (!hasTokenRows(axes)) throw new CannotRestrict();
-      made = builder.gather('last_token', this.#frames.flatten(here, axes, value), this.#lastRow(), 0);
+      made = builder.gather('last_token', this.#frames.gathering.flatten(here, axes, value), this.#lastRow(), 0);
       this.#memo.set(value, made);
       return made;
     }
@@ -87,8 +87,7 @@ export class LastToken {
     return this.#once('row', () => {
       const b = this.#frames.builder;
       const { chunk } = this.#frames;
-      const tokens = this.#frames.tokens(this.#stage);
-      const offset = b.op('Mul', 'last_row_offset', [chunk.rows, tokens.length1]);
+      const offset = b.op('Mul', 'last_row_offset', [chunk.rows, this.#frames.lengths.chunk(this.#stage)]);
       return b.op('Add', 'last_row', [offset, this.#last()]);
     });
   }
@@ -110,7 +109,7 @@ export class LastToken {
   #oneHot(dtype: number): Value {
     return this.#once(`onehot${dtype}`, () => {
       const b = this.#frames.builder;
-      const equal = b.op('Equal', 'is_last', [this.#frames.range(this.#stage), this.#last()]);
+      const equal = b.op('Equal', 'is_last', [this.#frames.lengths.range(this.#stage), this.#last()]);
       return b.cast('is_last_number', equal, dtype);
     });
   }
@@ -183,7 +182,7 @@ export class LastToken {
         if (typeof a === 'number') return b.ints([a]);
         if (a === 'S') return b.ints([1]);
         if (a === 'B' || a === 'BS') return chunk.batch1;
-        const past = this.#frames.pastLength(this.#stage);
+        const past = this.#frames.lengths.past(this.#stage);
         return a === 'P' ? past : this.#once('total', () => b.op('Add', 'last_total', [past, b.ints([1])]));
       });
       made = this.#once(`shape|${wanted.join()}`, () => b.concat('last_shape', sizes, 0));
@@ -204,7 +203,7 @@ export class LastToken {
     const { facts, builder: b } = this.#frames;
     const axes = facts.probes.axes(value);
     const all = this.#frames.instantiate(value, this.#stage);
-    if (hasTokenRows(axes)) return b.gather('last_token', this.#frames.flatten(all, axes, value), this.#lastRow(), 0);
+    if (hasTokenRows(axes)) return b.gather('last_token', this.#frames.gathering.flatten(all, axes, value), this.#lastRow(), 0);
     if (axes?.length === 4 && axes[2] === 'S') {
       const hot = b.unsqueeze('is_last_row', this.#oneHot(facts.probes.dtype(value)), [1, 2]);
       return b.op('MatMul', 'last_token', [hot, all]);

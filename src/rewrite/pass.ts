@@ -26,12 +26,14 @@ export interface PassContext {
 }
 
 export interface PassResults {
-  /** Kept indices into the chunk, int64 [batch, S_i], one per boundary. */
+  /** Kept indices into the chunk, int64 [batch, S_i], one per boundary; empty unless the plan asks for a probe. */
   kept: Value[];
   /** Graph inputs that were added. */
   inputs: Value[];
   /** Nodes of the rank subgraphs: the share of them in the cost is reported. */
   rankNodes: Set<Node>;
+  /** Nodes of a selection, with its boundary: they run there, also when only later boundaries read them. */
+  pinned: Map<Node, number>;
 }
 
 export interface Pass {

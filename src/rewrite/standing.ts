@@ -65,3 +65,22 @@ export class Standing {
     return fixed;
   }
 }
+
+/** True when the value is not even made of the shape of content: it is there before any layer has run. */
+export function isContentFree(value: Value, content: ReadonlySet<Value>): boolean {
+  const seen = new Set<Value>();
+  const visit = (v: Value): boolean => {
+    if (content.has(v)) return false;
+    if (seen.has(v)) return true;
+    seen.add(v);
+    const node = v.producer;
+    return !node || [...node.inputs, ...node.captures].every((i) => i === null || visit(i));
+  };
+  return visit(value);
+}
+
+/** True for the output of a Shape node over content. */
+export function isShapeOf(value: Value, content: ReadonlySet<Value>): boolean {
+  const node = value.producer;
+  return node?.is('Shape') === true && node.inputs[0] != null && content.has(node.inputs[0]);
+}

@@ -20,6 +20,8 @@ export interface ChunkTokens {
 
 /** What the chunk loses at the boundaries. */
 export interface ChunkDrops {
+  /** bool scalar: false when the chunk certainly loses nothing. Cheap: it is worked out in every run. */
+  readonly any: Value;
   /** float32 [B, S]: 0 for image tokens that may be dropped, 4 for all others. */
   readonly protect: Value;
   /** int64 [B, S]: 1 for image tokens that may be dropped. */
@@ -30,13 +32,16 @@ export interface ChunkDrops {
   readonly last: Value;
   /** int64 [m]: tokens dropped from every row after each boundary, cumulative. */
   readonly dropped: Value;
-  /** int64 [m]: tokens left after each boundary. */
-  readonly lengths: Value;
+  /**
+   * float32 [0, S_1, …, S_m]: no elements, but its shape says how many tokens are left after each boundary. A shape is
+   * on the host, so that one small copy brings all lengths there, however many boundaries there are.
+   */
+  readonly left: Value;
 }
 
 /** Values about the tokens of one stage j ≥ 0; S_j of them a row. */
 export interface StageTokens {
-  /** int64 [1]: S_j. */
+  /** int64 [1]: S_j, as the selection gives it; what lies behind the boundary reads `Lengths.chunk`. */
   readonly length1: Value;
   /** int64 [B, S_j]: index of each token in the incoming chunk; undefined for stage 0 (it is the identity). */
   readonly origin: Value | undefined;
@@ -44,4 +49,8 @@ export interface StageTokens {
   readonly rowsInPrevious: Value | undefined;
   /** int64 [B, 1]: index of the last valid token in this stage; undefined when nothing is ranked. */
   readonly last: Value | undefined;
+  /** `protect` of this stage's tokens, float32 [B, S_j]; undefined when nothing is dropped. */
+  readonly protect: Value | undefined;
+  /** `paddingBias` of this stage's tokens, float32 [B, S_j]; undefined without attention_mask. */
+  readonly paddingBias: Value | undefined;
 }

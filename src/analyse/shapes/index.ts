@@ -18,7 +18,7 @@ import { movement } from './movement.js';
 import { normalization } from './normalization.js';
 import { recurrence } from './recurrent.js';
 import { reduction } from './reduction.js';
-import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
+import type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
 export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
@@ -29,6 +29,8 @@ const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> =
   ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, recurrence, standardAttentionOps)],
   ['com.microsoft', table(contrib)],
   ['ai.onnx.preview', table(preview)],
+  // Never in a file: what passes put one of two values for (src/rewrite/builder.ts), and what an inlined branch hands over (src/analyse/inline.ts).
+  ['pdrop', table({ Select: (call) => call.input(1), HandOver: (call) => call.input(0) })],
 ]);
 
 function table(...parts: readonly HandlerTable[]): Map<string, HandlerTable[string]> {
@@ -91,8 +93,8 @@ class Evaluator implements ShapeFacts {
     }
   }
 
-  private inputFact(value: Value, bound: { shape: readonly number[]; data?: readonly number[] | undefined } | undefined): Fact {
-    const dtype = value.type?.elemType ?? 0;
+  private inputFact(value: Value, bound: InputBinding | undefined): Fact {
+    const dtype = value.type?.elemType ?? bound?.dtype ?? 0;
     // An exporter may write a static size as the symbol "64".
     const declared = value.type?.dims?.map((d) => (typeof d === 'number' ? d : d !== null && /^\d+$/.test(d) ? Number(d) : null));
     if (bound === undefined) return { dtype, shape: declared ?? null };

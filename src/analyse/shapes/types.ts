@@ -27,6 +27,8 @@ export interface InputBinding {
   readonly shape: readonly number[];
   /** Flat, row-major contents, for inputs that steer shapes (masks, ids). Length is the product of `shape`. */
   readonly data?: readonly number[] | undefined;
+  /** Type, where the value declares none: a piece of a graph may start anywhere. */
+  readonly dtype?: number | undefined;
 }
 
 /** What `evaluateShapes` evaluates at. */

@@ -1,0 +1,32 @@
+/**
+ * Puts what only a chunk that loses tokens needs behind one `If` a boundary: ranking, selecting, gathering, and the
+ * masks and positions that come of it. A decode step or a prompt of text runs the other side, which hands on what the
+ * stage before has.
+ *
+ *   in:   h' = Select(Gather(h, rank(…)), h)
+ *   out:  h' = If(image tokens in the chunk) { rank(…), Gather } else { h }
+ */
+import type { Node } from '../src/ir/graph.js';
+import type { Pass } from '../src/rewrite/pass.js';
+import { buildBranches } from '../src/rewrite/branches.js';
+
+export const branch: Pass = {
+  name: 'branch',
+  summary: 'run what only a chunk with image tokens needs behind one If a boundary',
+  run(graph, { facts, frames, builder, results }) {
+    if (frames.form !== 'branches') return { applied: [`no branches: ${frames.form === 'flat' ? 'not wanted' : 'nothing is ever dropped'}`], declined: [] };
+    const { content, probes } = facts;
+    const stamped = (n: Node): boolean => n.stamps.has('pdrop.pass');
+    const { ifs, inside } = buildBranches(graph, builder, {
+      condition: frames.drops.any,
+      pinned: results.pinned,
+      content,
+      factOf: (v) => {
+        const fact = probes.facts[0].get(v);
+        return fact && { ...fact, dtype: probes.dtype(v) };
+      },
+      made: stamped,
+    });
+    return { applied: [`${inside.size} nodes in the branches of ${ifs.length} If`], declined: [] };
+  },
+};

@@ -1,0 +1,58 @@
+/**
+ * A compiled graph keeps what only a chunk with image tokens needs behind an If. For analysis the branch that drops
+ * tokens is read as if it stood in the graph itself; nothing but the outputs of the If stands between.
+ *
+ *   in:   h', m' = If(any) { then: …, h1, m1 } else: { … }
+ *   out:  …; h' = HandOver(h1); m' = HandOver(m1)
+ */
+import { type Graph, Node, type Value } from '../ir/graph.js';
+
+/** Inlines the branches that passes made; the function that is returned takes everything back. */
+export function inlineBranches(graph: Graph): () => void {
+  const before = [...graph.nodes];
+  const undo: (() => void)[] = [];
+  const nodes: Node[] = [];
+  for (const node of graph.nodes) {
+    const branch = node.attributes.get('then_branch');
+    if (!node.is('If') || !node.name.startsWith('pdrop/') || branch?.kind !== 'graph') {
+      nodes.push(node);
+      continue;
+    }
+    const sub = branch.value;
+    for (const inner of sub.nodes) {
+      inner.inputs.forEach((v, index) => {
+        if (v && sub.values.get(v.name) !== v) addUse(v, inner, index, undo);
+      });
+      nodes.push(inner);
+    }
+    node.outputs.forEach((outer, i) => {
+      const made = sub.outputs[i];
+      if (!outer || !made) return;
+      const handOver = new Node('HandOver', 'pdrop', `${node.name}/${i}`);
+      handOver.inputs.push(made);
+      handOver.outputs.push(outer);
+      addUse(made, handOver, 0, undo);
+      outer.producer = handOver;
+      const index = outer.outputIndex;
+      outer.outputIndex = 0;
+      undo.push(() => {
+        outer.producer = node;
+        outer.outputIndex = index;
+      });
+      nodes.push(handOver);
+    });
+  }
+  graph.nodes.splice(0, graph.nodes.length, ...nodes);
+  return () => {
+    for (const step of undo.reverse()) step();
+    graph.nodes.splice(0, graph.nodes.length, ...before);
+  };
+}
+
+function addUse(value: Value, node: Node, index: number, undo: (() => void)[]): void {
+  const use = { node, index };
+  value.uses.push(use);
+  undo.push(() => {
+    value.uses.splice(value.uses.lastIndexOf(use), 1);
+  });
+}

@@ -1,0 +1,250 @@
+/**
+ * Turns the placeholders of one boundary ("in a chunk that loses tokens this, else that") into one If, and moves into
+ * its branches everything that only they need.
+ *
+ *   in:   kept = Gather(h, rank(h)); mask' = …; h' = Select(kept, h); m' = Select(mask', Slice(mask))
+ *   out:  h', m' = If(any) { then: rank, Gather, … } else: { Identity(h), Slice(mask) }
+ *
+ * All boundaries share one condition, so a branch may read what the branch of an earlier boundary has worked out: it is
+ * handed on as one more output, which is never read where the other side ran.
+ */
+import { InternalError } from '../diagnostics.js';
+import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
+import { DataType, Graph, type Node, type Value } from '../ir/graph.js';
+import { type Builder, SELECT } from './builder.js';
+import type { GraphEditor } from './editor.js';
+
+/** Where a node runs: always, or in one side of one boundary's If. */
+interface Region {
+  readonly boundary: number;
+  readonly side: 'then' | 'else';
+}
+
+export interface BranchInput {
+  /** bool scalar. */
+  readonly condition: Value;
+  /** Nodes of a selection, with the boundary they run at. */
+  readonly pinned: ReadonlyMap<Node, number>;
+  readonly content: ReadonlySet<Value>;
+  readonly factOf: (value: Value) => Fact | undefined;
+  /** Nodes that passes made; no others move. */
+  readonly made: (node: Node) => boolean;
+}
+
+export interface Branches {
+  readonly ifs: readonly Node[];
+  /** Nodes inside the branches. */
+  readonly inside: ReadonlySet<Node>;
+}
+
+const isSelect = (n: Node): boolean => n.is(SELECT.op, SELECT.domain);
+const keyOf = (r: Region): string => `${r.boundary}|${r.side}`;
+
+export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInput): Branches {
+  editor.sort();
+  const { graph } = editor;
+  const regions = assignRegions(editor, b, input);
+  editor.sort();
+  const facts = factsOfMade(graph, input);
+  const boundaries = [...new Set(graph.nodes.filter(isSelect).map((n) => n.int('boundary', 0)))].sort((x, y) => x - y);
+  const ifs: Node[] = [];
+  for (const boundary of boundaries) ifs.push(makeIf(editor, b, boundary, regions, input.condition, facts));
+  editor.sort();
+  return { ifs, inside: new Set(regions.node.keys()) };
+}
+
+interface Regions {
+  readonly node: Map<Node, Region>;
+  /** Placeholders that only then-branches read: there is nothing to work out for the other side. */
+  readonly thenOnly: Set<Node>;
+}
+
+function assignRegions(editor: GraphEditor, b: Builder, { pinned, content, made }: BranchInput): Regions {
+  const { graph } = editor;
+  const node = new Map<Node, Region>();
+  const thenOnly = new Set<Node>();
+  const ofContent = contentNodes(graph, content);
+  for (let i = graph.nodes.length - 1; i >= 0; i--) {
+    const n = graph.nodes[i] as Node;
+    if (!made(n)) continue;
+    const readers = readersOf(n, node, thenOnly);
+    if (readers === 'always' || readers.size === 0) continue;
+    const all = [...readers.values()];
+    const onlyThen = all.every((r) => r.side === 'then');
+    if (isSelect(n)) {
+      if (onlyThen) thenOnly.add(n);
+      continue;
+    }
+    if (!onlyThen) {
+      if (all.length === 1) node.set(n, all[0] as Region);
+      continue;
+    }
+    all.sort((x, y) => x.boundary - y.boundary);
+    const pin = pinned.get(n);
+    const first: Region = { boundary: Math.min(pin ?? Number.POSITIVE_INFINITY, (all[0] as Region).boundary), side: 'then' };
+    node.set(n, first);
+    // What is worked out on the host from the masks alone is worked out again: handing it on would cost a device a copy.
+    if (pin !== undefined || ofContent.has(n) || !all.some((r) => r.boundary !== first.boundary) || !isHostWork(n)) continue;
+    for (const region of all) if (region.boundary !== first.boundary) repeat(editor, b, n, region, node, thenOnly);
+  }
+  return { node, thenOnly };
+}
+
+/** Regions of everything that reads the node's outputs, or `always`. */
+function readersOf(n: Node, node: ReadonlyMap<Node, Region>, thenOnly: ReadonlySet<Node>): Map<string, Region> | 'always' {
+  const readers = new Map<string, Region>();
+  for (const o of n.outputs) {
+    if (!o) continue;
+    if (o.isOutput || o.capturedBy.length > 0) return 'always';
+    for (const use of o.uses) {
+      const region = regionOfUse(use.node, use.index, node, thenOnly);
+      if (region === 'always') return 'always';
+      if (region) readers.set(keyOf(region), region);
+    }
+  }
+  return readers;
+}
+
+function regionOfUse(reader: Node, index: number, node: ReadonlyMap<Node, Region>, thenOnly: ReadonlySet<Node>): Region | 'always' | undefined {
+  if (!isSelect(reader)) return node.get(reader) ?? 'always';
+  if (index === 0) return 'always';
+  if (index === SELECT.whole && thenOnly.has(reader)) return undefined;
+  return { boundary: reader.int('boundary', 0), side: index === SELECT.dropping ? 'then' : 'else' };
+}
+
+const INTEGER_OPS: ReadonlySet<string> = new Set(['Shape', 'Squeeze', 'Unsqueeze', 'Slice', 'Gather', 'Concat', 'Range', 'Add', 'Sub', 'Mul', 'Neg', 'Max', 'Min', 'Div', 'ArgMax', 'Cast', 'Reshape', 'Expand', 'ReduceSum']);
+
+/** Integer arithmetic of the passes on masks and sizes. */
+function isHostWork(n: Node): boolean {
+  return INTEGER_OPS.has(n.opType) && n.stamps.get('pdrop.pass') !== undefined && n.record === undefined && !(n.is('Cast') && n.int('to', 0) === DataType.FLOAT);
+}
+
+/** Nodes that depend on hidden states other than through a shape. */
+function contentNodes(graph: Graph, content: ReadonlySet<Value>): Set<Node> {
+  const values = new Set<Value>(content);
+  const nodes = new Set<Node>();
+  for (const n of graph.nodes) {
+    if (n.is('Shape') || n.is('Size') || ![...n.inputs, ...n.captures].some((v) => v && values.has(v))) continue;
+    nodes.add(n);
+    for (const o of n.outputs) if (o) values.add(o);
+  }
+  return nodes;
+}
+
+/** A second copy of the node for the readers of another region. */
+function repeat(editor: GraphEditor, b: Builder, n: Node, region: Region, node: Map<Node, Region>, thenOnly: ReadonlySet<Node>): void {
+  const copy = b.clone(n, n.inputs);
+  copy.stamps.clear();
+  for (const [key, value] of n.stamps) copy.stamps.set(key, value);
+  n.outputs.forEach((o, i) => {
+    const other = copy.outputs[i];
+    if (!o || !other) return;
+    for (const use of [...o.uses]) {
+      const at = regionOfUse(use.node, use.index, node, thenOnly);
+      if (at && at !== 'always' && keyOf(at) === keyOf(region)) editor.setInput(use.node, use.index, other);
+    }
+  });
+  node.set(copy, region);
+}
+
+/** Types and sizes of what the passes made, for the declared outputs of branches and for what stands in for them. */
+function factsOfMade(graph: Graph, { made, factOf }: BranchInput): (v: Value) => Fact | undefined {
+  const part = new Graph();
+  const inputs = new Map<Value, InputBinding>();
+  const outside = new Set<Value>();
+  const own = new Set<Value>();
+  for (const n of graph.nodes) {
+    if (!made(n)) continue;
+    part.nodes.push(n);
+    for (const o of n.outputs) if (o) own.add(o);
+    for (const v of n.inputs) if (v && !own.has(v)) outside.add(v);
+  }
+  for (const v of outside) {
+    if (v.tensor) part.initializers.push(v);
+    else {
+      part.inputs.push(v);
+      const fact = factOf(v);
+      if (fact?.shape && !fact.shape.includes(null)) inputs.set(v, { shape: fact.shape as number[], dtype: fact.dtype });
+    }
+  }
+  const facts = evaluateShapes(part, { inputs });
+  return (v) => {
+    const outer = factOf(v);
+    const here = facts.get(v);
+    if (!here) return outer;
+    return here.dtype ? here : { ...here, dtype: outer?.dtype ?? 0 };
+  };
+}
+
+function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, factOf: (v: Value) => Fact | undefined): Node {
+  const { graph } = editor;
+  const selects = graph.nodes.filter((n) => isSelect(n) && n.int('boundary', 0) === boundary);
+  const of = (side: Region['side']): Node[] => graph.nodes.filter((n) => regions.get(n)?.boundary === boundary && regions.get(n)?.side === side);
+  const thenNodes = of('then');
+  const elseNodes = of('else');
+  const inThen = new Set(thenNodes);
+  // What branches of later boundaries read of this one is one more output.
+  const handedOn = thenNodes.flatMap((n) => n.outputs.filter((o): o is Value => o !== null && o.uses.some((u) => !inThen.has(u.node) && !(isSelect(u.node) && u.node.int('boundary', 0) === boundary))));
+  b.scope('branch', boundary);
+  const outputs: Value[] = [];
+  const dropping: Value[] = [];
+  const whole: (Value | undefined)[] = [];
+  for (const s of selects) {
+    outputs.push(s.outputs[0] as Value);
+    dropping.push(s.inputs[SELECT.dropping] as Value);
+    whole.push(thenOnly.has(s) ? undefined : (s.inputs[SELECT.whole] as Value));
+  }
+  for (const v of handedOn) {
+    outputs.push(b.newValue(`${v.name}/after`));
+    dropping.push(v);
+    whole.push(undefined);
+  }
+  handedOn.forEach((v, i) => {
+    const outer = outputs[selects.length + i] as Value;
+    for (const use of [...v.uses]) if (!inThen.has(use.node) && !selects.includes(use.node)) editor.setInput(use.node, use.index, outer);
+  });
+  for (const s of selects) s.inputs.forEach((_, i) => editor.setInput(s, i, null));
+  const types = dropping.map((v) => factOf(v));
+  for (const [i, t] of types.entries()) if (!t?.dtype) throw new InternalError(`the type of what crosses boundary ${boundary} is not known`, dropping[i]?.name);
+  const branches = {
+    then_branch: makeBranch(editor, b, `boundary ${boundary}: tokens are dropped`, thenNodes, dropping, types),
+    else_branch: makeBranch(editor, b, `boundary ${boundary}: all tokens stay`, elseNodes, whole, types),
+  };
+  editor.take(new Set([...selects, ...thenNodes, ...elseNodes]));
+  return b.control('If', `boundary ${boundary}`, condition, branches, outputs);
+}
+
+/** A subgraph of `nodes` with these outputs; where an output is not there, anything of its type stands in. */
+function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly (Fact | undefined)[]): Graph {
+  const sub = new Graph();
+  sub.name = name;
+  sub.nodes.push(...nodes);
+  for (const n of nodes) {
+    for (const o of n.outputs) {
+      if (!o) continue;
+      editor.graph.values.delete(o.name);
+      sub.values.set(o.name, o);
+    }
+  }
+  const taken = new Set<Value>();
+  wanted.forEach((v, i) => {
+    const fact = types[i];
+    let out = v;
+    if (!v) out = b.inside(sub, 'Constant', 'never_read', [], { value: { kind: 'tensor', value: placeholder(fact) } });
+    else if (sub.values.get(v.name) !== v || taken.has(v)) out = b.inside(sub, 'Identity', 'as_it_was', [v]);
+    const made = out as Value;
+    taken.add(made);
+    made.type ??= { elemType: fact?.dtype ?? 0, dims: undefined };
+    sub.outputs.push(made);
+  });
+  return sub;
+}
+
+const BYTES: Readonly<Record<number, number>> = { [DataType.FLOAT]: 4, [DataType.INT32]: 4, [DataType.INT64]: 8, [DataType.BOOL]: 1, [DataType.FLOAT16]: 2, [DataType.BFLOAT16]: 2, [DataType.DOUBLE]: 8 };
+
+function placeholder(fact: Fact | undefined): { dataType: number; dims: number[]; data: Uint8Array; byteLength: number; external: undefined } {
+  const dataType = fact?.dtype ?? 0;
+  const byteLength = BYTES[dataType];
+  if (byteLength === undefined) throw new InternalError(`no placeholder of data type ${dataType}`);
+  return { dataType, dims: (fact?.shape ?? []).map(() => 1), data: new Uint8Array(byteLength), byteLength, external: undefined };
+}

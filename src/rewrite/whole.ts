@@ -1,0 +1,103 @@
+/**
+ * Instances for a chunk that loses nothing: a stage sees the first stage's tokens over its own, shorter cache. Much of
+ * what the first stage has worked out is right as it stands or with the cache's missing columns left out.
+ */
+import { DataType, type Node, type Value } from '../ir/graph.js';
+import type { FramesView } from './frames-view.js';
+import { isContentFree, isShapeOf } from './standing.js';
+
+export class WholeView {
+  readonly #frames: FramesView;
+  readonly #memo: Map<Value, Value>[];
+
+  constructor(frames: FramesView) {
+    this.#frames = frames;
+    this.#memo = Array.from({ length: frames.stages.count + 1 }, () => new Map());
+  }
+
+  instantiate(value: Value, j: number): Value {
+    const memo = this.#memo[j] as Map<Value, Value>;
+    let instance = memo.get(value);
+    if (!instance) {
+      instance = this.#make(value, j);
+      memo.set(value, instance);
+    }
+    return instance;
+  }
+
+  #make(value: Value, j: number): Value {
+    const frames = this.#frames;
+    const { dependent, facts, lengths, positionValues, standing, relations } = frames;
+    if (!dependent.has(value)) return value;
+    const first = (): Value => frames.instantiate(value, 0);
+    if (positionValues.has(value)) return first();
+    const past = facts.roles.pasts.find((p) => p.value === value);
+    if (past) return frames.pastOf(past, j);
+    if (!value.producer) return this.#root(value, j);
+    if (standing.stageOf(value) === j && isContentFree(value, facts.content)) return value;
+    const constant = frames.fold(value);
+    if (constant) return constant;
+    const relation = frames.isInFirst(value) ? relations.whole(value) : undefined;
+    switch (relation?.kind) {
+      case 'same':
+        return first();
+      case 'moved':
+        return frames.builder.op('Sub', `moved_s${j}`, [first(), lengths.difference(0, relation.p, j, facts.probes.dtype(value), facts.probes.axes(value)?.length ?? 1)]);
+      case 'columns':
+        return this.#columns(first(), value, relation.axis, relation.rows, j);
+      case 'first':
+        return frames.builder.slice(`first_s${j}`, first(), frames.builder.ints([0]), lengths.wholeAxis(relation.size, j), relation.axis);
+    }
+    if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(value.producer, j, (a) => lengths.wholeAxis(a, j));
+    return this.#clone(value, value.producer, j);
+  }
+
+  #clone(value: Value, node: Node, j: number): Value {
+    const frames = this.#frames;
+    const unchanged = node.inputs.every((v) => v === null || this.instantiate(v, j) === frames.instantiate(v, 0));
+    if (unchanged && node.captures.length === 0) return frames.instantiate(value, 0);
+    const copy = frames.cloneNode(node, (v) => this.instantiate(v, j));
+    if (frames.form === 'whole') frames.noteClone(node, copy);
+    const memo = this.#memo[j] as Map<Value, Value>;
+    node.outputs.forEach((o, i) => {
+      const made = copy.outputs[i];
+      if (o && made) memo.set(o, made);
+    });
+    return copy.outputs[value.outputIndex] as Value;
+  }
+
+  #root(value: Value, j: number): Value {
+    const { facts, builder: b, lengths, positions } = this.#frames;
+    const { roles } = facts;
+    if (!lengths.hasCache) return value;
+    if (value === roles.attentionMask) return this.#columns(value, value, 1, true, j);
+    const dtype = facts.probes.dtype(value);
+    const shift = (): Value => lengths.difference(0, 1, j, dtype, 1);
+    if (value === roles.positionIds && positions === 'compact') {
+      return b.op('Max', `position_ids_whole_s${j}`, [b.op('Sub', `position_ids_moved_s${j}`, [value, shift()]), b.constant(dtype, [0], [])]);
+    }
+    if (value === roles.cachePosition) return b.op('Sub', `cache_position_whole_s${j}`, [value, shift()]);
+    return value;
+  }
+
+  /**
+   * Without the columns of P_0 − P_j tokens of the cache: the first ones, or, with `rows`, in a row that starts with
+   * padding the last ones of the cache.
+   */
+  #columns(first: Value, original: Value, axis: number, rows: boolean, j: number): Value {
+    const { builder: b, lengths, facts } = this.#frames;
+    const end = b.ints([2 ** 31 - 1]);
+    const tail = b.slice(`columns_s${j}`, first, lengths.pastShift(j), end, axis);
+    if (!rows) return tail;
+    const cached = b.slice(`columns_cached_s${j}`, first, b.ints([0]), lengths.past(j), axis);
+    const own = b.slice('columns_own', first, lengths.past(0), end, axis);
+    const padded = b.concat(`columns_padded_s${j}`, [cached, own], axis);
+    const rank = facts.probes.axes(original)?.length ?? 2;
+    const dtype = facts.probes.dtype(original);
+    if (dtype !== DataType.BOOL) return b.op('Where', `columns_by_row_s${j}`, [this.#frames.startsPadded(rank), padded, tail]);
+    // ONNX Runtime has no Where of booleans.
+    const one = b.op('And', `columns_if_padded_s${j}`, [padded, this.#frames.startsPadded(rank)]);
+    const other = b.op('And', `columns_if_not_s${j}`, [tail, this.#frames.startsPadded(rank, true)]);
+    return b.op('Or', `columns_by_row_s${j}`, [one, other]);
+  }
+}
