@@ -34,7 +34,7 @@ export const clean: Pass = {
     }
     const dead = new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n)));
     graph.remove(dead);
-    const unused = new Set(graph.graph.initializers.filter((v) => v.name.startsWith('pdrop/const/') && v.uses.length === 0));
+    const unused = new Set(graph.graph.initializers.filter((v) => v.name.startsWith('pdrop/const/') && v.uses.length === 0 && v.capturedBy.length === 0));
     if (unused.size > 0) {
       const kept = graph.graph.initializers.filter((v) => !unused.has(v));
       graph.graph.initializers.splice(0, graph.graph.initializers.length, ...kept);

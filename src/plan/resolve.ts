@@ -28,6 +28,8 @@ export interface PlanOptions {
   /** Weights of rank `heads`, by layer. */
   readonly headWeights?: HeadWeights | undefined;
   readonly probe?: boolean | undefined;
+  /** False: no `If` in the graph, for runtimes that have none. Default true. */
+  readonly controlFlow?: boolean | undefined;
   /** What the result runs in; `genai` changes the graph, the others only what is chosen by default. */
   readonly runtime?: 'generic' | 'transformers.js' | 'genai' | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
@@ -50,7 +52,7 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
   const positions = resolvePositions(facts, options.positions ?? 'auto');
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
 }

@@ -157,7 +157,7 @@ function factsOfMade(graph: Graph, { made, factOf }: BranchInput): (v: Value) =>
     if (!made(n)) continue;
     part.nodes.push(n);
     for (const o of n.outputs) if (o) own.add(o);
-    for (const v of n.inputs) if (v && !own.has(v)) outside.add(v);
+    for (const v of [...n.inputs, ...n.captures]) if (v && !own.has(v)) outside.add(v);
   }
   for (const v of outside) {
     if (v.tensor) part.initializers.push(v);

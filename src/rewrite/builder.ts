@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
-import { type AttributeValue, DataType, type Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
+import { type AttributeValue, DataType, Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
 
 /** What the passes use for "one or the other" until it is known which nodes only one side needs. Never written. */
 export const SELECT = { op: 'Select', domain: 'pdrop', dropping: 1, whole: 2 } as const;
@@ -103,6 +103,13 @@ export class Builder {
     return copy;
   }
 
+  /** An empty subgraph. */
+  subgraph(name: string): Graph {
+    const sub = new Graph();
+    sub.name = name;
+    return sub;
+  }
+
   /** A control-flow node over subgraphs, which computes `outputs`; what the subgraphs read of this graph is recorded. */
   control(opType: string, label: string, input: Value, branches: Readonly<Record<string, Graph>>, outputs: readonly Value[]): Node {
     const node = new Node(opType, '', this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(branches).map(([k, value]): [string, AttributeValue] => [k, { kind: 'graph', value }])));
@@ -120,6 +127,12 @@ export class Builder {
       sub.owner = node;
       node.subgraphs.push(sub);
       for (const n of sub.nodes) {
+        for (const v of n.captures) {
+          if (sub.values.get(v.name) === v) continue;
+          captured.add(v);
+          const at = v.capturedBy.indexOf(n);
+          if (at >= 0) v.capturedBy.splice(at, 1);
+        }
         n.inputs.forEach((v, index) => {
           if (!v || sub.values.get(v.name) === v) return;
           captured.add(v);

@@ -104,7 +104,7 @@ export class DroppedView {
     if (!lengths.hasCache) return b.gatherElements(`attention_mask_s${j}`, mask, origin, 1);
     const width = this.#once('mask_width', () => b.size('mask_width', mask, 1));
     const past = this.#once('mask_past', () => b.op('Sub', 'mask_past', [width, lengths.chunk(0)]));
-    const skip = b.op('Where', `mask_skip_s${j}`, [this.#frames.startsPadded(), b.ints([0]), b.op('Sub', `mask_excess_s${j}`, [past, lengths.past(j)])]);
+    const skip = b.op('Where', `mask_skip_s${j}`, [this.#frames.startsValid(), b.op('Sub', `mask_excess_s${j}`, [past, lengths.past(j)]), b.ints([0])]);
     const pastRange = b.op('Range', `past_range_s${j}`, [b.int(0), lengths.scalar('past', j), b.int(1)]);
     const pastIndex = b.op('Add', `mask_past_index_s${j}`, [skip, pastRange]);
     const index = b.concat(`mask_index_s${j}`, [pastIndex, b.op('Add', `mask_chunk_index_s${j}`, [origin, past])], 1);

@@ -30,6 +30,12 @@ export class GraphEditor {
   /** Everything that reads `from` reads `to`. */
   replaceUses(from: Value, to: Value): void {
     for (const { node, index } of [...from.uses]) this.setInput(node, index, to);
+    for (const node of from.capturedBy) {
+      for (const sub of node.subgraphs) replaceInside(sub, from, to);
+      node.captures[node.captures.indexOf(from)] = to;
+      to.capturedBy.push(node);
+    }
+    from.capturedBy.length = 0;
   }
 
   addInput(value: Value): void {
@@ -81,6 +87,10 @@ export class GraphEditor {
         const at = v.uses.findIndex((u) => u.node === n && u.index === index);
         if (at >= 0) v.uses.splice(at, 1);
       });
+      for (const v of n.captures) {
+        const at = v.capturedBy.indexOf(n);
+        if (at >= 0) v.capturedBy.splice(at, 1);
+      }
       for (const o of n.outputs) {
         if (!o) continue;
         this.graph.values.delete(o.name);
@@ -89,5 +99,16 @@ export class GraphEditor {
     }
     const kept = this.graph.nodes.filter((n) => !nodes.has(n));
     this.graph.nodes.splice(0, this.graph.nodes.length, ...kept);
+  }
+}
+
+function replaceInside(sub: Graph, from: Value, to: Value): void {
+  for (const node of sub.nodes) {
+    node.inputs.forEach((v, i) => {
+      if (v === from) node.inputs[i] = to;
+    });
+    for (const inner of node.subgraphs) replaceInside(inner, from, to);
+    const at = node.captures.indexOf(from);
+    if (at >= 0) node.captures[at] = to;
   }
 }

@@ -33,6 +33,7 @@ export interface FramesView {
   cloneNode(node: Node, instance: (v: Value) => Value): Node;
   noteClone(node: Node, copy: Node): void;
   pastOf(past: PastInput, stage: number): Value;
-  startsPadded(rank?: number, not?: boolean): Value;
+  startsValid(): Value;
+  noneStartsPadded(): Value;
   shapeFromAxes(node: Node, stage: number, size: (axis: Exclude<Axis, '?'>) => Value): Value;
 }

@@ -50,7 +50,9 @@ export class Frames implements FramesView {
   readonly #firstStage: ReadonlyMap<Value, number>;
   readonly #branchable = new Map<Value, boolean>();
   readonly #places = new Map<number, Value>();
-  readonly #padded = new Map<string, Value>();
+  #first: Value | undefined;
+  #startsValid: Value | undefined;
+  #noneStartsPadded: Value | undefined;
   #chunk: ChunkTokens | undefined;
 
   constructor(facts: DecoderFacts, stages: Stages, builder: Builder, options: { positions: 'compact' | 'keep'; positionValues: ReadonlySet<Value>; form: FrameForm }) {
@@ -266,19 +268,27 @@ export class Frames implements FramesView {
     return places;
   }
 
-  /** bool [B, 1, …] of the given rank: true where the row's attention mask starts with padding, or where it does not. */
-  startsPadded(rank = 2, not = false): Value {
-    const key = `${rank}|${not}`;
-    let v = this.#padded.get(key);
-    if (!v) {
+  /** bool [B, 1]: true where the row's attention mask starts with a valid token, false where it starts with padding. */
+  startsValid(): Value {
+    this.#startsValid ??= this.builder.cast('mask_first_valid', this.#maskFirst(), DataType.BOOL);
+    return this.#startsValid;
+  }
+
+  /** bool scalar: true when no row's attention mask starts with padding. */
+  noneStartsPadded(): Value {
+    const b = this.builder;
+    this.#noneStartsPadded ??= b.cast('none_starts_padded', b.op('ReduceMin', 'mask_first_least', [this.#maskFirst()], { keepdims: { kind: 'int', value: 0 } }), DataType.BOOL);
+    return this.#noneStartsPadded;
+  }
+
+  #maskFirst(): Value {
+    if (!this.#first) {
       const b = this.builder;
       const mask = this.facts.roles.attentionMask as Value;
-      if (rank > 2) v = b.reshape('padded_aligned', this.startsPadded(2, not), [-1, ...new Array<number>(rank - 1).fill(1)]);
-      else if (!not) v = b.op('Not', 'mask_padded', [this.startsPadded(2, true)]);
-      else v = b.cast('mask_first_bool', b.slice('mask_first', mask, b.ints([0]), b.ints([1]), 1), DataType.BOOL);
-      this.#padded.set(key, v);
+      const first = b.slice('mask_first', mask, b.ints([0]), b.ints([1]), 1);
+      this.#first = this.facts.probes.dtype(mask) === DataType.BOOL ? b.cast('mask_first_number', first, DataType.INT64) : first;
     }
-    return v;
+    return this.#first;
   }
 
   /** Shape of a content value in stage j, without computing the value there merely for its shape. */

@@ -69,7 +69,16 @@ export class Lengths {
 
   /** int64 [1]: P_j + S_j. */
   total(j: number): Value {
-    return this.hasCache ? this.#once(`total${j}`, (b) => b.op('Add', `total_length_s${j}`, [this.past(j), this.chunk(j)])) : this.chunk(j);
+    if (!this.hasCache) return this.chunk(j);
+    const mask = this.#facts.roles.attentionMask;
+    // The incoming mask is as wide as cache and chunk.
+    if (j === 0 && mask) return this.#once('total0', (b) => b.size('total_length_s0', mask, 1));
+    return this.#once(`total${j}`, (b) => b.op('Add', `total_length_s${j}`, [this.past(j), this.chunk(j)]));
+  }
+
+  /** P_j + S_j in an integer type. */
+  #typedTotal(j: number, dtype: number): Value {
+    return dtype === DataType.INT64 ? this.total(j) : this.#once(`total${j}|${dtype}`, (b) => b.cast(`total_cast_s${j}`, this.total(j), dtype));
   }
 
   /** int64 [1]: P_0 − P_j. */
@@ -89,12 +98,12 @@ export class Lengths {
   /** s·(S_0 − S_j) + p·(P_0 − P_j) for s, p of 0 and 1, in an integer type, as a vector of one element or a scalar. */
   difference(s: number, p: number, j: number, dtype: number, rank: number): Value {
     const key = `difference|${s}|${p}|${j}`;
-    const vector = this.#once(key, (b) => {
-      if (s === 0) return this.pastShift(j);
-      const of = (i: number): Value => (p === 0 ? this.chunk(i) : this.total(i));
-      return b.op('Sub', `shift_s${j}`, [of(0), of(j)]);
-    });
-    const typed = dtype === DataType.INT64 ? vector : this.#once(`${key}|${dtype}`, (b) => b.cast(`shift_cast_s${j}`, vector, dtype));
+    let typed: Value;
+    if (s === 1 && p === 1) typed = this.#once(`${key}|${dtype}`, (b) => b.op('Sub', `shift_s${j}`, [this.#typedTotal(0, dtype), this.#typedTotal(j, dtype)]));
+    else {
+      const vector = s === 0 ? this.pastShift(j) : this.#once(key, (b) => b.op('Sub', `chunk_shift_s${j}`, [this.chunk(0), this.chunk(j)]));
+      typed = dtype === DataType.INT64 ? vector : this.#once(`${key}|${dtype}`, (b) => b.cast(`shift_cast_s${j}`, vector, dtype));
+    }
     return rank > 0 ? typed : this.#once(`${key}|${dtype}|scalar`, (b) => b.scalar(`shift_scalar_s${j}`, typed));
   }
 
@@ -109,6 +118,7 @@ export class Lengths {
     }
     const key = `sizes|${j}|${relation.elements.join()}|${dtype}`;
     const vector = this.#once(key, (b) => {
+      if (relation.elements.length === 1 && relation.elements[0] === 'T') return this.#typedTotal(j, dtype);
       const parts = relation.elements.map((e) => this.axis(e, j));
       const joined = b.concat(`sizes_s${j}`, parts, 0);
       return dtype === DataType.INT64 ? joined : b.cast(`sizes_cast_s${j}`, joined, dtype);

@@ -11,8 +11,8 @@ import { isFloat } from '../analyse/roles.js';
 import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
 import { isIntegral } from '../analyse/shapes/numbers.js';
 
-/** One element of a vector of sizes: of the stage's own chunk, its cache, or both. */
-export type SizeElement = number | 'S' | 'P' | 'T';
+/** One element of a vector of sizes: rows, the stage's own chunk, its cache, or both. */
+export type SizeElement = number | 'B' | 'S' | 'P' | 'T';
 
 /** S, P: tokens of the chunk and in the cache; 0 the first stage, j the later one. */
 export type Relation =
@@ -31,6 +31,7 @@ export type Relation =
 
 /** Tokens of one row: contents of the attention mask over cache and chunk, and what the later stage has lost. */
 interface Environment {
+  readonly rows: number;
   readonly sequence: number;
   readonly past: number;
   /** By row: the attention mask. */
@@ -47,7 +48,8 @@ interface Pair {
   readonly whole: boolean;
 }
 
-const ROWS = 3;
+/** In turn: so that a number of rows is not taken for a constant. */
+const ROWS = [3, 2] as const;
 /** More than the masks of the environments have. */
 const CONTENTS_LIMIT = 1 << 14;
 
@@ -57,10 +59,6 @@ export class Relations {
   readonly #evaluated: readonly (readonly [ReadonlyMap<Value, Fact>, ReadonlyMap<Value, Fact>])[];
   readonly #bounded: ReadonlySet<Value>;
   readonly #memo = new Map<Value, readonly Relation[]>();
-  readonly #rows: number;
-  /** True when the number of rows is one that no constant of the graph is taken for. */
-  readonly #rowsAreFixed: boolean;
-
   /**
    * @param values what may be asked for
    * @param positions how positions of a later stage come about
@@ -68,13 +66,11 @@ export class Relations {
   constructor(facts: DecoderFacts, values: Iterable<Value>, positions: 'compact' | 'keep') {
     this.#facts = facts;
     const batch = facts.probes.axes(facts.roles.source)?.[0];
-    this.#rows = typeof batch === 'number' ? batch : ROWS;
-    this.#rowsAreFixed = typeof batch === 'number';
     const lengths: readonly (readonly [number, number, number, number])[] =
       facts.fixedSequence === undefined
         ? [[5, 9, 5, 6], [1, 9, 1, 7], [7, 0, 4, 0], [6, 8, 3, 5], [6, 0, 6, 0]]
         : [[facts.fixedSequence, 9, facts.fixedSequence, 6], [facts.fixedSequence, 11, facts.fixedSequence, 7]];
-    this.#pairs = lengths.filter(([, past]) => past === 0 || facts.roles.pasts.length > 0).map((l) => this.#pair(l, positions));
+    this.#pairs = lengths.filter(([, past]) => past === 0 || facts.roles.pasts.length > 0).map((l, i) => this.#pair(l, typeof batch === 'number' ? batch : (ROWS[i % ROWS.length] as number), positions));
     const part = this.#partOf(values);
     this.#bounded = boundedBy(part.nodes, facts);
     this.#evaluated = part.nodes.length === 0 ? [] : this.#pairs.map((p) => [this.#evaluate(part, p.first), this.#evaluate(part, p.later)] as const);
@@ -110,7 +106,7 @@ export class Relations {
     const axes = this.#facts.probes.axes(value);
     const dtype = this.#facts.probes.dtype(value);
     const found: Relation[] = [];
-    const elements = dtype === DataType.INT64 || dtype === DataType.INT32 ? sizesOf(facts, this.#rowsAreFixed ? undefined : this.#rows) : undefined;
+    const elements = dtype === DataType.INT64 || dtype === DataType.INT32 ? sizesOf(facts) : undefined;
     if (elements) found.push({ kind: 'sizes', elements });
     else if (isIntegral(dtype) && dtype !== DataType.BOOL) {
       const shift = shiftOf(facts);
@@ -124,8 +120,8 @@ export class Relations {
 
   // ---- environments ------------------------------------------------------------------------------------------
 
-  #pair([s0, p0, sj, pj]: readonly [number, number, number, number], positions: 'compact' | 'keep'): Pair {
-    const rows = Array.from({ length: this.#rows }, (_, r) => r);
+  #pair([s0, p0, sj, pj]: readonly [number, number, number, number], count: number, positions: 'compact' | 'keep'): Pair {
+    const rows = Array.from({ length: count }, (_, r) => r);
     // Rows that start with padding, that end with it, and without any; what is lost is valid.
     const mask = rows.map((r) => {
       const row = new Array<number>(p0 + s0).fill(1);
@@ -135,7 +131,7 @@ export class Relations {
     });
     const all = Array.from({ length: s0 }, (_, t) => t);
     const place = (r: number, t: number): number => Math.max(0, p0 + t - (r % 3 === 0 ? 2 : 0));
-    const first: Environment = { sequence: s0, past: p0, mask, tokens: rows.map(() => all), positions: rows.map((r) => all.map((t) => place(r, t))) };
+    const first: Environment = { rows: count, sequence: s0, past: p0, mask, tokens: rows.map(() => all), positions: rows.map((r) => all.map((t) => place(r, t))) };
     const kept = rows.map((r) => {
       const valid = all.filter((t) => mask[r]?.[p0 + t] === 1);
       const gone = new Set(valid.filter((_, i) => (i + r) % 2 === 0).slice(0, s0 - sj));
@@ -143,6 +139,7 @@ export class Relations {
       return all.filter((t) => !gone.has(t));
     });
     const later: Environment = {
+      rows: count,
       sequence: sj,
       past: pj,
       mask: rows.map((r) => [...keptPast(mask[r] as number[], p0, pj), ...(kept[r] as number[]).map((t) => (mask[r] as number[])[p0 + t] as number)]),
@@ -195,14 +192,14 @@ export class Relations {
     return found;
   }
 
-  #bind(value: Value, { sequence, past, mask, tokens, positions }: Environment): InputBinding | undefined {
+  #bind(value: Value, { rows, sequence, past, mask, tokens, positions }: Environment): InputBinding | undefined {
     const { roles, probes } = this.#facts;
-    const size = (a: Axis): number | undefined => (typeof a === 'number' ? a : { B: this.#rows, S: sequence, P: past, T: sequence + past, BS: this.#rows * sequence, '?': undefined }[a]);
+    const size = (a: Axis): number | undefined => (typeof a === 'number' ? a : { B: rows, S: sequence, P: past, T: sequence + past, BS: rows * sequence, '?': undefined }[a]);
     const shape = probes.axes(value)?.map(size);
     if (!shape || shape.some((d) => d === undefined)) return undefined;
     const dims = shape as number[];
-    const spread = (rows: readonly (readonly number[])[]): number[] => {
-      const flat = rows.flat();
+    const spread = (entries: readonly (readonly number[])[]): number[] => {
+      const flat = entries.flat();
       const copies = dims.reduce((a, b) => a * b, 1) / Math.max(1, flat.length);
       return Number.isInteger(copies) ? Array.from({ length: copies }, () => flat).flat() : [];
     };
@@ -232,7 +229,7 @@ function keptPast(mask: readonly number[], past: number, left: number): number[]
   return mask[0] === 0 ? mask.slice(0, left) : mask.slice(past - left, past);
 }
 
-function sizesOf(facts: readonly Compared[], rows: number | undefined): SizeElement[] | undefined {
+function sizesOf(facts: readonly Compared[]): SizeElement[] | undefined {
   const count = facts[0]?.a.data.length ?? 0;
   if (count === 0 || count > 8) return undefined;
   if (facts.some((f) => f.a.shape.length > 1 || f.a.data.length !== count || f.b.data.length !== count)) return undefined;
@@ -245,13 +242,13 @@ function sizesOf(facts: readonly Compared[], rows: number | undefined): SizeElem
     const is = (of: (e: Environment) => number): boolean => all.every(({ data, at }) => data[i] === of(at));
     const constant = all[0]?.data[i] as number;
     if (is(() => constant)) elements.push(constant);
+    else if (is((e) => e.rows)) elements.push('B');
     else if (is((e) => e.sequence)) elements.push('S');
     else if (is((e) => e.past)) elements.push('P');
     else if (is((e) => e.sequence + e.past)) elements.push('T');
     else return undefined;
   }
-  // The number of rows does not vary between environments: a constant that equals it is not told from it.
-  return elements.some((e) => e === rows) || elements.every((e) => typeof e === 'number') ? undefined : elements;
+  return elements.every((e) => typeof e === 'number') ? undefined : elements;
 }
 
 function shiftOf(facts: readonly Compared[]): { s: number; p: number } | undefined {

@@ -2,7 +2,7 @@
  * Instances for a chunk that loses nothing: a stage sees the first stage's tokens over its own, shorter cache. Much of
  * what the first stage has worked out is right as it stands or with the cache's missing columns left out.
  */
-import { DataType, type Node, type Value } from '../ir/graph.js';
+import { type AttributeValue, DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import type { FramesView } from './frames-view.js';
 import { isContentFree, isShapeOf } from './standing.js';
 
@@ -82,22 +82,41 @@ export class WholeView {
 
   /**
    * Without the columns of P_0 − P_j tokens of the cache: the first ones, or, with `rows`, in a row that starts with
-   * padding the last ones of the cache.
+   * padding the last ones of the cache. Batches with such rows are rare, and told apart by one flag for the whole run.
    */
   #columns(first: Value, original: Value, axis: number, rows: boolean, j: number): Value {
-    const { builder: b, lengths, facts } = this.#frames;
+    const { builder: b, lengths } = this.#frames;
     const end = b.ints([2 ** 31 - 1]);
-    const tail = b.slice(`columns_s${j}`, first, lengths.pastShift(j), end, axis);
-    if (!rows) return tail;
-    const cached = b.slice(`columns_cached_s${j}`, first, b.ints([0]), lengths.past(j), axis);
-    const own = b.slice('columns_own', first, lengths.past(0), end, axis);
-    const padded = b.concat(`columns_padded_s${j}`, [cached, own], axis);
+    const shift = lengths.pastShift(j);
+    if (!rows) return b.slice(`columns_s${j}`, first, shift, end, axis);
+    const out = b.newValue(`columns_by_row_s${j}`);
+    const then = b.subgraph('no row starts with padding');
+    const type = { elemType: this.#frames.facts.probes.dtype(original), dims: undefined };
+    const tail = b.inside(then, 'Slice', `columns_s${j}`, [first, shift, end, b.ints([axis])]);
+    tail.type = type;
+    then.outputs.push(tail);
+    const other = b.subgraph('a row starts with padding');
+    const picked = this.#byRow(other, first, original, axis, j);
+    picked.type = type;
+    other.outputs.push(picked);
+    b.control('If', `columns_s${j}`, this.#frames.noneStartsPadded(), { then_branch: then, else_branch: other }, [out]);
+    return out;
+  }
+
+  #byRow(sub: Graph, first: Value, original: Value, axis: number, j: number): Value {
+    const { builder: b, lengths, facts } = this.#frames;
+    const [zero, end, axes] = [b.ints([0]), b.ints([2 ** 31 - 1]), b.ints([axis])];
+    const make = (op: string, label: string, inputs: readonly Value[], attributes: Record<string, AttributeValue> = {}): Value => b.inside(sub, op, `${label}_s${j}`, inputs, attributes);
+    const cached = make('Slice', 'columns_cached', [first, zero, lengths.past(j), axes]);
+    const own = make('Slice', 'columns_own', [first, lengths.past(0), end, axes]);
+    const padded = make('Concat', 'columns_padded', [cached, own], { axis: { kind: 'int', value: axis } });
+    const tail = make('Slice', 'columns_last', [first, lengths.pastShift(j), end, axes]);
     const rank = facts.probes.axes(original)?.length ?? 2;
-    const dtype = facts.probes.dtype(original);
-    if (dtype !== DataType.BOOL) return b.op('Where', `columns_by_row_s${j}`, [this.#frames.startsPadded(rank), padded, tail]);
+    const starts = make('Reshape', 'starts_valid', [this.#frames.startsValid(), b.ints([-1, ...new Array<number>(rank - 1).fill(1)])]);
+    if (facts.probes.dtype(original) !== DataType.BOOL) return make('Where', 'columns', [starts, tail, padded]);
     // ONNX Runtime has no Where of booleans.
-    const one = b.op('And', `columns_if_padded_s${j}`, [padded, this.#frames.startsPadded(rank)]);
-    const other = b.op('And', `columns_if_not_s${j}`, [tail, this.#frames.startsPadded(rank, true)]);
-    return b.op('Or', `columns_by_row_s${j}`, [one, other]);
+    const one = make('And', 'columns_if_valid', [tail, starts]);
+    const not = make('Not', 'starts_padded', [starts]);
+    return make('Or', 'columns', [one, make('And', 'columns_if_padded', [padded, not])]);
   }
 }

@@ -37,6 +37,7 @@ interface Flags {
   report?: string;
   dryRun?: boolean;
   probe?: boolean;
+  controlFlow?: boolean;
   rank?: string;
   force?: boolean;
   json?: boolean;
@@ -92,6 +93,7 @@ export function register(program: Command): void {
     .option('--report <file>', 'write the report as JSON')
     .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
+    .option('--no-control-flow', 'no If in the graph, for runtimes that have none: every decode step then ranks and selects')
     .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
     .option('--force', 'replace existing files')
     .option('--json', 'print the report as JSON')
@@ -136,7 +138,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options = {
-    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
