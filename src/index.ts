@@ -90,7 +90,8 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
 
 /** Every option by name: the compiler sees to it that none is missing here. */
 const OPTIONS: Readonly<Record<keyof CompileFolderOptions | keyof CompileOptions, true>> = {
-  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true, imageTokenId: true,
+  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true,
+  controlFlow: true, imageTokenId: true,
   verify: true, stopAfter: true, skip: true, observe: true, output: true, externalData: true, force: true, allowExternalLinks: true, report: true,
   alsoReads: true, dryRun: true, plan: true, embed: true, vision: true, visionOutput: true, imageTokens: true, textTokens: true, runtime: true,
   proved: true, measure: true, copyFirstBytes: true, progress: true, only: true, headWeights: true,
