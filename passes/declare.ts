@@ -15,7 +15,7 @@ export const declare: Pass = {
   name: 'declare',
   summary: 'declare the lengths of each stage',
   run(graph, context) {
-    const { facts, stages, plan, results } = context;
+    const { facts, stages, plan, results, frames } = context;
     const { probes } = facts;
     let changed = 0;
     let dropped = 0;
@@ -54,7 +54,8 @@ export const declare: Pass = {
     }
     for (const v of graph.graph.values.values()) {
       if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
-      const moved = facts.content.has(v) ? stages.homeOf(v) > 0 : false;
+      // What is made of a later stage's shapes is as long as that stage, content or not.
+      const moved = (facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0)) !== 0;
       if (moved && probes.axes(v)?.every((a) => typeof a === 'number' || a === 'B') !== true) {
         v.typeState = 'dropped';
         dropped++;

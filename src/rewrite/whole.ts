@@ -54,7 +54,7 @@ export class WholeView {
 
   #clone(value: Value, node: Node, j: number): Value {
     const frames = this.#frames;
-    const unchanged = node.inputs.every((v) => v === null || this.instantiate(v, j) === frames.instantiate(v, 0));
+    const unchanged = frames.isInFirst(value) && node.inputs.every((v) => v === null || this.instantiate(v, j) === frames.instantiate(v, 0));
     if (unchanged && node.captures.length === 0) return frames.instantiate(value, 0);
     const copy = frames.cloneNode(node, (v) => this.instantiate(v, j));
     if (frames.form === 'whole') frames.noteClone(node, copy);
