@@ -1,8 +1,8 @@
 /**
- * A compiled graph keeps what only a chunk with image tokens needs behind an If. For analysis the branch that drops
- * tokens is read as if it stood in the graph itself; nothing but the outputs of the If stands between.
+ * A compiled graph keeps what only a chunk with image tokens needs behind an If. For analysis, which is for a prompt
+ * without images, the other branch is read as if it stood in the graph itself; nothing but the outputs of the If stands between.
  *
- *   in:   h', m' = If(any) { then: …, h1, m1 } else: { … }
+ *   in:   h', m' = If(any) { then: … } else: { …, h1, m1 }
  *   out:  …; h' = HandOver(h1); m' = HandOver(m1)
  */
 import { type Graph, Node, type Value } from '../ir/graph.js';
@@ -13,7 +13,7 @@ export function inlineBranches(graph: Graph): () => void {
   const undo: (() => void)[] = [];
   const nodes: Node[] = [];
   for (const node of graph.nodes) {
-    const branch = node.attributes.get('then_branch');
+    const branch = node.attributes.get('else_branch');
     if (!node.is('If') || !node.name.startsWith('pdrop/') || branch?.kind !== 'graph') {
       nodes.push(node);
       continue;
