@@ -7,18 +7,20 @@ export function imageIdComparedInGraph(facts: DecoderFacts): number | undefined 
   const ids = facts.roles.inputIds;
   if (!ids) return undefined;
   const found = new Set<number>();
-  const visit = (v: Value): void => {
+  // A list, not recursion: a chain of casts may be as long as the graph.
+  const pending: Value[] = [ids];
+  for (let v = pending.pop(); v; v = pending.pop()) {
     for (const { node } of v.uses) {
       if (node.is('Cast') || node.is('Identity')) {
         const out: Value | null | undefined = (node as Node).outputs[0];
-        if (out) visit(out);
+        if (out) pending.push(out);
       } else if (node.is('Equal')) {
-        const other = node.inputs.find((i) => i && i !== v);
+        const compared = v;
+        const other = node.inputs.find((i) => i && i !== compared);
         const id = other ? facts.probes.constantScalar(other) : undefined;
         if (id !== undefined && Number.isInteger(id) && id >= 0) found.add(id);
       }
     }
-  };
-  visit(ids);
+  }
   return found.size === 1 ? [...found][0] : undefined;
 }

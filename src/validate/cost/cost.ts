@@ -58,14 +58,15 @@ export function lmHead(file: ModelFile): Set<Node> {
   const head = new Set<Node>();
   const logits = file.model.graph.outputs.find((v) => v.name === file.io.logits.name);
   const seen = new Set<Node>();
-  const visit = (v: Value | null): void => {
-    const node = v?.producer;
-    if (!node || seen.has(node)) return;
+  // A list, not recursion: the chain behind the logits may be as long as the graph.
+  const pending: (Value | null)[] = [logits ?? null];
+  while (pending.length) {
+    const node = pending.pop()?.producer;
+    if (!node || seen.has(node)) continue;
     seen.add(node);
     if (IS_PRODUCT.test(node.opType)) head.add(node);
-    else for (const i of node.inputs) visit(i);
-  };
-  visit(logits ?? null);
+    else for (const i of node.inputs) pending.push(i);
+  }
   return head;
 }
 

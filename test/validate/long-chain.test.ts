@@ -1,0 +1,31 @@
+/** A walk over values must not be as deep as the graph is long: 100,000 nodes in one chain. */
+import { expect, test } from 'vitest';
+import { Node, Value } from '../../src/ir/graph.js';
+import { lmHead } from '../../src/validate/cost/cost.js';
+import type { ModelFile } from '../../src/validate/models/model.js';
+
+const LENGTH = 100_000;
+
+/** MatMul → Identity × LENGTH; the product and the last value. */
+function chain(): { product: Node; last: Value } {
+  const link = (type: string, input: Value): Node => {
+    const node = new Node(type, '', '');
+    node.inputs.push(input);
+    input.uses.push({ node, index: 0 });
+    const out = new Value('');
+    out.producer = node;
+    node.outputs.push(out);
+    return node;
+  };
+  const product = link('MatMul', new Value('hidden'));
+  let last = product.outputs[0] as Value;
+  for (let i = 0; i < LENGTH; i++) last = link('Identity', last).outputs[0] as Value;
+  return { product, last };
+}
+
+test('the LM head is found behind a chain of 100,000 nodes', () => {
+  const { product, last } = chain();
+  last.name = 'logits';
+  const file = { model: { graph: { outputs: [last] } }, io: { logits: { name: 'logits' } } } as unknown as ModelFile;
+  expect([...lmHead(file)]).toEqual([product]);
+});
