@@ -29,7 +29,9 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD032: ['The execution provider is not known.', 'See `pdrop-compile doctor` for those that work here.'],
   PD033: ['The grid of a sweep is empty or too large.', 'Write a list, or from:to:step, of 1 to 200 values.'],
   PD034: ['Reports cannot be merged: they are of different runs, or there are none.', 'Give the reports of all shards of one run.'],
-  PD040: ['The head weights do not fit the layers or heads of the plan.', 'Make the file for the layers of this plan: `pdrop-compile tune --ablate-heads`.'],
+  PD040: ['The head weights do not fit the layers or heads of the plan.', 'Make the file for the layers of this plan: docs/rankers.md has its form.'],
+  PD041: ['`tune` needs one target.', 'Give one of --target-flops, --target-cache, --target-kl and --min-accuracy.'],
+  PD042: ['No schedule meets the target of `tune`.', 'Set an easier target, or let it try ratios that keep more or fewer tokens.'],
   PD101: ['The file is no complete ONNX model.', 'Compare size or checksum with the source, and give the decoder’s .onnx file.'],
   PD102: ['The graph contradicts itself or is no valid ONNX.', 'Export it again, or run onnx.checker with full_check.'],
   PD103: ['A file of external data is missing.', 'Put it beside the model: the two belong together.'],
@@ -58,6 +60,8 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD319: ['Not every cache or softmax is claimed by a layer.', 'Report the graph with `pdrop-compile inspect --json`.'],
   PD320: ['It is not known which tokens are image tokens.', 'Give `--image-mask input-ids:<id>`, or `--image-mask input`.'],
   PD321: ['The query of a boundary’s layer cannot be taken for the last token.', 'Drop tokens before other layers (`--layers`).'],
+  PD326: ['The layer has no attention to rank tokens with.', 'Drop before a layer that has attention, or rank without it.'],
+  PD327: ['Keys without positions cannot be told in multi-head latent attention.', 'Use --rank attention.'],
   PD330: ['What was made fails the compiler’s own check; nothing was written.', 'Report the graph with `pdrop-compile inspect --json`.'],
   PD331: ['The graph has a value with the name of an output that `--probe` adds.', 'Leave `--probe` out, or rename the value.'],
   PD340: ['This ranker needs queries and keys without their positions, and how this graph applies them is not understood.', 'Use `--rank` attention, change, uniform or random.'],
@@ -87,6 +91,8 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD609: ['A configuration names a file that the folder lacks.', 'Download or build the folder again.'],
   PD610: ['A configuration of the folder is no JSON.', 'Download or export the folder again.'],
   PD611: ['The folder has no decoder of that precision.', 'Choose one of those the message lists.'],
+  PD612: ['The graph cannot run in onnxruntime-genai’s buffers of one maximum length.', 'Build it with the onnxruntime-genai model builder, or compile with --runtime generic.'],
+  PD613: ['The product that makes the logits was not found, so they cannot be those of the last token alone.', 'Build it with the onnxruntime-genai model builder, or compile with --runtime generic.'],
   PD900: ['A bug in pdrop-compile.', 'Run again with PDROP_DEBUG=1 and report what it prints.'],
 };
 

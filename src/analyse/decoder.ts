@@ -67,7 +67,7 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
     const bindings = (sizes: ProbeSizes): ShapeBindings => {
       const shapes = shapesAt(graph, roles, sizes, headDim, guessed);
       if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
-      return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16 };
+      return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16, floatLimit: 1 << 16 };
     };
     const made: ShapeBindings[] = [];
     const probes = new Probes(

@@ -142,7 +142,7 @@ function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: C
   const inputs = withContents(graph, facts.roles, shapes, plan.imageMask, pattern);
   const expected = expectedTokens(plan, prompt).map((tokens, stage) => ({ tokens, past: pastOf(stage) }));
   const problemsAt = (dataLimit: number): string[] => {
-    const sizes = evaluateShapes(graph, { inputs, dataLimit });
+    const sizes = evaluateShapes(graph, { inputs, dataLimit, floatLimit: dataLimit });
     if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
     return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];
   };
