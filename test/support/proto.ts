@@ -101,3 +101,14 @@ export function insertAfter(graph: GraphProto, value: string, nodes: readonly No
   const at = (graph.node ?? []).findIndex((n) => n.output?.includes(value));
   graph.node?.splice(at + 1, 0, ...own);
 }
+
+/** The graph and all graphs within its nodes. */
+export function everyGraph(graph: GraphProto): GraphProto[] {
+  const inner = (graph.node ?? []).flatMap((n) => (n.attribute ?? []).flatMap((a) => (a.g ? [a.g as GraphProto] : [])));
+  return [graph, ...inner.flatMap(everyGraph)];
+}
+
+/** Its nodes and those of all graphs within, for editing in place. */
+export function everyNode(graph: GraphProto): NodeProto[] {
+  return everyGraph(graph).flatMap((g) => (g.node ?? []) as NodeProto[]);
+}
