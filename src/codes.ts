@@ -64,6 +64,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD327: ['Keys without positions cannot be told in multi-head latent attention.', 'Use --rank attention.'],
   PD330: ['What was made fails the compiler’s own check; nothing was written.', 'Report the graph with `pdrop-compile inspect --json`.'],
   PD331: ['The graph has a value with the name of an output that `--probe` adds.', 'Leave `--probe` out, or rename the value.'],
+  PD332: ['The type of a value that crosses a boundary is not known, and the branch must declare it.', 'Export with standard ops, or compile with --no-control-flow.'],
   PD340: ['This ranker needs queries and keys without their positions, and how this graph applies them is not understood.', 'Use `--rank` attention, change, uniform or random.'],
   PD341: ['This ranker needs hidden states before and after a layer, and the graph has no value that holds them.', 'Use `--rank` attention, norope, uniform or random, or other layers.'],
   PD500: ['onnxruntime-node is not installed or cannot be loaded.', '`ONNXRUNTIME_NODE_INSTALL=skip npm install onnxruntime-node`.'],

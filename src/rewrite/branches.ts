@@ -8,7 +8,7 @@
  * All boundaries share one condition, so a branch may read what the branch of an earlier boundary has worked out: it is
  * handed on as one more output, which is never read where the other side ran.
  */
-import { InternalError } from '../diagnostics.js';
+import { InternalError, Refusal } from '../diagnostics.js';
 import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
 import { DataType, Graph, type Node, type Value } from '../ir/graph.js';
 import { type Builder, SELECT } from './builder.js';
@@ -205,7 +205,15 @@ function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regio
   });
   for (const s of selects) s.inputs.forEach((_, i) => editor.setInput(s, i, null));
   const types = dropping.map((v) => factOf(v));
-  for (const [i, t] of types.entries()) if (!t?.dtype) throw new InternalError(`the type of what crosses boundary ${boundary} is not known`, dropping[i]?.name);
+  for (const [i, t] of types.entries()) {
+    if (t?.dtype) continue;
+    throw new Refusal({
+      code: 'PD332',
+      message: `the type of what crosses boundary ${boundary} is not known, and a branch must declare it`,
+      culprit: dropping[i]?.name,
+      hint: 'an op of a domain that is not known makes it: export with standard ONNX or ONNX Runtime ops, or compile with --no-control-flow, which needs no types',
+    });
+  }
   const branches = {
     then_branch: makeBranch(editor, b, `boundary ${boundary}: tokens are dropped`, thenNodes, dropping, types),
     else_branch: makeBranch(editor, b, `boundary ${boundary}: all tokens stay`, elseNodes, whole, types),

@@ -182,7 +182,7 @@ describe('payloads and heads that do not fit what is said of them', () => {
 
 describe('sample files', () => {
   const npy = (shape: string, bytes = 16): Uint8Array => {
-    const header = Buffer.from(`{'descr': '<f4', 'fortran_order': False, 'shape': (${shape}), }`.padEnd(117, ' ') + '\n');
+    const header = Buffer.from(`${`{'descr': '<f4', 'fortran_order': False, 'shape': (${shape}), }`.padEnd(117, ' ')}\n`);
     return concat([Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0, header.length, 0), header, new Uint8Array(bytes)]);
   };
 
