@@ -22,13 +22,13 @@ export function temporaryFolder(): string {
 }
 
 /** The plan of a fixture, compiled to `target`. */
-export async function compileFixture(fixture: LoadedFixture, target: string, options: { probe?: boolean; rank?: 'attention' | 'uniform' | 'random' } = {}): Promise<string> {
+export async function compileFixture(fixture: LoadedFixture, target: string, options: { probe?: boolean; rank?: 'attention' | 'uniform' | 'random'; controlFlow?: false } = {}): Promise<string> {
   const plan = fixture.info.plans.default;
   if (!plan) throw new Error(`${fixture.info.name} has no default plan`);
   const source = new FileSource(fixture.model);
   try {
     const compiled = await compileModel(source, {
-      planToReplay: { version: 1, layers: plan.layers, keep: plan.keep, imageMask: parseImageMask(plan.imageMask), positions: plan.positions, rank: options.rank ?? 'attention', seed: 0, probe: options.probe ?? false },
+      planToReplay: { version: 1, layers: plan.layers, keep: plan.keep, imageMask: parseImageMask(plan.imageMask), positions: plan.positions, rank: options.rank ?? 'attention', seed: 0, probe: options.probe ?? false, ...(options.controlFlow === false ? { controlFlow: false } : {}) },
     });
     const sink = new FileSink(target);
     await writeCompiled(compiled, sink);
