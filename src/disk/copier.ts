@@ -7,7 +7,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { packageRoot } from '../schemas.js';
 import { changed, COPY_BUFFER_BYTES, failed, type FileSource } from './files.js';
@@ -37,7 +37,7 @@ export class CopyUnderWay {
     this.#source = source;
     this.#shown = shown;
     const own = fileURLToPath(import.meta.url);
-    const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', 'src', 'disk', 'copier.js') : own;
+    const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', `${relative(packageRoot(), own).slice(0, -'.ts'.length)}.js`) : own;
     // Its own process group: Ctrl-C is for us, and tells it by our end.
     this.#child = spawn(process.execPath, [script, MARKER, temporary, String(source.size)], {
       stdio: ['pipe', 'pipe', 'ignore', source.fd],

@@ -101,8 +101,9 @@ export class Page {
 
   async close(): Promise<void> {
     const ended = new Promise((resolve) => this.#browser.once('exit', resolve));
-    this.#browser.kill();
+    // Asked to close, it ends its own children first: killed, they still write into the profile while it is removed.
+    await this.send('Browser.close').catch(() => this.#browser.kill());
     await ended;
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 200 });
   }
 }

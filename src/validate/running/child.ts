@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PdropError } from '../../diagnostics.js';
 import type { Provider } from './providers.js';
@@ -54,7 +54,8 @@ export function readFeeds(path: string): Map<string, HostTensor> {
 /** Runs one model once in a child process. Never rejects: what went wrong is in the answer. */
 export function runInChild(task: ChildTask, timeoutMs = 600_000): Promise<ChildAnswer> {
   const own = fileURLToPath(import.meta.url);
-  const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', 'src', 'validate', 'child.js') : own;
+  // From TypeScript (the tests) the child is this file's build; its place in dist follows from its place here.
+  const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', `${relative(packageRoot(), own).slice(0, -'.ts'.length)}.js`) : own;
   return new Promise((resolve) => {
     let answer: ChildAnswer | undefined;
     let noise = '';
