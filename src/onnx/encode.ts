@@ -103,6 +103,9 @@ export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMa
         if (value) parts.push(encodeBytesField(5, encodeAttribute(name, value)));
         written.add(name);
       } else parts.push(graph ? encodeBytesField(5, replaceField(payload, 6, graph)) : raw);
+    } else if (f.number === 7) {
+      // onnxruntime does not know the default domain by its long name inside a subgraph.
+      if (node.domain !== '') parts.push(raw);
     } else parts.push(raw);
   }
   if (!named && node.name) parts.push(encodeStringField(3, node.name));
@@ -112,6 +115,11 @@ export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMa
   }
   parts.push(...encodeStamps(node.stamps));
   return concat(parts);
+}
+
+/** Whether a NodeProto spells the default domain `ai.onnx`, which is read as the empty string. */
+export function spellsDefaultDomain(node: Node, body: Uint8Array): boolean {
+  return node.domain === '' && firstField(body, 7).length > 0;
 }
 
 function attributeName(payload: Uint8Array): string {

@@ -5,7 +5,7 @@
 import { InternalError, Refusal } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
-import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode } from './encode.js';
+import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
 import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './read.js';
 import { concat, decodeName, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, readFieldHeader } from './wire.js';
 
@@ -238,10 +238,10 @@ function tooLarge(what: string, culprit: string): Refusal {
   });
 }
 
-function nodePieces(node: Node): Piece[] {
+function nodePieces(node: Node, moved = false): Piece[] {
   const record = node.record as NodeRecord | undefined;
   if (!record) return [encodeBytesField(1, encodeNode(node, encodeNewGraph))];
-  if (isUntouched(node, record)) return [record.full];
+  if (isUntouched(node, record) && !(moved && !record.elided && spellsDefaultDomain(node, record.body))) return [record.full];
   if (record.elided) {
     throw tooLarge('a node with a large embedded payload', node.name);
   }
@@ -260,7 +260,7 @@ function nodePieces(node: Node): Piece[] {
 
 /** GraphProto of a subgraph that a pass made. */
 function encodeNewGraph(graph: Graph): Uint8Array {
-  const nodes = graph.nodes.flatMap(nodePieces).map((p) => {
+  const nodes = graph.nodes.flatMap((n) => nodePieces(n, true)).map((p) => {
     if (isSpan(p)) throw new InternalError('a large node cannot be moved into a subgraph', graph.name);
     return p;
   });

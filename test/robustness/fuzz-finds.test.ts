@@ -1,10 +1,13 @@
 /** What `npm run fuzz` found, made as small as it gets. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { InferenceSession } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { block, opened } from '../../src/analyse/terms/tensor.js';
 import { CannotEvaluate, Terms } from '../../src/analyse/terms/term.js';
 import { cliJson } from '../support/cli.js';
-import { modelFile } from '../support/folder.js';
-import { encodeModel, graphOf, loadModel } from '../support/proto.js';
+import { folder, modelFile } from '../support/folder.js';
+import { decodeModel, encodeModel, graphOf, loadModel } from '../support/proto.js';
 import { expectBytesRefused } from '../support/refuse.js';
 
 describe('finds of the fuzzer', () => {
@@ -32,5 +35,16 @@ describe('finds of the fuzzer', () => {
     const terms = new Terms(1, false);
     expect(() => opened(terms, block([2, 3], terms.of('x')), [7])).toThrow(CannotEvaluate);
     expect(opened(terms, block([2, 3], terms.of('x')), [1]).data).toHaveLength(3);
+  });
+
+  it('the default domain by its long name, which onnxruntime does not know inside a branch', async () => {
+    const model = loadModel('qwen3-dynamo23-sdpa');
+    for (const n of graphOf(model).node ?? []) if (!n.domain) n.domain = 'ai.onnx';
+    const out = join(folder(), 'out.onnx');
+    expect((await cliJson(modelFile(encodeModel(model)), '-o', out, '--stages', '3')).code).toBe(0);
+    expect(decodeModel(readFileSync(out)).graph?.node?.some((n) => n.opType === 'If')).toBe(true);
+    const session = await InferenceSession.create(out);
+    expect(session.outputNames).toContain('logits');
+    await session.release();
   });
 });
