@@ -160,14 +160,19 @@ export class NoOps {
   #constantButFirst(output: Value): boolean {
     const root = this.really(output);
     const seen = new Set<Value>();
-    const visit = (v: Value): boolean => {
-      if (v === root || seen.has(v)) return true;
+    const pending: Value[] = [output];
+    for (let v = pending.pop(); v; v = pending.pop()) {
+      if (v === root || seen.has(v)) continue;
       seen.add(v);
-      if (v.tensor) return !v.isInput;
+      if (v.tensor) {
+        if (v.isInput) return false;
+        continue;
+      }
       const n = v.producer;
-      return n !== null && n.captures.length === 0 && n.inputs.every((i) => i === null || visit(i));
-    };
-    return visit(output);
+      if (n === null || n.captures.length > 0) return false;
+      for (const i of n.inputs) if (i) pending.push(i);
+    }
+    return true;
   }
 
   // ---- what passes a value through ---------------------------------------------------------------------------

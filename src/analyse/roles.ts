@@ -44,20 +44,22 @@ const PAST_SLOTS: Record<string, readonly number[]> = {
 /** True when the input is fed into an attention cache: a Concat with new keys, or a fused op's past slot. */
 function isPast(value: Value): boolean {
   const seen = new Set<Value>();
-  const visit = (v: Value): boolean => {
-    if (seen.has(v)) return false;
+  // A list, not recursion: what only passes the cache on may be a chain as long as the graph.
+  const pending: Value[] = [value];
+  for (let v = pending.pop(); v; v = pending.pop()) {
+    if (seen.has(v)) continue;
     seen.add(v);
-    return v.uses.some(({ node, index }) => {
+    for (const { node, index } of v.uses) {
       if (PAST_SLOTS[`${node.domain}.${node.opType}`]?.includes(index)) return true;
-      if (node.is('Concat') && node.inputs.length > 1) return index === 0;
-      if (isTransparent(node) || node.is('Slice') || node.is('Transpose')) {
+      if (node.is('Concat') && node.inputs.length > 1) {
+        if (index === 0) return true;
+      } else if (isTransparent(node) || node.is('Slice') || node.is('Transpose')) {
         const out = node.outputs[0];
-        return index === 0 && !!out && visit(out);
+        if (index === 0 && out) pending.push(out);
       }
-      return false;
-    });
-  };
-  return visit(value);
+    }
+  }
+  return false;
 }
 
 function findPasts(graph: Graph): PastInput[] {

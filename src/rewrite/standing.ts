@@ -69,14 +69,16 @@ export class Standing {
 /** True when the value is not even made of the shape of content: it is there before any layer has run. */
 export function isContentFree(value: Value, content: ReadonlySet<Value>): boolean {
   const seen = new Set<Value>();
-  const visit = (v: Value): boolean => {
+  // A list, not recursion: a chain may be as long as the graph.
+  const pending: Value[] = [value];
+  for (let v = pending.pop(); v; v = pending.pop()) {
     if (content.has(v)) return false;
-    if (seen.has(v)) return true;
+    if (seen.has(v)) continue;
     seen.add(v);
     const node = v.producer;
-    return !node || [...node.inputs, ...node.captures].every((i) => i === null || visit(i));
-  };
-  return visit(value);
+    if (node) for (const i of [...node.inputs, ...node.captures]) if (i) pending.push(i);
+  }
+  return true;
 }
 
 /** True for the output of a Shape node over content. */

@@ -1,6 +1,7 @@
 /** A walk over values must not be as deep as the graph is long: 100,000 nodes in one chain. */
 import { expect, test } from 'vitest';
 import { Node, Value } from '../../src/ir/graph.js';
+import { isContentFree } from '../../src/rewrite/standing.js';
 import { lmHead } from '../../src/validate/cost/cost.js';
 import type { ModelFile } from '../../src/validate/models/model.js';
 
@@ -28,4 +29,10 @@ test('the LM head is found behind a chain of 100,000 nodes', () => {
   last.name = 'logits';
   const file = { model: { graph: { outputs: [last] } }, io: { logits: { name: 'logits' } } } as unknown as ModelFile;
   expect([...lmHead(file)]).toEqual([product]);
+});
+
+test('a chain of 100,000 nodes is content-free exactly when nothing in it is content', () => {
+  const { product, last } = chain();
+  expect(isContentFree(last, new Set())).toBe(true);
+  expect(isContentFree(last, new Set(product.outputs as Value[]))).toBe(false);
 });
