@@ -9,6 +9,7 @@
  * proved and what nothing else has touched since, so that a compiled model keeps the bytes of what was left alone.
  */
 import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { at, settle } from '../ir/settle.js';
 import type { Dims, ShapeFacts } from './shapes/index.js';
 
 interface Edit {
@@ -146,14 +147,17 @@ export class NoOps {
   }
 
   /** A no-op on a chain of no-ops comes back with the chain. */
-  #reattach(node: Node | null, back: Set<Node>): void {
-    if (!node || back.has(node) || !this.#detached.has(node)) return;
-    back.add(node);
-    node.inputs.forEach((v, index) => {
-      if (!v) return;
-      v.uses.push({ node, index });
-      this.#reattach(v.producer, back);
-    });
+  #reattach(last: Node | null, back: Set<Node>): void {
+    const pending = [last];
+    for (let node = pending.pop(); node !== undefined; node = pending.pop()) {
+      if (!node || back.has(node) || !this.#detached.has(node)) continue;
+      back.add(node);
+      for (const [index, v] of node.inputs.entries()) {
+        if (!v) continue;
+        v.uses.push({ node, index });
+        pending.push(v.producer);
+      }
+    }
   }
 
   /** True when all the way from a no-op's output to what it really is, every other input is a constant. */
@@ -339,12 +343,13 @@ export class NoOps {
   }
 
   #arithmeticOf(value: Value): boolean {
-    const known = this.#arithmetic.get(value);
-    if (known !== undefined) return known;
-    const n = value.producer;
-    const result = n === null ? value.tensor !== undefined && !value.isInput : n.domain === '' && ARITHMETIC.has(n.opType) && (n.is('Shape') || n.is('Size') || n.inputs.every((i) => i === null || this.#arithmeticOf(i)));
-    this.#arithmetic.set(value, result);
-    return result;
+    return settle(value, this.#arithmetic, (v) => {
+      const n = v.producer;
+      if (n === null) return at(() => v.tensor !== undefined && !v.isInput);
+      if (n.domain !== '' || !ARITHMETIC.has(n.opType)) return at(() => false);
+      const needs = n.is('Shape') || n.is('Size') ? [] : n.inputs.filter((i) => i !== null);
+      return { needs, make: () => needs.every((i) => this.#arithmetic.get(i)) };
+    });
   }
 }
 

@@ -3,7 +3,8 @@ import type { Node, Value } from '../ir/graph.js';
 import { DataType } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
 import type { FramesView } from './frames-view.js';
-import { isContentFree, isShapeOf } from './standing.js';
+import { isShapeOf } from './standing.js';
+import { at, settle, type Step } from '../ir/settle.js';
 
 export class DroppedView {
   readonly #frames: FramesView;
@@ -16,16 +17,18 @@ export class DroppedView {
   }
 
   instantiate(value: Value, j: number): Value {
-    const memo = this.#memo[j] as Map<Value, Value>;
-    let instance = memo.get(value);
-    if (!instance) {
-      instance = this.#make(value, j);
-      memo.set(value, instance);
-    }
-    return instance;
+    return settle(value, this.#memo[j] as Map<Value, Value>, (v) => this.#step(v, j));
   }
 
-  #make(value: Value, j: number): Value {
+  #step(value: Value, j: number): Step<Value, Value> {
+    const direct = this.#direct(value, j);
+    if (direct) return at(() => direct);
+    const node = value.producer as Node;
+    return { needs: [...node.inputs.filter((v) => v !== null), ...node.captures], make: () => this.#clone(value, node, j) };
+  }
+
+  /** What is had without cloning the value's node. */
+  #direct(value: Value, j: number): Value | undefined {
     const frames = this.#frames;
     const { dependent, facts, positionValues, standing, gathering } = frames;
     if (!dependent.has(value)) return value;
@@ -37,13 +40,12 @@ export class DroppedView {
     const past = facts.roles.pasts.find((p) => p.value === value);
     if (past) return frames.pastOf(past, j);
     if (!value.producer) return this.#root(value, j);
-    if (standing.stageOf(value) === j && isContentFree(value, facts.content)) return value;
+    if (standing.stageOf(value) === j && standing.isContentFree(value)) return value;
     const constant = frames.fold(value);
     if (constant) return constant;
-    const node = value.producer;
-    if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(node, j, (a) => (a === 'S' ? this.#length(j) : a === 'T' || a === 'BS' ? this.#product(a, j) : frames.lengths.axis(a, j)));
+    if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(value.producer, j, (a) => (a === 'S' ? this.#length(j) : a === 'T' || a === 'BS' ? this.#product(a, j) : frames.lengths.axis(a, j)));
     if (facts.content.has(value)) throw new InternalError('content is gathered by the frames', value.name);
-    return this.#clone(value, node, j);
+    return undefined;
   }
 
   #clone(value: Value, node: Node, j: number): Value {

@@ -12,6 +12,7 @@
  */
 import { describeNode, InternalError, Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
+import { at, settle } from '../ir/settle.js';
 import type { DecoderFacts, PastInput } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
 import type { Builder } from './builder.js';
@@ -102,22 +103,22 @@ export class Frames implements FramesView {
 
   /** The value as stage `j` sees it. */
   instantiate(value: Value, j: number): Value {
-    const memo = this.#memo[j] as Map<Value, Value>;
-    let instance = memo.get(value);
-    if (!instance) {
-      instance = this.#make(value, j);
-      memo.set(value, instance);
-    }
-    return instance;
+    return settle(value, this.#memo[j] as Map<Value, Value>, (v) => {
+      const direct = this.#direct(v, j);
+      if (direct) return at(() => direct);
+      const node = v.producer as Node;
+      return { needs: [...node.inputs.filter((i) => i !== null), ...node.captures], make: () => this.#clone(v, node, j) };
+    });
   }
 
-  #make(value: Value, j: number): Value {
+  /** What is had without cloning the value's node. */
+  #direct(value: Value, j: number): Value | undefined {
     const { content } = this.facts;
     if (content.has(value)) {
       const home = this.stages.homeOf(value);
       if (home === j) return value;
       // Rows are gathered as they were quantized: a product with its dequantized inputs stays what a runtime fuses.
-      if (home > j || dequantizes(value.producer, content)) return this.clone(value, j);
+      if (home > j || dequantizes(value.producer, content)) return undefined;
       const before = this.instantiate(value, j - 1);
       const kept = this.gathering.fromPrevious(before, this.facts.probes.axes(value), j, value);
       return kept === before ? before : this.select(short(value), j, kept, before);
@@ -135,14 +136,14 @@ export class Frames implements FramesView {
       if (relation && (relation.kind === 'sizes' || this.isInFirst(value))) return this.lengths.related(relation, () => this.instantiate(value, 0), value, j);
       if (this.#canBranch(value)) return this.#either(value, j);
     }
-    return isShapeOf(value, content) ? this.#shapeOfContent(value, value.producer, j) : this.clone(value, j);
+    return isShapeOf(value, content) ? this.#shapeOfContent(value, value.producer, j) : undefined;
   }
 
-  #inFirst(value: Value): Value {
+  #inFirst(value: Value): Value | undefined {
     if (!value.producer || this.standing.stageOf(value) === 0) return value;
     const constant = this.fold(value);
     if (constant) return constant;
-    return isShapeOf(value, this.facts.content) ? this.#shapeOfContent(value, value.producer, 0) : this.clone(value, 0);
+    return isShapeOf(value, this.facts.content) ? this.#shapeOfContent(value, value.producer, 0) : undefined;
   }
 
   /** The version for a chunk that loses tokens, and the one for a chunk that does not. */
@@ -170,22 +171,18 @@ export class Frames implements FramesView {
 
   /** True when the value can be had before anything of stage j has been computed. */
   #canBranch(value: Value): boolean {
-    const known = this.#branchable.get(value);
-    if (known !== undefined) return known;
-    const node = value.producer;
-    let can = true;
-    if (node && this.dependent.has(value)) {
-      if (node.captures.length > 0) can = false;
-      else if (isShapeOf(value, this.facts.content)) can = shapePart(node, this.facts.probes.axes(node.inputs[0] as Value))?.every((a) => a !== '?') ?? false;
-      else can = node.inputs.every((v) => v === null || this.#canBranch(v));
-    }
-    this.#branchable.set(value, can);
-    return can;
+    return settle(value, this.#branchable, (v) => {
+      const node = v.producer;
+      if (!node || !this.dependent.has(v)) return at(() => true);
+      if (node.captures.length > 0) return at(() => false);
+      if (isShapeOf(v, this.facts.content)) return at(() => shapePart(node, this.facts.probes.axes(node.inputs[0] as Value))?.every((a) => a !== '?') ?? false);
+      const needs = node.inputs.filter((i) => i !== null);
+      return { needs, make: () => needs.every((i) => this.#branchable.get(i)) };
+    });
   }
 
   /** The value's node with its inputs instantiated. */
-  clone(value: Value, j: number): Value {
-    const node = value.producer as Node;
+  #clone(value: Value, node: Node, j: number): Value {
     const copy = this.cloneNode(node, (v) => this.instantiate(v, j));
     this.noteClone(node, copy);
     const memo = this.#memo[j] as Map<Value, Value>;
@@ -292,11 +289,11 @@ export class Frames implements FramesView {
   }
 
   /** Shape of a content value in stage j, without computing the value there merely for its shape. */
-  #shapeOfContent(value: Value, node: Node, j: number): Value {
+  #shapeOfContent(value: Value, node: Node, j: number): Value | undefined {
     const x = node.inputs[0] as Value;
     const home = this.stages.homeOf(x);
     const crosses = home <= j && Array.from({ length: j - home }, (_, i) => home + i).every((i) => this.stages.crossing[i]?.has(x));
-    if (crosses) return this.clone(value, j);
+    if (crosses) return undefined;
     return this.shapeFromAxes(node, j, (a) => this.lengths.axis(a, j));
   }
 

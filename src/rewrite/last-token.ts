@@ -11,6 +11,7 @@ import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../analyse/roles.js';
 import type { Frames } from './frames.js';
 import { hasTokenRows, isRotaryOp, isShapeSlot } from './stages.js';
+import { at, settle, type Step } from '../ir/settle.js';
 
 /** Thrown (and caught here) when a query cannot be restricted before it is computed. */
 class CannotRestrict extends Error {}
@@ -53,24 +54,33 @@ export class LastToken {
   }
 
   #content(value: Value): Value {
-    const known = this.#memo.get(value);
-    if (known) return known;
+    return settle(value, this.#memo, (v) => this.#contentStep(v));
+  }
+
+  #contentStep(value: Value): Step<Value, Value> {
     const { stages, facts, builder } = this.#frames;
-    let made: Value;
     if (stages.homeOf(value) <= this.#stage) {
-      const here = this.#frames.instantiate(value, this.#stage);
-      const axes = facts.probes.axes(value);
-      if (!hasTokenRows(axes)) throw new CannotRestrict();
-      made = builder.gather('last_token', this.#frames.gathering.flatten(here, axes, value), this.#lastRow(), 0);
-      this.#memo.set(value, made);
-      return made;
+      return at(() => {
+        const here = this.#frames.instantiate(value, this.#stage);
+        const axes = facts.probes.axes(value);
+        if (!hasTokenRows(axes)) throw new CannotRestrict();
+        return builder.gather('last_token', this.#frames.gathering.flatten(here, axes, value), this.#lastRow(), 0);
+      });
     }
     const node = value.producer as Node;
-    if (this.#withoutRotaryOps && isRotaryOp(node)) return this.#content(node.inputs[0] as Value);
+    if (this.#withoutRotaryOps && isRotaryOp(node)) {
+      const plain = node.inputs[0] as Value;
+      return { needs: [plain], make: () => this.#memo.get(plain) as Value };
+    }
     if (node.captures.length > 0) throw new CannotRestrict();
+    return { needs: node.inputs.filter((v) => v !== null && facts.content.has(v)) as Value[], make: () => this.#copy(value, node) };
+  }
+
+  #copy(value: Value, node: Node): Value {
+    const { facts, builder } = this.#frames;
     const inputs = node.inputs.map((v, i) => {
       if (!v) return null;
-      if (facts.content.has(v)) return this.#content(v);
+      if (facts.content.has(v)) return this.#memo.get(v) as Value;
       return isShapeSlot(node, i) ? this.#shape(v) : this.#data(v, node, i);
     });
     const copy = builder.clone(node, inputs);
@@ -78,8 +88,7 @@ export class LastToken {
       const out = copy.outputs[i];
       if (o && out) this.#memo.set(o, out);
     });
-    made = copy.outputs[value.outputIndex] as Value;
-    return made;
+    return copy.outputs[value.outputIndex] as Value;
   }
 
   /** int64 [B, 1]: row of the last valid token in [B·S_j, …]. */
@@ -162,40 +171,42 @@ export class LastToken {
 
   /** Shape parameters for a sequence of one token. */
   #shape(value: Value): Value {
-    const { facts, builder: b, dependent, chunk } = this.#frames;
-    if (!dependent.has(value)) return value;
-    const known = this.#memo.get(value);
-    if (known) return known;
+    return settle(value, this.#memo, (v) => this.#shapeStep(v));
+  }
+
+  #shapeStep(value: Value): Step<Value, Value> {
+    const { builder: b, dependent } = this.#frames;
+    if (!dependent.has(value)) return at(() => value);
     const constant = this.#frames.fold(value);
-    if (constant) return constant;
+    if (constant) return at(() => constant);
     const node = value.producer;
-    if (!node) throw new CannotRestrict();
-    let made: Value;
-    if (node.is('Shape')) {
-      const x = node.inputs[0] as Value;
-      const axes = facts.probes.axes(x);
-      if (!axes) throw new CannotRestrict();
-      const wanted = axes.slice(node.int('start', 0), node.attributes.has('end') ? node.int('end', 0) : undefined);
-      // Sizes that involve the cache are not needed for one query; should one be, the query is computed for all tokens.
-      if (wanted.some((a) => a === '?')) throw new CannotRestrict();
-      const sizes = wanted.map((a) => {
-        if (typeof a === 'number') return b.ints([a]);
-        if (a === 'S') return b.ints([1]);
-        if (a === 'B' || a === 'BS') return chunk.batch1;
-        const past = this.#frames.lengths.past(this.#stage);
-        return a === 'P' ? past : this.#once('total', () => b.op('Add', 'last_total', [past, b.ints([1])]));
-      });
-      made = this.#once(`shape|${wanted.join()}`, () => b.concat('last_shape', sizes, 0));
-    } else {
-      if (node.captures.length > 0) throw new CannotRestrict();
+    if (!node || node.captures.length > 0) throw new CannotRestrict();
+    if (node.is('Shape')) return at(() => this.#shapeOf(node));
+    const make = (): Value => {
       const copy = b.clone(
         node,
-        node.inputs.map((v) => (v ? this.#shape(v) : null)),
+        node.inputs.map((v) => v && (this.#memo.get(v) as Value)),
       );
-      made = copy.outputs[value.outputIndex] as Value;
-    }
-    this.#memo.set(value, made);
-    return made;
+      return copy.outputs[value.outputIndex] as Value;
+    };
+    return { needs: node.inputs.filter((v) => v !== null), make };
+  }
+
+  #shapeOf(node: Node): Value {
+    const { facts, builder: b, chunk } = this.#frames;
+    const axes = facts.probes.axes(node.inputs[0] as Value);
+    if (!axes) throw new CannotRestrict();
+    const wanted = axes.slice(node.int('start', 0), node.attributes.has('end') ? node.int('end', 0) : undefined);
+    // Sizes that involve the cache are not needed for one query; should one be, the query is computed for all tokens.
+    if (wanted.some((a) => a === '?')) throw new CannotRestrict();
+    const sizes = wanted.map((a) => {
+      if (typeof a === 'number') return b.ints([a]);
+      if (a === 'S') return b.ints([1]);
+      if (a === 'B' || a === 'BS') return chunk.batch1;
+      const past = this.#frames.lengths.past(this.#stage);
+      return a === 'P' ? past : this.#once('total', () => b.op('Add', 'last_total', [past, b.ints([1])]));
+    });
+    return this.#once(`shape|${wanted.join()}`, () => b.concat('last_shape', sizes, 0));
   }
 
   /** The fallback: compute the query for all tokens of the stage, then pick. */

@@ -45,20 +45,19 @@ function anglesOf(facts: DecoderFacts): Set<Value> {
   const found = new Set<Value>();
   if (facts.roles.positionIds) return found;
   const seen = new Set<Value>();
-  const visit = (v: Value): void => {
-    if (seen.has(v) || !dependent.has(v)) return;
-    seen.add(v);
-    const n: Node | null = v.producer;
-    if (!n) return;
-    if (n.is('Cos') || n.is('Sin')) {
-      if (n.inputs[0]) found.add(n.inputs[0]);
-      return;
+  const visit = (value: Value): void => {
+    const pending: Value[] = [value];
+    for (let v = pending.pop(); v; v = pending.pop()) {
+      if (seen.has(v) || !dependent.has(v)) continue;
+      seen.add(v);
+      const n: Node | null = v.producer;
+      if (!n) continue;
+      if (n.is('Cos') || n.is('Sin')) {
+        if (n.inputs[0]) found.add(n.inputs[0]);
+      } else if (isTableLookup(n) && n.inputs[1]) found.add(n.inputs[1]);
+      // Backwards, so that the first input comes next: what is found keeps its order.
+      else pending.push(...n.inputs.filter((i) => i !== null).reverse());
     }
-    if (isTableLookup(n) && n.inputs[1]) {
-      found.add(n.inputs[1]);
-      return;
-    }
-    for (const i of n.inputs) if (i) visit(i);
   };
   for (const node of graph.nodes) {
     if (carriesNoContent(node) || !node.outputs.some((o) => o && content.has(o))) continue;

@@ -10,18 +10,27 @@ function isConstant(v: Value | null): boolean {
   return v === null || (v.tensor !== undefined && !v.isInput) || v.producer?.is('Constant') === true;
 }
 
-/** True for a DequantizeLinear of constants, and for what only lays its result out anew. */
-function isUnpackedWeight(value: Value): boolean {
-  const node = value.producer;
-  if (!node || node.captures.length > 0) return false;
-  if (node.opType === 'DequantizeLinear') return node.inputs.every(isConstant);
-  const [data, ...others] = node.inputs;
-  return node.domain === '' && LAYOUT.has(node.opType) && !!data && isUnpackedWeight(data) && others.every(isConstant);
+/**
+ * True for a DequantizeLinear of constants, and for what only lays its result out anew.
+ *
+ * @param passed values that are neither; a walk ends at one, and adds its own
+ */
+function isUnpackedWeight(value: Value, passed: Set<Value>): boolean {
+  for (let v: Value | null = value; v && !passed.has(v); v = v.producer?.inputs[0] ?? null) {
+    const node = v.producer;
+    if (!node || node.captures.length > 0) break;
+    if (node.opType === 'DequantizeLinear') return node.inputs.every(isConstant);
+    passed.add(v);
+    if (node.domain !== '' || !LAYOUT.has(node.opType) || !node.inputs.slice(1).every(isConstant)) break;
+  }
+  return false;
 }
 
-/** A node that a copy would cost its fusion: it reads a weight that is unpacked for it. */
-export function unpacksWeight(node: Node): boolean {
-  return node.opType !== 'DequantizeLinear' && node.inputs.some((v) => v !== null && isUnpackedWeight(v));
+/** True when there are nodes that a copy would cost their fusion: they read a weight that is unpacked for them. */
+export function unpackWeights(nodes: Iterable<Node>): boolean {
+  const passed = new Set<Value>();
+  for (const n of nodes) if (n.opType !== 'DequantizeLinear' && n.inputs.some((v) => v !== null && isUnpackedWeight(v, passed))) return true;
+  return false;
 }
 
 /** A DequantizeLinear of hidden states by constants. */

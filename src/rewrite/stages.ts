@@ -10,7 +10,7 @@ import type { Node, Value } from '../ir/graph.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import type { DecoderFacts, Layer } from '../analyse/facts.js';
 import { isBatch } from '../analyse/attention/context.js';
-import { unpacksWeight } from './quantized.js';
+import { unpackWeights } from './quantized.js';
 
 export interface Stages {
   /** Number of boundaries. */
@@ -111,7 +111,7 @@ function keySide(facts: DecoderFacts, layer: Layer, after: ReadonlySet<Node>, de
   for (const n of leadingTo(layer.core.k.value)) set.add(n);
   // Queries too where the ranking's copy of their projection would cost a fusion: rows of the one projection serve both.
   const queries = leadingTo(layer.core.q.value);
-  if ([...queries].some(unpacksWeight)) for (const n of queries) set.add(n);
+  if (unpackWeights(queries)) for (const n of queries) set.add(n);
   const order = graph.nodes.filter((n) => set.has(n));
   for (const n of order) {
     const positional = n.inputs.some((v, i) => v && dependent.has(v) && !isShapeSlot(n, i));

@@ -1,5 +1,6 @@
 /** What can be said of a value without making an instance of it: in which stage it is right as it stands, and whether it is fixed. */
 import type { Value } from '../ir/graph.js';
+import { at, settle, type Step } from '../ir/settle.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Stages } from './stages.js';
 
@@ -12,6 +13,7 @@ export class Standing {
   readonly #dependent: ReadonlySet<Value>;
   readonly #naturals = new Map<Value, number>();
   readonly #fixed = new Map<Value, boolean>();
+  readonly #contentFree = new Map<Value, boolean>();
 
   constructor(facts: DecoderFacts, stages: Stages, dependent: ReadonlySet<Value>) {
     this.#facts = facts;
@@ -24,23 +26,25 @@ export class Standing {
    * -1: in none (it mixes stages, as a mask that reads its width from the first layer's cache and its length from the last's).
    */
   stageOf(value: Value): number | undefined {
-    const known = this.#naturals.get(value);
-    if (known !== undefined) return known === ANY ? undefined : known;
-    let stage: number | undefined;
-    if (this.#facts.content.has(value)) stage = this.#stages.homeOf(value);
-    else if (this.#dependent.has(value)) {
-      const node = value.producer;
-      if (!node) stage = this.#stageOfPast(value) ?? 0;
-      else {
-        for (const input of [...node.inputs, ...node.captures]) {
-          const s = input ? this.stageOf(input) : undefined;
-          if (s === undefined) continue;
-          stage = stage === undefined || stage === s ? s : -1;
-        }
+    const stage = settle(value, this.#naturals, (v) => this.#stageStep(v));
+    return stage === ANY ? undefined : stage;
+  }
+
+  #stageStep(value: Value): Step<Value, number> {
+    if (this.#facts.content.has(value)) return at(() => this.#stages.homeOf(value));
+    if (!this.#dependent.has(value)) return at(() => ANY);
+    const node = value.producer;
+    if (!node) return at(() => this.#stageOfPast(value) ?? 0);
+    const needs = [...node.inputs, ...node.captures].filter((v) => v !== null);
+    const make = (): number => {
+      let stage = ANY;
+      for (const v of needs) {
+        const s = this.#naturals.get(v) as number;
+        if (s !== ANY) stage = stage === ANY || stage === s ? s : -1;
       }
-    }
-    this.#naturals.set(value, stage ?? ANY);
-    return stage;
+      return stage;
+    };
+    return { needs, make };
   }
 
   #stageOfPast(value: Value): number | undefined {
@@ -50,35 +54,28 @@ export class Standing {
 
   /** True when the value is made of constants and of fixed axes of shapes. */
   isFixed(value: Value): boolean {
-    const known = this.#fixed.get(value);
-    if (known !== undefined) return known;
-    const { probes, content } = this.#facts;
-    const node = value.producer;
-    let fixed = false;
-    if (!this.#dependent.has(value)) fixed = !content.has(value);
-    else if (node && node.captures.length === 0 && probes.constant(value) !== undefined) {
-      const source = node.inputs[0]?.producer;
-      const picksAxis = (node.is('Gather') || node.is('Slice') || node.is('Squeeze')) && source?.is('Shape');
-      fixed = node.is('Shape') || picksAxis === true || node.inputs.every((v) => v === null || this.isFixed(v));
-    }
-    this.#fixed.set(value, fixed);
-    return fixed;
+    return settle(value, this.#fixed, (v) => this.#fixedStep(v));
   }
-}
 
-/** True when the value is not even made of the shape of content: it is there before any layer has run. */
-export function isContentFree(value: Value, content: ReadonlySet<Value>): boolean {
-  const seen = new Set<Value>();
-  // A list, not recursion: a chain may be as long as the graph.
-  const pending: Value[] = [value];
-  for (let v = pending.pop(); v; v = pending.pop()) {
-    if (content.has(v)) return false;
-    if (seen.has(v)) continue;
-    seen.add(v);
-    const node = v.producer;
-    if (node) for (const i of [...node.inputs, ...node.captures]) if (i) pending.push(i);
+  #fixedStep(value: Value): Step<Value, boolean> {
+    const { probes, content } = this.#facts;
+    if (!this.#dependent.has(value)) return at(() => !content.has(value));
+    const node = value.producer;
+    if (!node || node.captures.length > 0 || probes.constant(value) === undefined) return at(() => false);
+    const picksAxis = (node.is('Gather') || node.is('Slice') || node.is('Squeeze')) && node.inputs[0]?.producer?.is('Shape');
+    if (node.is('Shape') || picksAxis) return at(() => true);
+    const needs = node.inputs.filter((v) => v !== null);
+    return { needs, make: () => needs.every((v) => this.#fixed.get(v)) };
   }
-  return true;
+
+  /** True when the value is not even made of the shape of content: it is there before any layer has run. */
+  isContentFree(value: Value): boolean {
+    return settle(value, this.#contentFree, (v) => {
+      if (this.#facts.content.has(v)) return at(() => false);
+      const needs = v.producer ? [...v.producer.inputs, ...v.producer.captures].filter((i) => i !== null) : [];
+      return { needs, make: () => needs.every((i) => this.#contentFree.get(i)) };
+    });
+  }
 }
 
 /** True for the output of a Shape node over content. */

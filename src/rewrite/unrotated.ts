@@ -9,6 +9,7 @@ import type { Node, Value } from '../ir/graph.js';
 import type { Frames } from './frames.js';
 import type { LastToken } from './last-token.js';
 import { isRotaryOp, isShapeSlot } from './stages.js';
+import { at, settle, type Step } from '../ir/settle.js';
 
 /** A value behind the boundary's cut for all tokens of the finished stage, none of them rotated against another. */
 export class Unrotated {
@@ -24,16 +25,26 @@ export class Unrotated {
   }
 
   value(value: Value): Value {
-    const known = this.#memo.get(value);
-    if (known) return known;
-    const { stages, facts, builder } = this.#frames;
-    if (stages.homeOf(value) <= this.#stage) return this.#frames.instantiate(value, this.#stage);
+    return settle(value, this.#memo, (v) => this.#step(v));
+  }
+
+  #step(value: Value): Step<Value, Value> {
+    const { stages, facts } = this.#frames;
+    if (stages.homeOf(value) <= this.#stage) return at(() => this.#frames.instantiate(value, this.#stage));
     const node = value.producer as Node;
-    if (isRotaryOp(node)) return this.value(node.inputs[0] as Value);
+    if (isRotaryOp(node)) {
+      const plain = node.inputs[0] as Value;
+      return { needs: [plain], make: () => this.#memo.get(plain) as Value };
+    }
     if (node.captures.length > 0) throw rotationUnknown(node);
+    return { needs: node.inputs.filter((v) => v !== null && facts.content.has(v)) as Value[], make: () => this.#copy(value, node) };
+  }
+
+  #copy(value: Value, node: Node): Value {
+    const { facts, builder } = this.#frames;
     const inputs = node.inputs.map((v, i) => {
       if (!v) return null;
-      if (facts.content.has(v)) return this.value(v);
+      if (facts.content.has(v)) return this.#memo.get(v) as Value;
       if (isShapeSlot(node, i)) return this.#frames.instantiate(v, this.#stage);
       const data = this.#last.dataAt(v, node, i);
       if (!data) throw rotationUnknown(node);

@@ -4,7 +4,8 @@
  */
 import { type AttributeValue, DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import type { FramesView } from './frames-view.js';
-import { isContentFree, isShapeOf } from './standing.js';
+import { isShapeOf } from './standing.js';
+import { at, settle, type Step } from '../ir/settle.js';
 
 export class WholeView {
   readonly #frames: FramesView;
@@ -16,16 +17,18 @@ export class WholeView {
   }
 
   instantiate(value: Value, j: number): Value {
-    const memo = this.#memo[j] as Map<Value, Value>;
-    let instance = memo.get(value);
-    if (!instance) {
-      instance = this.#make(value, j);
-      memo.set(value, instance);
-    }
-    return instance;
+    return settle(value, this.#memo[j] as Map<Value, Value>, (v) => this.#step(v, j));
   }
 
-  #make(value: Value, j: number): Value {
+  #step(value: Value, j: number): Step<Value, Value> {
+    const direct = this.#direct(value, j);
+    if (direct) return at(() => direct);
+    const node = value.producer as Node;
+    return { needs: [...node.inputs.filter((v) => v !== null), ...node.captures], make: () => this.#clone(value, node, j) };
+  }
+
+  /** What is had without cloning the value's node. */
+  #direct(value: Value, j: number): Value | undefined {
     const frames = this.#frames;
     const { dependent, facts, lengths, positionValues, standing, relations } = frames;
     if (!dependent.has(value)) return value;
@@ -34,7 +37,7 @@ export class WholeView {
     const past = facts.roles.pasts.find((p) => p.value === value);
     if (past) return frames.pastOf(past, j);
     if (!value.producer) return this.#root(value, j);
-    if (standing.stageOf(value) === j && isContentFree(value, facts.content)) return value;
+    if (standing.stageOf(value) === j && standing.isContentFree(value)) return value;
     const constant = frames.fold(value);
     if (constant) return constant;
     const relation = frames.isInFirst(value) ? relations.whole(value) : undefined;
@@ -49,7 +52,7 @@ export class WholeView {
         return frames.builder.slice(`first_s${j}`, first(), frames.builder.ints([0]), lengths.wholeAxis(relation.size, j), relation.axis);
     }
     if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(value.producer, j, (a) => lengths.wholeAxis(a, j));
-    return this.#clone(value, value.producer, j);
+    return undefined;
   }
 
   #clone(value: Value, node: Node, j: number): Value {
