@@ -22,6 +22,9 @@ interface Edit {
 /** An end at or behind this means "to the end". */
 const END = 2 ** 31 - 1;
 
+/** Changes of shape in a row among which one that undoes the others is looked for; a longer way round stays in the graph. */
+const MOST_RELAYOUTS = 64;
+
 /** Ops that give the same elements in the same order another shape. */
 const RELAYOUT = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Flatten']);
 
@@ -332,7 +335,8 @@ export class NoOps {
     if (node.is('Reshape') && isShapeOf(node.inputs[1], node.inputs[0])) return node.inputs[0] as Value;
     let v: Value | null | undefined = out;
     let found: Value | undefined;
-    for (let n: Node | null = node; n && n.domain === '' && RELAYOUT.has(n.opType); n = v?.producer ?? null) {
+    let steps = 0;
+    for (let n: Node | null = node; n && n.domain === '' && RELAYOUT.has(n.opType) && steps < MOST_RELAYOUTS; n = v?.producer ?? null, steps++) {
       const steady = n.is('Flatten') || (n.inputs[1] ? this.#arithmeticOf(n.inputs[1]) : n.attributes.has('axes') || n.attributes.has('shape'));
       v = n.inputs[0];
       if (!steady || !v) break;

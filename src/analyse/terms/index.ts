@@ -5,6 +5,7 @@
  * anew in each trial, once with all tokens sent alike.
  */
 import { DataType, type Graph, type Node, type Value } from '../../ir/graph.js';
+import { settle } from '../../ir/settle.js';
 import type { DecoderFacts } from '../facts.js';
 import { shapesAt, headDimsOf } from '../roles.js';
 import { attributesOf, cumSum, elementwise, gemm, matMul, norm, projection, reduce, softmax } from './arithmetic.js';
@@ -147,7 +148,8 @@ function variables(graph: Graph): Set<Value> {
 
 /** One run of a piece on the tokens `places` of each row. */
 class Evaluation implements Run {
-  readonly #known = new Map<Value, Tensor>();
+  /** What was evaluated, and what could not be. */
+  readonly #known = new Map<Value, Tensor | CannotEvaluate>();
   readonly #shapes: Map<Value, (number | null)[]>;
   #limit = 0;
   #largest = 0;
@@ -173,11 +175,8 @@ class Evaluation implements Run {
   }
 
   value(v: Value): Tensor {
-    let t = this.#known.get(v);
-    if (!t) {
-      t = this.#make(v);
-      this.#known.set(v, t);
-    }
+    const t = settle(v, this.#known, (x) => ({ needs: this.#inputsOf(x), make: () => this.#tried(x) }));
+    if (t instanceof CannotEvaluate) throw t;
     for (let i = 0; i < t.shape.length; i++) if (t.open[i]) this.#largest = Math.max(this.#largest, t.shape[i] as number);
     return t;
   }
@@ -201,6 +200,22 @@ class Evaluation implements Run {
 
   requireReachedLimits(): void {
     if (this.#limit > this.#largest) throw new CannotEvaluate(`something is compared with ${this.#limit}, more than was tried`);
+  }
+
+  /** What a handler may ask for. It need not: what cannot be evaluated is told to those that do. */
+  #inputsOf(v: Value): Value[] {
+    const node = v.producer;
+    if (!node || !this.variable.has(v) || (this.facts.content.has(v) && !this.piece.nodes.has(node))) return [];
+    return node.inputs.filter((i) => i !== null);
+  }
+
+  #tried(v: Value): Tensor | CannotEvaluate {
+    try {
+      return this.#make(v);
+    } catch (error) {
+      if (error instanceof CannotEvaluate) return error;
+      throw error;
+    }
   }
 
   #make(v: Value): Tensor {
