@@ -136,14 +136,14 @@ export class Frames implements FramesView {
       if (relation && (relation.kind === 'sizes' || this.isInFirst(value))) return this.lengths.related(relation, () => this.instantiate(value, 0), value, j);
       if (this.#canBranch(value)) return this.#either(value, j);
     }
-    return isShapeOf(value, content) ? this.#shapeOfContent(value, value.producer, j) : undefined;
+    return isShapeOf(value, content) ? this.#shapeOfContent(value.producer, j) : undefined;
   }
 
   #inFirst(value: Value): Value | undefined {
     if (!value.producer || this.standing.stageOf(value) === 0) return value;
     const constant = this.fold(value);
     if (constant) return constant;
-    return isShapeOf(value, this.facts.content) ? this.#shapeOfContent(value, value.producer, 0) : undefined;
+    return isShapeOf(value, this.facts.content) ? this.#shapeOfContent(value.producer, 0) : undefined;
   }
 
   /** The version for a chunk that loses tokens, and the one for a chunk that does not. */
@@ -289,7 +289,7 @@ export class Frames implements FramesView {
   }
 
   /** Shape of a content value in stage j, without computing the value there merely for its shape. */
-  #shapeOfContent(value: Value, node: Node, j: number): Value | undefined {
+  #shapeOfContent(node: Node, j: number): Value | undefined {
     const x = node.inputs[0] as Value;
     const home = this.stages.homeOf(x);
     const crosses = home <= j && Array.from({ length: j - home }, (_, i) => home + i).every((i) => this.stages.crossing[i]?.has(x));
