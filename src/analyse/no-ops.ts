@@ -8,7 +8,7 @@
  * a length clamped to a limit is whole at one size and cropped at another. `restore` puts back what needed no sizes to be
  * proved and what nothing else has touched since, so that a compiled model keeps the bytes of what was left alone.
  */
-import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { DataType, type Graph, type Node, removeUse, type Value } from '../ir/graph.js';
 import { at, settle } from '../ir/settle.js';
 import type { Dims, ShapeFacts } from './shapes/index.js';
 
@@ -100,7 +100,7 @@ export class NoOps {
       this.#detached.add(n);
       n.inputs.forEach((v, index) => {
         if (!v) return;
-        dropUse(v, n, index);
+        removeUse(v, n, index);
         if (v.producer) candidates.push(v.producer);
       });
     }
@@ -382,12 +382,7 @@ function permutation(node: Node, rank: number | undefined): number[] | undefined
 
 function setInput(node: Node, index: number, value: Value, link = true): void {
   const old = node.inputs[index];
-  if (old && link) dropUse(old, node, index);
+  if (old && link) removeUse(old, node, index);
   node.inputs[index] = value;
   if (link) value.uses.push({ node, index });
-}
-
-function dropUse(value: Value, node: Node, index: number): void {
-  const at = value.uses.findIndex((u) => u.node === node && u.index === index);
-  if (at >= 0) value.uses.splice(at, 1);
 }

@@ -21,6 +21,7 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
   const made = new Map<Value, Node>();
   const names = new Map<string, Value>();
   const nodeSet = new Set(nodes);
+  const recorded = recordedUses();
   const claim = (v: Value, culprit: string): void => {
     const other = names.get(v.name);
     if (other && other !== v) problems.push({ culprit, reason: `the name "${v.name}" is used for two values` });
@@ -42,7 +43,7 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
       if (!v) return;
       if (checkOrder && !available.has(v) && made.has(v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}" before it is computed` });
       if (!made.has(v) && !available.has(v) && !isOuter(graph, v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}", which nothing computes` });
-      if (!isOuter(graph, v) && !v.uses.some((u) => u.node === n && u.index === index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
+      if (!isOuter(graph, v) && !recorded(v, n, index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
     });
     for (const v of n.captures) {
       if (checkOrder && made.has(v) && !available.has(v)) problems.push({ culprit: describeNode(n), reason: `a subgraph reads "${v.name}" before it is computed` });
@@ -58,6 +59,27 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
     }
   }
   return problems;
+}
+
+/** Up to this many uses a list is searched; more are looked up, or a value that every node reads would cost their square. */
+const FEW_USES = 16;
+
+function recordedUses(): (value: Value, node: Node, index: number) => boolean {
+  const indices = new Map<Value, Map<Node, Set<number>>>();
+  return (value, node, index) => {
+    if (value.uses.length <= FEW_USES) return value.uses.some((u) => u.node === node && u.index === index);
+    let byNode = indices.get(value);
+    if (!byNode) {
+      byNode = new Map();
+      for (const u of value.uses) {
+        const known = byNode.get(u.node);
+        if (known) known.add(u.index);
+        else byNode.set(u.node, new Set([u.index]));
+      }
+      indices.set(value, byNode);
+    }
+    return byNode.get(node)?.has(index) ?? false;
+  };
 }
 
 /** Values of an enclosing graph are not in this graph's own table. */

@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
-import { type AttributeValue, DataType, Graph, type Model, Node, type Tensor, Value } from '../ir/graph.js';
+import { type AttributeValue, DataType, Graph, type Model, Node, removeUse, type Tensor, Value } from '../ir/graph.js';
 
 /** What the passes use for "one or the other" until it is known which nodes only one side needs. Never written. */
 export const SELECT = { op: 'Select', domain: 'pdrop', dropping: 1, whole: 2 } as const;
@@ -136,8 +136,7 @@ export class Builder {
         n.inputs.forEach((v, index) => {
           if (!v || sub.values.get(v.name) === v) return;
           captured.add(v);
-          const at = v.uses.findIndex((u) => u.node === n && u.index === index);
-          if (at >= 0) v.uses.splice(at, 1);
+          removeUse(v, n, index);
         });
       }
     }

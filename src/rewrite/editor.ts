@@ -1,5 +1,5 @@
 /** Edits of a graph that keep use-def links right. Only passes get one. */
-import type { Graph, Node, Value } from '../ir/graph.js';
+import { type Graph, type Node, removeUse, type Value } from '../ir/graph.js';
 import { topologicalOrder } from '../ir/order.js';
 import type { Builder } from './builder.js';
 
@@ -19,10 +19,7 @@ export class GraphEditor {
     const old = node.inputs[index] ?? null;
     if (old === value) return;
     this.edits++;
-    if (old) {
-      const at = old.uses.findIndex((u) => u.node === node && u.index === index);
-      if (at >= 0) old.uses.splice(at, 1);
-    }
+    if (old) removeUse(old, node, index);
     node.inputs[index] = value;
     value?.uses.push({ node, index });
   }
@@ -83,9 +80,7 @@ export class GraphEditor {
     this.edits++;
     for (const n of nodes) {
       n.inputs.forEach((v, index) => {
-        if (!v) return;
-        const at = v.uses.findIndex((u) => u.node === n && u.index === index);
-        if (at >= 0) v.uses.splice(at, 1);
+        if (v) removeUse(v, n, index);
       });
       for (const v of n.captures) {
         const at = v.capturedBy.indexOf(n);

@@ -33,6 +33,9 @@ const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> =
   ['pdrop', table({ Select: (call) => call.input(1), HandOver: (call) => call.input(0) })],
 ]);
 
+const STANDARD = HANDLERS.get('') as ReadonlyMap<string, HandlerTable[string]>;
+const CONTROL: ReadonlySet<string> = new Set(['If', 'Loop', 'Scan']);
+
 function table(...parts: readonly HandlerTable[]): Map<string, HandlerTable[string]> {
   return new Map(parts.flatMap((part) => Object.entries(part)));
 }
@@ -111,25 +114,26 @@ class Evaluator implements ShapeFacts {
 
   walk(graph: Graph): void {
     for (const node of graph.nodes) {
-      if (node.is('If') || node.is('Loop') || node.is('Scan')) this.control(node);
+      if (node.domain === '' && CONTROL.has(node.opType)) this.control(node);
       else this.evaluate(node);
     }
   }
 
   private evaluate(node: Node): void {
-    const handler = HANDLERS.get(node.domain)?.get(node.opType);
+    const handler = (node.domain === '' ? STANDARD : HANDLERS.get(node.domain))?.get(node.opType);
     if (handler === undefined) {
       this.unknown(node);
       return;
     }
     const inputs = node.inputs.map((value) => (value === null ? undefined : (this.facts.get(value) ?? { dtype: 0, shape: null })));
     const result = handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
-    for (const [i, output] of node.outputs.entries()) {
-      if (output === null) continue;
+    for (let i = 0; i < node.outputs.length; i++) {
+      const output = node.outputs[i];
+      if (!output) continue;
       const fact = Array.isArray(result) ? (result as readonly (Fact | undefined)[])[i] : i === 0 ? (result as Fact) : undefined;
       // What is said about a value from outside holds, as far as its size agrees.
-      const given = this.given.get(output);
-      if (fact && given && fact.shape?.every((d, axis) => d === null || d === given.shape[axis])) {
+      const given = fact && this.given.get(output);
+      if (given && fact.shape?.every((d, axis) => d === null || d === given.shape[axis])) {
         this.facts.set(output, { dtype: fact.dtype, shape: given.shape, data: given.data });
         continue;
       }

@@ -1,0 +1,102 @@
+/** Values that many nodes read: what is done for every use must not look through all of them. Counted, not timed. */
+import { describe, expect, it } from 'vitest';
+import { NoOps } from '../../src/analyse/no-ops.js';
+import { evaluateShapes } from '../../src/analyse/shapes/index.js';
+import { DataType, Graph, Node, removeUse, type Use, Value } from '../../src/ir/graph.js';
+import { verifyGraph } from '../../src/ir/verify.js';
+
+/** Counts every element that is read of `value.uses`. */
+function countReads(value: Value): { reads: number } {
+  const counter = { reads: 0 };
+  const counted = new Proxy<Use[]>(value.uses as Use[], {
+    get(target, key, receiver) {
+      if (typeof key === 'string' && /^\d+$/.test(key)) counter.reads++;
+      return Reflect.get(target, key, receiver);
+    },
+  });
+  Object.defineProperty(value, 'uses', { value: counted });
+  return counter;
+}
+
+function constant(graph: Graph, name: string): Value {
+  const value = new Value(name);
+  value.tensor = { dataType: DataType.FLOAT, dims: [1], data: new Uint8Array(4), byteLength: 4, external: undefined };
+  graph.values.set(name, value);
+  graph.initializers.push(value);
+  return value;
+}
+
+function add(graph: Graph, op: string, inputs: readonly Value[], name: string): Value {
+  const node = new Node(op, '', name);
+  const out = new Value(name);
+  inputs.forEach((v, index) => {
+    node.inputs.push(v);
+    v.uses.push({ node, index });
+  });
+  node.outputs.push(out);
+  out.producer = node;
+  graph.values.set(name, out);
+  graph.nodes.push(node);
+  return out;
+}
+
+/** `count` nodes that read one value, each a graph output. */
+function fan(count: number): { graph: Graph; root: Value } {
+  const graph = new Graph();
+  const root = constant(graph, 'root');
+  for (let i = 0; i < count; i++) {
+    const out = add(graph, 'Relu', [root], `out${i}`);
+    out.isOutput = true;
+    graph.outputs.push(out);
+  }
+  return { graph, root };
+}
+
+/** x + 0 + 0 + …: every node of the chain is a no-op that comes to read `root`. */
+function chainOfNoOps(count: number): { graph: Graph; root: Value } {
+  const graph = new Graph();
+  const root = constant(graph, 'root');
+  let v = root;
+  for (let i = 0; i < count; i++) v = add(graph, 'Add', [v, constant(graph, `zero${i}`)], `sum${i}`);
+  v.isOutput = true;
+  graph.outputs.push(v);
+  return { graph, root };
+}
+
+describe('a value with many readers', () => {
+  for (const count of [500, 4000]) {
+    it(`is verified in a few reads of each of its ${count} uses`, () => {
+      const { graph, root } = fan(count);
+      const counter = countReads(root);
+      expect(verifyGraph(graph)).toEqual([]);
+      expect(counter.reads).toBeGreaterThan(count);
+      expect(counter.reads).toBeLessThan(5 * count);
+    });
+
+    it(`gains and loses ${count} readers, no-ops that are bypassed, in a few reads of each`, () => {
+      const { graph, root } = chainOfNoOps(count);
+      const counter = countReads(root);
+      new NoOps(graph).bypass([evaluateShapes(graph, { inputs: new Map() })]);
+      expect(graph.nodes).toHaveLength(1);
+      expect(counter.reads).toBeGreaterThan(count / 2);
+      expect(counter.reads).toBeLessThan(10 * count);
+    });
+  }
+
+  it('keeps the order of what is not taken off, from either end and from the middle', () => {
+    const { root } = fan(7);
+    const nodes = root.uses.map((u) => u.node);
+    for (const at of [0, 6, 3]) removeUse(root, nodes[at] as Node, 0);
+    expect(root.uses.map((u) => nodes.indexOf(u.node))).toEqual([1, 2, 4, 5]);
+    removeUse(root, nodes[3] as Node, 0);
+    removeUse(root, nodes[1] as Node, 1);
+    expect(root.uses).toHaveLength(4);
+  });
+
+  it('is still found out when a use is not recorded', () => {
+    const { graph, root } = fan(40);
+    const { node } = root.uses[20] as Use;
+    removeUse(root, node, 0);
+    expect(verifyGraph(graph).map((p) => p.reason)).toEqual(['"root" does not know that it is read here']);
+  });
+});
