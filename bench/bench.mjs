@@ -4,6 +4,7 @@
  *
  *   BENCH_RUNS=9     runs of each contender (default 5)
  *   PYTHON=…         interpreter of the peers onnx and onnx-ir (default python3); without them their lines are left out
+ *   BENCH_ONLY=large only how compiling grows with a graph
  *   BENCH_FOLDER=…   where the models go (default the system's temporary folder; 6 GB of real data, 13 GB of holes)
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -12,12 +13,14 @@ import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { unpackWithEmbeddedWeights, unpackWithExternalData } from './graphs.mjs';
+import { PADDINGS, writePadded } from './large.mjs';
 
 const RUNS = Number(process.env.BENCH_RUNS ?? 5);
 const PYTHON = process.env.PYTHON ?? 'python3';
 const here = (name) => fileURLToPath(new URL(name, import.meta.url));
 const CLI = here('../bin/pdrop-compile.js');
 const NODE = [process.execPath, '--import', new URL('at-exit.mjs', import.meta.url).href];
+const SIZES = [12_500, 25_000, 50_000, 100_000];
 const STAGES = ['--stages', '4', '--lambda', '0.5'];
 const TARGET = { seconds: 0.6, megabytes: 150, copy: 1.5, rank: 0.01, packedRank: 0.015 };
 
@@ -111,7 +114,31 @@ function rankCost(label, model, target) {
   }
 }
 
+/** Size → time and memory: what is not linear shows as a last column that grows. */
+async function growth() {
+  console.log('\nHow compiling grows with a graph (a small decoder, padded; one run each)');
+  const target = join(folder, 'padded-out.onnx');
+  for (const padding of Object.keys(PADDINGS)) {
+    const rows = [['count', 'time', 'CPU time', 'peak memory', 'CPU per 1,000']];
+    for (const count of padding.startsWith('initializers') ? [...SIZES, 1_000_000] : SIZES) {
+      const model = join(folder, 'padded.onnx');
+      writePadded(padding, count, model);
+      const { seconds, cpuSeconds, megabytes } = await measure([...NODE, CLI, model, '--stages', '2', '--lambda', '0.5', '-o', target, '--quiet'], [target]);
+      rows.push([count.toLocaleString('en'), number(seconds, 1, 's'), number(cpuSeconds, 1, 's'), number(megabytes, 0, 'MB'), number((1e6 * cpuSeconds) / count, 0, 'ms')]);
+      rmSync(model);
+    }
+    console.log(`  ${padding}`);
+    for (const row of rows) console.log(`    ${row.map((cell) => cell.padStart(14)).join('')}`);
+  }
+  rmSync(target, { force: true });
+}
+
 console.log(`pdrop-compile bench: node ${process.version}, ${availableParallelism()} cores, load ${loadavg()[0].toFixed(1)}, ${RUNS} runs each\n`);
+
+if (process.env.BENCH_ONLY === 'large') {
+  await growth();
+  process.exit(0);
+}
 
 const seven = unpackWithExternalData('llama-7b-ts17', folder);
 const out = join(folder, 'out.onnx');
@@ -152,3 +179,5 @@ rankCost('separate projections', seven.model, TARGET.rank);
 rmSync(join(folder, 'weights.bin'));
 const packed = unpackWithExternalData('llama-7b-genai', folder);
 rankCost('packed projections (genai builder)', packed.model, TARGET.packedRank);
+
+await growth();

@@ -115,7 +115,7 @@ export class ConstantFact implements Fact {
 
   constructor(
     private readonly tensor: Tensor,
-    private readonly limit: number,
+    readonly limit: number,
   ) {
     this.dtype = tensor.dataType;
     this.shape = tensor.dims;
@@ -126,6 +126,19 @@ export class ConstantFact implements Fact {
     if (this.holdsData) this.#elements ??= tensorElements(this.tensor, this.limit);
     return this.#elements;
   }
+}
+
+const constants = new WeakMap<Tensor, ConstantFact[]>();
+
+/** The fact of a constant, the same one in every evaluation with this limit: its elements are decoded once. */
+export function constantFact(tensor: Tensor, limit: number): Fact {
+  const known = constants.get(tensor) ?? [];
+  let fact = known.find((f) => f.limit === limit);
+  if (!fact) {
+    fact = new ConstantFact(tensor, limit);
+    constants.set(tensor, [...known, fact]);
+  }
+  return fact;
 }
 
 export class Call {

@@ -6,8 +6,8 @@
  * gives outputs of unknown rank: nothing throws. Facts that contradict each other are collected.
  */
 
-import type { Graph, Node, Value } from '../../ir/graph.js';
-import { Call, ConstantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
+import type { Graph, Node, Tensor, Value } from '../../ir/graph.js';
+import { Call, constantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
 import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
@@ -67,31 +67,35 @@ class Evaluator implements ShapeFacts {
   }
 
   get(value: Value): Fact | undefined {
-    return this.facts.get(value);
+    return this.facts.get(value) ?? (value.tensor === undefined ? undefined : this.constant(value, value.tensor));
+  }
+
+  /** Facts of initializers are made when they are asked for: of a million, few are. */
+  private constant(value: Value, tensor: Tensor): Fact {
+    const fact = constantFact(tensor, limitFor(this.limits, tensor.dataType));
+    this.facts.set(value, fact);
+    return fact;
   }
 
   shape(value: Value): Dims | null {
-    return this.facts.get(value)?.shape ?? null;
+    return this.get(value)?.shape ?? null;
   }
 
   scalar(value: Value): number | undefined {
-    const data = this.facts.get(value)?.data;
+    const data = this.get(value)?.data;
     return data?.length === 1 ? data[0] : undefined;
   }
 
   ints(value: Value): readonly number[] | undefined {
-    return this.facts.get(value)?.data;
+    return this.get(value)?.data;
   }
 
-  /** Facts of initializers and graph inputs. */
+  /** Facts of graph inputs. */
   enter(graph: Graph, bindings: ShapeBindings | undefined): void {
-    for (const value of graph.initializers) {
-      if (value.tensor !== undefined) this.facts.set(value, new ConstantFact(value.tensor, limitFor(this.limits, value.tensor.dataType)));
-    }
     for (const value of graph.inputs) {
       const bound = bindings?.inputs.get(value);
       // An initializer that is also an input is its default.
-      if (bound === undefined && this.facts.has(value)) continue;
+      if (bound === undefined && value.tensor !== undefined) continue;
       this.facts.set(value, this.inputFact(value, bound));
     }
   }
@@ -125,7 +129,7 @@ class Evaluator implements ShapeFacts {
       this.unknown(node);
       return;
     }
-    const inputs = node.inputs.map((value) => (value === null ? undefined : (this.facts.get(value) ?? { dtype: 0, shape: null })));
+    const inputs = node.inputs.map((value) => (value === null ? undefined : (this.get(value) ?? { dtype: 0, shape: null })));
     const result = handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
     for (let i = 0; i < node.outputs.length; i++) {
       const output = node.outputs[i];
@@ -170,7 +174,7 @@ class Evaluator implements ShapeFacts {
     }
     for (const [i, output] of node.outputs.entries()) {
       if (output === null) continue;
-      const facts = branches.map((g) => (g.outputs[i] ? this.facts.get(g.outputs[i]) : undefined));
+      const facts = branches.map((g) => (g.outputs[i] ? this.get(g.outputs[i]) : undefined));
       this.facts.set(output, agreed(facts) ?? { dtype: output.type?.elemType ?? 0, shape: null });
     }
   }
