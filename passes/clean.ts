@@ -5,7 +5,7 @@
  *   in:   Shape(h)→Gather (dead), Shape(h')→Gather' (clones)
  *   out:  Shape(h')→Gather
  */
-import type { Node } from '../src/ir/graph.js';
+import { type Node, refill } from '../src/ir/graph.js';
 import type { Pass } from '../src/rewrite/pass.js';
 
 export const clean: Pass = {
@@ -37,7 +37,7 @@ export const clean: Pass = {
     const unused = new Set(graph.graph.initializers.filter((v) => v.name.startsWith('pdrop/const/') && v.uses.length === 0 && v.capturedBy.length === 0));
     if (unused.size > 0) {
       const kept = graph.graph.initializers.filter((v) => !unused.has(v));
-      graph.graph.initializers.splice(0, graph.graph.initializers.length, ...kept);
+      refill(graph.graph.initializers, kept);
       for (const v of unused) graph.graph.values.delete(v.name);
     }
     graph.sort();

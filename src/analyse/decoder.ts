@@ -1,6 +1,6 @@
 /** The whole analysis: roles, content, spine, attention → layers. The first thing that does not fit is refused by name. */
 import { describeNode, Refusal } from '../diagnostics.js';
-import type { Graph, Model, Node, Value } from '../ir/graph.js';
+import { type Graph, type Model, type Node, refill, type Value } from '../ir/graph.js';
 import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
 import { requireSoundCore } from './attention/sound.js';
@@ -39,7 +39,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   const { graph } = model;
   if (!isTopological(graph)) {
     const order = topologicalOrder(graph.nodes, cyclic);
-    graph.nodes.splice(0, graph.nodes.length, ...order);
+    refill(graph.nodes, order);
   }
   const takeBack = options.compiledWith && inlineBranches(graph);
   const noOps = options.noOps ?? new NoOps(graph);

@@ -5,7 +5,7 @@
  *   in:   h', m' = If(any) { then: … } else: { …, h1, m1 }
  *   out:  …; h' = HandOver(h1); m' = HandOver(m1)
  */
-import { type Graph, Node, type Value } from '../ir/graph.js';
+import { type Graph, Node, refill, type Value } from '../ir/graph.js';
 
 /** Inlines the branches that passes made; the function that is returned takes everything back. */
 export function inlineBranches(graph: Graph): () => void {
@@ -42,10 +42,10 @@ export function inlineBranches(graph: Graph): () => void {
       nodes.push(handOver);
     });
   }
-  graph.nodes.splice(0, graph.nodes.length, ...nodes);
+  refill(graph.nodes, nodes);
   return () => {
     for (const step of undo.reverse()) step();
-    graph.nodes.splice(0, graph.nodes.length, ...before);
+    refill(graph.nodes, before);
   };
 }
 

@@ -8,7 +8,7 @@
  * a length clamped to a limit is whole at one size and cropped at another. `restore` puts back what needed no sizes to be
  * proved and what nothing else has touched since, so that a compiled model keeps the bytes of what was left alone.
  */
-import { DataType, type Graph, type Node, removeUse, type Value } from '../ir/graph.js';
+import { DataType, type Graph, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { at, settle } from '../ir/settle.js';
 import type { Dims, ShapeFacts } from './shapes/index.js';
 
@@ -106,7 +106,7 @@ export class NoOps {
     }
     if (this.#detached.size === 0) return;
     const kept = this.#graph.nodes.filter((n) => !this.#detached.has(n));
-    this.#graph.nodes.splice(0, this.#graph.nodes.length, ...kept);
+    refill(this.#graph.nodes, kept);
   }
 
   /**
@@ -142,7 +142,7 @@ export class NoOps {
         while (at !== undefined && waiting[0] && (place.get(waiting[0]) as number) < at) nodes.push(waiting.shift() as Node);
         nodes.push(n);
       }
-      this.#graph.nodes.splice(0, this.#graph.nodes.length, ...nodes, ...waiting);
+      refill(this.#graph.nodes, [...nodes, ...waiting]);
     }
     this.#edits.length = 0;
     this.#detached.clear();

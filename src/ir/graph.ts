@@ -94,6 +94,12 @@ export class Value {
   }
 }
 
+/** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
+export function refill<T>(list: T[], items: Iterable<T>): void {
+  list.length = 0;
+  for (const item of items) list.push(item);
+}
+
 /**
  * Takes one use off a value's list, the others staying in order. What is taken off is mostly among the first or the last (walks go
  * one way or the other), so both ends are looked at in turn: a value with 100,000 readers must not cost their square.

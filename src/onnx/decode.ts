@@ -66,7 +66,7 @@ export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: stri
         else {
           const packed: Integer[] = [];
           pushIntegers(bytes, f, packed);
-          dims.push(...packed.map(Number));
+          for (const d of packed) dims.push(Number(d));
         }
         break;
       case 2:

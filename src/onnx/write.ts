@@ -24,7 +24,8 @@ export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piec
   for (const s of record.segments) {
     if (s.field === 7) {
       const body = layoutGraph(model.graph);
-      pieces.push(encodeHeader(7, lengthOf(body)), ...body);
+      pieces.push(encodeHeader(7, lengthOf(body)));
+      for (const p of body) pieces.push(p);
     } else pieces.push(s.piece);
   }
   pieces.push(...modelAdditions(model, changes));
@@ -206,14 +207,14 @@ function layoutGraph(graph: Graph): Piece[] {
       if (presentInitializers.has(s.value)) pieces.push(s.piece);
     } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(s.value, s.piece)));
     else if (s.field !== 13 || s.value.typeState === 'read') pieces.push(s.piece);
-    if (s === lastInput) pieces.push(...newInputs);
-    if (s === lastOutput) pieces.push(...newOutputs);
-    if (s === lastInitializer) pieces.push(...newInitializers);
+    if (s === lastInput) for (const p of newInputs) pieces.push(p);
+    if (s === lastOutput) for (const p of newOutputs) pieces.push(p);
+    if (s === lastInitializer) for (const p of newInitializers) pieces.push(p);
   }
   if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
-  if (!lastInput) pieces.push(...newInputs);
-  if (!lastOutput) pieces.push(...newOutputs);
-  if (!lastInitializer) pieces.push(...newInitializers);
+  if (!lastInput) for (const p of newInputs) pieces.push(p);
+  if (!lastOutput) for (const p of newOutputs) pieces.push(p);
+  if (!lastInitializer) for (const p of newInitializers) pieces.push(p);
   return pieces;
 }
 

@@ -1,5 +1,5 @@
 /** Edits of a graph that keep use-def links right. Only passes get one. */
-import { type Graph, type Node, removeUse, type Value } from '../ir/graph.js';
+import { type Graph, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { topologicalOrder } from '../ir/order.js';
 import type { Builder } from './builder.js';
 
@@ -51,7 +51,7 @@ export class GraphEditor {
   sort(): void {
     const all = [...this.graph.nodes, ...this.builder.created.filter((n) => n.outputs.length > 0)];
     const order = topologicalOrder(new Set(all));
-    this.graph.nodes.splice(0, this.graph.nodes.length, ...order);
+    refill(this.graph.nodes, order);
     this.builder.created.length = 0;
   }
 
@@ -71,7 +71,7 @@ export class GraphEditor {
   take(nodes: ReadonlySet<Node>): void {
     this.edits++;
     const kept = this.graph.nodes.filter((n) => !nodes.has(n));
-    this.graph.nodes.splice(0, this.graph.nodes.length, ...kept);
+    refill(this.graph.nodes, kept);
   }
 
   /** Takes a node out; its outputs must be unused. */
@@ -93,7 +93,7 @@ export class GraphEditor {
       }
     }
     const kept = this.graph.nodes.filter((n) => !nodes.has(n));
-    this.graph.nodes.splice(0, this.graph.nodes.length, ...kept);
+    refill(this.graph.nodes, kept);
   }
 }
 

@@ -1,9 +1,14 @@
 /** Values that many nodes read: what is done for every use must not look through all of them. Counted, not timed. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { NoOps } from '../../src/analyse/no-ops.js';
 import { evaluateShapes } from '../../src/analyse/shapes/index.js';
-import { DataType, Graph, Node, removeUse, type Use, Value } from '../../src/ir/graph.js';
+import { DataType, Graph, Node, refill, removeUse, type Use, Value } from '../../src/ir/graph.js';
 import { verifyGraph } from '../../src/ir/verify.js';
+import { MemorySource } from '../../src/onnx/bytes.js';
+import { readModel } from '../../src/onnx/read.js';
+import { concat, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from '../../src/onnx/wire.js';
+import { layoutModel } from '../../src/onnx/write.js';
 
 /** Counts every element that is read of `value.uses`. */
 function countReads(value: Value): { reads: number } {
@@ -98,5 +103,31 @@ describe('a value with many readers', () => {
     const { node } = root.uses[20] as Use;
     removeUse(root, node, 0);
     expect(verifyGraph(graph).map((p) => p.reason)).toEqual(['"root" does not know that it is read here']);
+  });
+});
+
+/** More than one call may have arguments (about 120,000 with the default stack). */
+const MANY = 200_000;
+
+describe('more records than a call may have arguments', () => {
+  it('are read and laid out', async () => {
+    const bytes = readFileSync(new URL('../../fixtures/llama-ts14-eager/model.onnx', import.meta.url));
+    const graph = [...fieldsOf(bytes)].find((f) => f.number === 7);
+    if (!graph) throw new Error('the fixture has no graph');
+    const tensor = (i: number): Uint8Array =>
+      encodeBytesField(5, concat([encodeVarintField(1, 1), encodeVarintField(2, DataType.FLOAT), encodeStringField(8, `pad_${i}`), encodeBytesField(9, new Uint8Array(4))]));
+    const body = concat([bytes.subarray(graph.dataStart, graph.end), ...Array.from({ length: MANY }, (_, i) => tensor(i))]);
+    const padded = concat([bytes.subarray(0, graph.start), encodeHeader(7, body.length), body, bytes.subarray(graph.end)]);
+    const model = await readModel(new MemorySource(padded));
+    expect(model.graph.initializers.length).toBeGreaterThan(MANY);
+    const { pieces, byteLength } = layoutModel(model, { metadata: new Map() });
+    expect(byteLength).toBe(padded.length);
+    expect(pieces.reduce((n, p) => n + p.length, 0)).toBe(padded.length);
+  });
+
+  it('replace one another in a list', () => {
+    const list = [0];
+    refill(list, Array.from({ length: MANY }, (_, i) => i));
+    expect([list.length, list.at(-1)]).toEqual([MANY, MANY - 1]);
   });
 });
