@@ -3,7 +3,8 @@
  * when the run ends, also by a signal; what a killed run left is removed by the next run that writes to the folder.
  */
 import { existsSync, lstatSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
+import { Cleaner } from './cleaner.js';
 import { newTag, stateOf, TAG } from './owner.js';
 
 /** What a temporary file is: being written, or an old file that comes back when the run fails. */
@@ -24,24 +25,28 @@ const STALE_MS = 15 * 60_000;
 const SIGN_OF_LIFE_MS = 30_000;
 
 /** What takes back each thing that has been begun, and whether the file is ours to touch. */
-const unfinished = new Map<string, { readonly undo: () => void; readonly ours: boolean }>();
+const unfinished = new Map<string, { readonly undo: () => void; readonly ours: boolean; readonly plain: boolean }>();
 let alive: NodeJS.Timeout | undefined;
 let handled: { readonly signal: NodeJS.Signals; readonly handler: () => void }[] = [];
 let catching = false;
-let soft: (() => boolean) | undefined;
+/** Sessions of onnxruntime that are made or open. */
+let native = 0;
+let cleaner: Cleaner | undefined;
 
 /**
  * Registers what has to be taken back if the run ends before `finished`: by default the file or folder at `path` is removed.
  *
  * @param ours whether its time may be set, as a sign of life; not that of a hard link to somebody's file
  */
-export function begun(path: string, undo = (): void => removeQuietly(path), ours = true): void {
-  unfinished.set(path, { undo, ours });
+export function begun(path: string, undo?: () => void, ours = true): void {
+  unfinished.set(path, { undo: undo ?? ((): void => removeQuietly(path)), ours, plain: undo === undefined });
+  if (undo === undefined) cleaner?.add(resolve(path));
   alive ??= setInterval(showLife, SIGN_OF_LIFE_MS).unref();
   watchSignals();
 }
 
 export function finished(path: string): void {
+  if (unfinished.get(path)?.plain) cleaner?.forget(resolve(path));
   unfinished.delete(path);
   if (unfinished.size > 0) return;
   clearInterval(alive);
@@ -88,20 +93,40 @@ export function endOnSignals(on: boolean): void {
   watchSignals();
 }
 
-/** Asks `stop` first when Ctrl-C is pressed; true: it takes care of it. */
-export function onInterrupt(stop: (() => boolean) | undefined): void {
-  soft = stop;
+/**
+ * Around the life of a session of onnxruntime, which keeps this thread from handling anything: signals are the system's
+ * meanwhile, and a process of its own removes what only has to be removed.
+ */
+export function nativeBegins(): void {
+  native++;
+  if (catching && !cleaner) {
+    cleaner = new Cleaner();
+    for (const [path, { plain }] of unfinished) if (plain) cleaner.add(resolve(path));
+  }
   watchSignals();
 }
 
+export function nativeEnds(): void {
+  native--;
+  watchSignals();
+}
+
+/** A process that must not outlive this one, until what is returned is called. */
+export function endsWithUs(pid: number | undefined): () => void {
+  if (!cleaner || pid === undefined) return () => {};
+  const { add, forget } = { add: cleaner.add.bind(cleaner), forget: cleaner.forget.bind(cleaner) };
+  add(pid);
+  return () => forget(pid);
+}
+
 function watchSignals(): void {
-  const wanted = catching && (unfinished.size > 0 || soft !== undefined);
+  const cleaned = native > 0 && cleaner !== undefined && [...unfinished.values()].every((u) => u.plain);
+  const wanted = catching && unfinished.size > 0 && !cleaned;
   if (wanted === handled.length > 0) return;
   for (const { signal, handler } of handled) process.off(signal, handler);
   handled = wanted
     ? SIGNALS.map(([signal, number]) => {
         const handler = (): void => {
-          if (signal === 'SIGINT' && soft?.()) return;
           removeUnfinished();
           process.off(signal, handler);
           // As if there were no handler: who waits for us sees what ended us.

@@ -92,7 +92,7 @@ export async function readModel(source: ByteSource): Promise<Model> {
       hint: 'give the .onnx file of the decoder (not a tokenizer, a config, an ORT-format .ort file or an external data file)',
     });
   }
-  refuseUnimported(graph, opsets);
+  refuseIncomplete(graph, opsets);
   return {
     irVersion,
     opsets,
@@ -105,8 +105,8 @@ export async function readModel(source: ByteSource): Promise<Model> {
   };
 }
 
-/** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. */
-function refuseUnimported(graph: Graph, opsets: ReadonlyMap<string, number>): void {
+/** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type. */
+function refuseIncomplete(graph: Graph, opsets: ReadonlyMap<string, number>): void {
   for (const node of graph.nodes) {
     if (!opsets.has(node.domain)) {
       throw new Refusal({
@@ -116,7 +116,11 @@ function refuseUnimported(graph: Graph, opsets: ReadonlyMap<string, number>): vo
         hint: 'the file may be cut off, or was edited: download or export it again',
       });
     }
-    for (const g of node.subgraphs) refuseUnimported(g, opsets);
+    if (node.is('Cast') && !(node.int('to', 0) > 0)) {
+      // A declared type would hide it from ONNX Runtime, and a copy of the node has none.
+      throw new Refusal({ code: 'PD102', message: 'a Cast does not say to what type', culprit: node.name || node.opType, hint: 'export the model again' });
+    }
+    for (const g of node.subgraphs) refuseIncomplete(g, opsets);
   }
 }
 

@@ -226,7 +226,7 @@ function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regio
 function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly (Fact | undefined)[]): Graph {
   const sub = new Graph();
   sub.name = name;
-  sub.nodes.push(...nodes);
+  for (const n of nodes) sub.nodes.push(n);
   for (const n of nodes) {
     for (const o of n.outputs) {
       if (!o) continue;

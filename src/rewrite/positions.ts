@@ -56,7 +56,7 @@ function anglesOf(facts: DecoderFacts): Set<Value> {
         if (n.inputs[0]) found.add(n.inputs[0]);
       } else if (isTableLookup(n) && n.inputs[1]) found.add(n.inputs[1]);
       // Backwards, so that the first input comes next: what is found keeps its order.
-      else pending.push(...n.inputs.filter((i) => i !== null).reverse());
+      else for (const i of n.inputs.filter((v) => v !== null).reverse()) pending.push(i);
     }
   };
   for (const node of graph.nodes) {

@@ -31,6 +31,13 @@ describe('finds of the fuzzer', () => {
     expect(error.message).toContain('"sizes"');
   });
 
+  it('a Cast to no type, which a declared type hides from onnxruntime', async () => {
+    const model = loadModel('genai-gemma2-fp32');
+    const cast = graphOf(model).node?.find((n) => n.opType === 'Cast');
+    for (const a of cast?.attribute ?? []) a.i = 0;
+    for (const options of [[], ['--no-control-flow']]) expect((await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2', ...options])).culprit).toBe(cast?.name);
+  });
+
   it('an expert that gathers along an axis that is not there', () => {
     const terms = new Terms(1, false);
     expect(() => opened(terms, block([2, 3], terms.of('x')), [7])).toThrow(CannotEvaluate);

@@ -1,6 +1,8 @@
 /** A walk over values must not be as deep as the graph is long: 100,000 nodes in one chain. */
 import { expect, test } from 'vitest';
-import { Node, Value } from '../../src/ir/graph.js';
+import { Graph, Node, Value } from '../../src/ir/graph.js';
+import type { Builder } from '../../src/rewrite/builder.js';
+import { GraphEditor } from '../../src/rewrite/editor.js';
 import type { DecoderFacts } from '../../src/analyse/facts.js';
 import { Standing } from '../../src/rewrite/standing.js';
 import type { Stages } from '../../src/rewrite/stages.js';
@@ -39,4 +41,13 @@ test('a chain of 100,000 nodes is content-free exactly when nothing in it is con
   const { product, last } = chain();
   expect(isContentFree(last, [])).toBe(true);
   expect(isContentFree(last, product.outputs as Value[])).toBe(false);
+});
+
+test('a graph of 300,000 nodes is put in order: more than a call takes arguments', () => {
+  const graph = new Graph();
+  for (let i = 0; i < 3 * LENGTH; i++) graph.nodes.push(new Node('Identity', '', String(i)));
+  const last = graph.nodes.at(-1);
+  new GraphEditor(graph, { created: [] } as unknown as Builder).sort();
+  expect(graph.nodes.length).toBe(3 * LENGTH);
+  expect(graph.nodes.at(-1)).toBe(last);
 });

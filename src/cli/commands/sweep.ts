@@ -6,7 +6,7 @@ import { figure, share, si } from '../../report/validate-tables.js';
 import { sweep } from '../../validate/sweep/sweep.js';
 import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
-import { addDataOptions, type DataFlags, dataOptions, interruptible, progressLines, whole } from './validate-shared.js';
+import { addDataOptions, type DataFlags, dataOptions, progressLines, whole } from './validate-shared.js';
 import { print, printJson } from '../output.js';
 
 interface Flags extends DataFlags {
@@ -45,7 +45,7 @@ async function run(original: string, f: Flags): Promise<void> {
   const files = new ReportFiles([original, ...(f.data ?? []), ...(f.embed ? [f.embed] : [])], { reports: true });
   const [report, page] = [f.report, f.html].map((path) => (path ? files.announce(path) : undefined));
   const progress = progressLines(f.quiet === true || f.json === true);
-  const result = await interruptible((signal) => sweep(
+  const result = await sweep(
     {
       ...dataOptions(original, f),
       original,
@@ -56,8 +56,7 @@ async function run(original: string, f: Flags): Promise<void> {
       rank: f.rank,
     },
     progress,
-    signal,
-  ));
+  );
   const texts: [OutputFile, string][] = report ? [[report, `${JSON.stringify(result, null, 1)}\n`]] : [];
   if (page) {
     const { sweepToHtml } = await import('../../report/html.js');

@@ -11,7 +11,7 @@ import { TuneState } from '../../validate/tune/state.js';
 import { tune, type TuneReport } from '../../validate/tune/tune.js';
 import { table } from '../terminal.js';
 import { print, printJson } from '../output.js';
-import { addDataOptions, type DataFlags, dataOptions, decimal, interruptible, progressLines, whole, wrong } from './validate-shared.js';
+import { addDataOptions, type DataFlags, dataOptions, decimal, progressLines, whole, wrong } from './validate-shared.js';
 
 interface Flags extends DataFlags {
   targetFlops?: number;
@@ -85,7 +85,7 @@ async function run(original: string, f: Flags): Promise<void> {
   const options = { ...dataOptions(original, f), original, generate: f.generate };
   const stat = statSync(original, { throwIfNoEntry: false });
   const state = f.report ? new TuneState(`${f.report}.partial.jsonl`, JSON.stringify([stat?.size, stat?.mtimeMs, options])) : undefined;
-  const result = await interruptible((signal) => tune(
+  const result = await tune(
     {
       ...options,
       targetFlops: f.targetFlops,
@@ -102,8 +102,7 @@ async function run(original: string, f: Flags): Promise<void> {
       textSamples: pattern,
     },
     progressLines(f.quiet === true || f.json === true),
-    signal,
-  ));
+  );
   const texts: [OutputFile, string][] = [];
   if (plan) texts.push([plan, `${JSON.stringify(result.plan, null, 1)}\n`]);
   if (report) texts.push([report, `${JSON.stringify(result, null, 1)}\n`]);

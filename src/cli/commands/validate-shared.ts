@@ -4,7 +4,6 @@ import { type Command, Option } from 'commander';
 import { UsageError } from '../../diagnostics.js';
 import { readModelConfig } from '../../disk/model-config.js';
 import { readRegularText } from '../../disk/small-files.js';
-import { onInterrupt } from '../../disk/temporaries.js';
 import type { OutputFile } from '../../disk/transaction.js';
 import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { append, ReportFiles } from '../../report/write.js';
@@ -196,22 +195,6 @@ export function progressLines(quiet: boolean, stream: NodeJS.WriteStream = proce
       if (show) stream.write('\r\u001b[K');
     },
   };
-}
-
-/** First Ctrl-C: end after the sample at hand. Second, or any other signal: end now; what was made is removed. */
-export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const abort = new AbortController();
-  onInterrupt(() => {
-    if (abort.signal.aborted) return false;
-    abort.abort();
-    printError('\nstopping after this sample; press Ctrl-C again to stop now');
-    return true;
-  });
-  try {
-    return await work(abort.signal);
-  } finally {
-    onInterrupt(undefined);
-  }
 }
 
 export function renderTables(tables: readonly TextTable[]): string {

@@ -1,7 +1,7 @@
 /** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
 import type { Command } from 'commander';
 import { validate } from '../../validate/validate.js';
-import { addDataOptions, addOutputs, addThresholds, checkOutputs, type DataFlags, dataOptions, emit, interruptible, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole, wrong } from './validate-shared.js';
+import { addDataOptions, addOutputs, addThresholds, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole, wrong } from './validate-shared.js';
 
 interface Flags extends DataFlags, OutputFlags, ThresholdFlags {
   generate?: number;
@@ -45,7 +45,7 @@ export function register(program: Command): void {
 async function run(original: string, rewritten: string, f: Flags): Promise<void> {
   const outputs = checkOutputs(f, [original, rewritten, ...(f.data ?? []), f.embed, f.curve]);
   const progress = progressLines(f.quiet === true || f.json === true);
-  const { report, finish } = await interruptible((signal) => validate(
+  const { report, finish } = await validate(
     {
       ...dataOptions(original, f),
       original,
@@ -66,8 +66,7 @@ async function run(original: string, rewritten: string, f: Flags): Promise<void>
       thresholds: thresholdsOf(f),
     },
     progress,
-    signal,
-  ));
+  );
   process.exitCode = await emit(report, f, outputs);
   finish();
 }

@@ -8,6 +8,7 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { PdropError } from '../../diagnostics.js';
 import type { Provider } from './providers.js';
+import { endsWithUs } from '../../disk/temporaries.js';
 import { packageRoot } from '../../schemas.js';
 import { openSession, type SessionOptions } from './session.js';
 import { type Dtype, fromBytes, type HostTensor } from './tensor.js';
@@ -60,6 +61,7 @@ export function runInChild(task: ChildTask, timeoutMs = 600_000): Promise<ChildA
     let answer: ChildAnswer | undefined;
     let noise = '';
     const child: ChildProcess = fork(script, ['--pdrop-child', JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [] });
+    const ended = endsWithUs(child.pid);
     const timer = setTimeout(() => {
       answer = { ok: false, error: `no answer in ${Math.round(timeoutMs / 1000)} s` };
       child.kill('SIGKILL');
@@ -75,6 +77,7 @@ export function runInChild(task: ChildTask, timeoutMs = 600_000): Promise<ChildA
     });
     child.on('close', (code, signal) => {
       clearTimeout(timer);
+      ended();
       resolve(answer ?? { ok: false, error: `the process ended with ${signal ?? `code ${code}`}${signal === 'SIGKILL' ? ' (killed: out of memory?)' : ''}${noise ? `: ${noise.trim().split('\n').at(-1)}` : ''}` });
     });
   });

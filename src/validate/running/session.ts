@@ -8,6 +8,7 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { RunFault, runtimeFault } from './faults.js';
 import { type IoInfo, readDim } from './io.js';
 import type { Provider } from './providers.js';
+import { nativeBegins, nativeEnds } from '../../disk/temporaries.js';
 import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
 
 export interface SessionOptions {
@@ -77,6 +78,7 @@ export async function openSession(path: string, options: SessionOptions = {}): P
   const label = basename(path);
   const ort = await load();
   let session: InferenceSession;
+  nativeBegins();
   try {
     session = await ort.InferenceSession.create(path, {
       // ORT itself adds the CPU for nodes the provider does not have, and the profile tells which. A list with 'cpu'
@@ -91,6 +93,7 @@ export async function openSession(path: string, options: SessionOptions = {}): P
       ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     });
   } catch (error) {
+    nativeEnds();
     throw runtimeFault(error, { model: label, provider, creating: true });
   }
   const inputs = session.inputMetadata.map(describe);
@@ -125,8 +128,13 @@ export async function openSession(path: string, options: SessionOptions = {}): P
       return join(dirname(prefix), file);
     },
     async close() {
-      if (open) await session.release();
+      if (!open) return;
       open = false;
+      try {
+        await session.release();
+      } finally {
+        nativeEnds();
+      }
     },
   };
 }
