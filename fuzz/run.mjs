@@ -1,5 +1,5 @@
 /**
- * Fuzzing the compiler: `npm run fuzz -- --time SECONDS --seed N [--kind bytes|meaning|faults]`.
+ * Fuzzing the compiler: `npm run fuzz -- --time SECONDS --seed N [--kind bytes|meaning|faults|validate]`.
  *
  * A case is named by its kind, the seed and a number: `--kind K --seed N --only NUMBER` runs it alone, and `--reduce` makes a
  * meaning-preserving one smaller. Cases run in child processes that are watched: a crash, a hang and a leak are findings too.
@@ -35,8 +35,8 @@ const { values } = parseArgs({
  * Processor time one case may take, in milliseconds, the reading of its fixture included; ten times that by the clock,
  * since the machine may be busy. Faults wait for processes of their own.
  */
-const LIMIT_MS = { bytes: 15_000, meaning: 30_000, faults: 30_000 };
-const ALL = ['bytes', 'meaning', 'faults'];
+const LIMIT_MS = { bytes: 15_000, meaning: 30_000, faults: 30_000, validate: 30_000 };
+const ALL = ['bytes', 'meaning', 'faults', 'validate'];
 /** Phases in which onnxruntime runs a damaged model: what happens to the process there is not the compiler's doing. */
 const FOREIGN = /^(load mutant|run mutant|original)$/;
 

@@ -35,4 +35,11 @@ describe('a short campaign', () => {
     expect(totals.cases).toBe(12);
     expect(totals.verdicts.equal).toBeGreaterThan(6);
   });
+
+  it('damaged samples, configurations and models given to validate, sweep and tune: a code of their own, and no silent pass', { timeout: 600_000 }, async () => {
+    const totals = await campaign('validate', 8, '--seed', '2');
+    expect(totals.findings).toEqual([]);
+    expect(totals.cases).toBe(8);
+    expect(totals.verdicts.refused).toBeGreaterThan(2);
+  });
 });

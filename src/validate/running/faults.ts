@@ -21,6 +21,11 @@ export class Interrupted extends PdropError {
   }
 }
 
+/** What was noted of a sample, as an error again. */
+export function faultOf({ code, message, culprit, hint }: { readonly code: string; readonly message: string; readonly culprit?: string | undefined; readonly hint: string }): RunFault {
+  return new RunFault({ code, message, culprit, hint });
+}
+
 export function missingInput(sample: string, tensor: string, shape: string): SampleFault {
   return new SampleFault({
     code: 'PD511',

@@ -8,10 +8,10 @@ import { graphCost, layerMap } from '../cost/cost.js';
 import { type SweepReport, SWEEP_SCHEMA } from './curve.js';
 import { prepareData, type Context } from '../context.js';
 import { evaluatePass } from '../fidelity/evaluate.js';
-import { Interrupted } from '../running/faults.js';
+import { faultOf, Interrupted } from '../running/faults.js';
 import { type Progress, SILENT, type ValidateOptions } from '../options.js';
 import { scheduleFor, stageOfLayer } from '../models/plan.js';
-import { fidelityOf, type SampleRecord } from '../fidelity/records.js';
+import { type FaultRecord, fidelityOf, type SampleRecord } from '../fidelity/records.js';
 import { Reference } from '../fidelity/reference.js';
 import type { CurvePoint } from '../result.js';
 import type { Sample } from '../feeding/sample.js';
@@ -48,6 +48,7 @@ export async function sweep(options: SweepOptions, progress: Progress = SILENT, 
       });
       const decoder = await ctx.open(variant.path, provider);
       const records: SampleRecord[] = [];
+      const faults: FaultRecord[] = [];
       let first: Sample | undefined;
       try {
         progress.start(`${stages} stages, λ ${lambda}`, ctx.data.count);
@@ -60,13 +61,16 @@ export async function sweep(options: SweepOptions, progress: Progress = SILENT, 
           done: new Set(),
           onRecord: (r) => records.push(r),
           onFault: (f) => {
-            if (!options.keepGoing) throw Object.assign(new Error(f.message), f);
+            if (!options.keepGoing) throw faultOf(f);
+            faults.push(f);
           },
           tick: (n) => progress.tick(n),
           aborted: () => signal?.aborted === true,
         });
         progress.end();
         if (!whole && signal?.aborted) throw new Interrupted(false);
+        // A session that broke, or nothing to measure: no figures are no curve.
+        if (faults[0] && (!whole || records.length === 0)) throw faultOf(faults[0]);
         for await (const item of ctx.data.samples()) {
           if ('fault' in item) continue;
           first = item;

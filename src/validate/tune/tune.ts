@@ -11,12 +11,12 @@ import type { Plan } from '../../plan/plan.js';
 import { parseRank } from '../../plan/rank-option.js';
 import { type Context, prepareData } from '../context.js';
 import { evaluatePass } from '../fidelity/evaluate.js';
-import { fidelityOf, type SampleRecord } from '../fidelity/records.js';
+import { type FaultRecord, fidelityOf, type SampleRecord } from '../fidelity/records.js';
 import { Reference } from '../fidelity/reference.js';
 import { mean, standardError } from '../fidelity/statistics.js';
 import { readModelFile } from '../models/model.js';
 import { type Progress, SILENT, type ValidateOptions } from '../options.js';
-import { Interrupted } from '../running/faults.js';
+import { faultOf, Interrupted } from '../running/faults.js';
 import { type Damages, chooseSchedule, coarseFirst, horizon, type Schedule } from './schedule.js';
 import type { TuneState } from './state.js';
 
@@ -278,6 +278,7 @@ async function onePass(context: Context, reference: Reference, provider: Paramet
   const variant = await variants.replay(`tune-${plan.layers.join('-')}-${plan.keep.join('-')}-${plan.rank}-${plan.positions}`, plan);
   const decoder = await context.open(variant.path, provider);
   const records: SampleRecord[] = [];
+  const faults: FaultRecord[] = [];
   const remainder = half === 'calibration' ? 0 : 1;
   try {
     progress.start(label, undefined);
@@ -290,13 +291,15 @@ async function onePass(context: Context, reference: Reference, provider: Paramet
       done: new Set(),
       onRecord: (r) => records.push(r),
       onFault: (f) => {
-        if (!context.options.keepGoing) throw Object.assign(new Error(f.message), f);
+        if (!context.options.keepGoing) throw faultOf(f);
+        faults.push(f);
       },
       tick: (n) => progress.tick(n),
       aborted: () => signal?.aborted === true,
     });
     progress.end();
     if (!whole && signal?.aborted) throw new Interrupted(true);
+    if (faults[0] && (!whole || records.length === 0)) throw faultOf(faults[0]);
   } finally {
     await decoder.close();
     variants.drop(variant);
