@@ -161,7 +161,7 @@ export async function runCase(seed, number, { note = () => {}, save } = {}) {
     const config = { image_token_index: 3, image_seq_length: 16, text_config: { hidden_size: 32, eos_token_id: 2 }, vision_config: { image_size: 336, patch_size: 14 } };
     writeFileSync(join(where, r.pick(['config.json', 'genai_config.json'])), r.chance(0.5) ? JSON.stringify(mutateJson(r, config)) : mutateBytes(r, Buffer.from(JSON.stringify(config))));
   } else {
-    const { bytes, log } = mutate(what === 'rewritten' ? made : original, r.below(2 ** 31));
+    const { bytes, log } = mutate(Uint8Array.from(what === 'rewritten' ? made : original), r.below(2 ** 31));
     if (what === 'rewritten') second = bytes;
     else first = bytes;
     kinds = log.map((l) => `${what}: ${l}`);
