@@ -3,6 +3,7 @@ import type { GateResult } from './gates/types.js';
 import type { Latency } from './speed/latency.js';
 import type { Placement } from './cost/profile.js';
 import type { FaultRecord, Fidelity, SampleRecord } from './fidelity/records.js';
+import type { Estimate } from './fidelity/statistics.js';
 import type { PatchGrid } from './feeding/sample.js';
 import type { Plan } from '../plan/plan.js';
 
@@ -74,8 +75,16 @@ export interface LatencyReport extends Latency {
 export interface BaselineReport {
   readonly rank: string;
   readonly fidelity: Fidelity | null;
-  /** Baseline's mean KL minus the ranker's, over the same positions, with its standard error; positive: the ranker is better. */
-  readonly klAdvantage: { readonly mean: number; readonly standardError: number } | null;
+  /** In mean KL a sample. */
+  readonly klAdvantage: Advantage | null;
+  /** In the share of right answers. */
+  readonly answerAdvantage: Advantage | null;
+}
+
+/** The ranker against a baseline on the samples that have both: means over samples, and their difference; positive: the ranker is better. */
+export interface Advantage extends Estimate {
+  readonly own: number;
+  readonly baseline: number;
 }
 
 export interface ProviderReport {

@@ -7,7 +7,7 @@ import { newTag } from '../disk/owner.js';
 import { begun, drop, temporaryName } from '../disk/temporaries.js';
 import { VERSION } from '../version.js';
 import { type Context as BaseContext, machine, partialKey, prepare, summaryOf } from './context.js';
-import { klAdvantage, rankOf } from './fidelity/baselines.js';
+import { baselineReport, rankOf } from './fidelity/baselines.js';
 import { writeControl } from './gates/control.js';
 import { evaluatePass } from './fidelity/evaluate.js';
 import { readCurve } from './sweep/curve.js';
@@ -244,7 +244,7 @@ async function fidelityOn(context: Context, provider: Provider, partial: Partial
     await reference.dispose();
   }
   const records = partial.records(provider);
-  return { records, baselines: ranks.map((rank) => ({ rank, fidelity: fidelityOf(records, rank), klAdvantage: klAdvantage(records, rank) })) };
+  return { records, baselines: ranks.map((rank) => baselineReport(records, rank)) };
 }
 
 async function keptOn(context: Context, provider: Provider, skip: ReadonlySet<string>, progress: Progress, notes: string[]): Promise<KeptReport | null> {

@@ -18,6 +18,8 @@ export const HOSTILE = '</script><img src=x onerror="alert(1)"> & "quotes" \u202
 /** A red pixel. */
 export const PIXEL = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC';
 
+const advantage = (mean: number, standardError: number) => ({ own: 0.05, baseline: 0.05 + mean, mean, standardError, low: mean - 2 * standardError, high: mean + 2 * standardError, samples: 14 });
+
 const LAYERS = 32;
 const BOUNDARIES = [8, 16, 24];
 const KEEP = ['0.5', '0.25', '0.125'];
@@ -66,8 +68,8 @@ function provider(name: string, seed: number): ProviderReport {
     control: gpu ? 3.4e-4 : null,
     fidelity: fidelityOf(samples, 'rewritten'),
     baselines: [
-      { rank: 'uniform', fidelity: fidelityOf(samples, 'uniform'), klAdvantage: { mean: -0.0132, standardError: 0.0021 } },
-      { rank: 'random:7', fidelity: fidelityOf(samples, 'random:7'), klAdvantage: { mean: 0.0337, standardError: 0.0058 } },
+      { rank: 'uniform', fidelity: fidelityOf(samples, 'uniform'), klAdvantage: advantage(-0.0132, 0.0021), answerAdvantage: null },
+      { rank: 'random:7', fidelity: fidelityOf(samples, 'random:7'), klAdvantage: advantage(0.0337, 0.0058), answerAdvantage: null },
     ],
     placement: { original: { prefill: placed, decode: placed }, rewritten: { prefill: placed, decode: null } },
     latency: {
