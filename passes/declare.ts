@@ -5,6 +5,8 @@
  *   in:   present.9.key [batch, 2, past+sequence, 16]
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
+import type { DecoderFacts } from '../src/analyse/facts.js';
+import { numeric, UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
 import type { Dim, Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
 import { Refusal } from '../src/diagnostics.js';
@@ -26,6 +28,7 @@ export const declare: Pass = {
       value.typeState = 'changed';
       changed++;
     };
+    changed += declareSizes(facts);
     const presents = new Set<Value>();
     // Caches of one buffer each, all of one length, stay declared as they were.
     for (const layer of plan.runtime === 'genai' ? [] : facts.attention) {
@@ -79,6 +82,35 @@ export const declare: Pass = {
     return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
   },
 };
+
+/**
+ * Exporters leave symbolic what is a number: the head size of caches (`kv_cache_dim`), or all sizes, as symbols named after
+ * them ("16"). A loop that makes the first, empty caches reads them off the inputs, so they are declared as what they are.
+ */
+function declareSizes(facts: DecoderFacts): number {
+  const { roles, probes, attention, layers } = facts;
+  const caches = new Set(roles.pasts.map((p) => p.value));
+  // A cache that is cropped to a window is as long as the window at the probe sizes, and shorter at others.
+  const presents = new Map(attention.flatMap(({ core: { present, past } }) => [present?.key, present?.value].map((v) => [v, past?.key.tokenAxis ?? 2])));
+  const values = [roles.source, ...caches, ...roles.states, ...presents.keys(), ...layers.flatMap((l) => l.mixer?.renewed ?? [])].filter((v): v is Value => !!v && (v.isInput || v.isOutput));
+  let changed = 0;
+  for (const v of new Set(values)) {
+    const axes = probes.axes(v);
+    if (!v.type?.dims || axes?.length !== v.type.dims.length) continue;
+    const dims = v.type.dims.map((d, i): Dim => {
+      const size = axes[i];
+      if (i === 0 || i === presents.get(v) || typeof d === 'number' || typeof size !== 'number' || size === UNKNOWN_HEAD_DIM) return d;
+      // Of a cache's axes only the head size is told by what reads it; others that are symbols were guessed.
+      const known = v.isOutput || (caches.has(v) && i === 3) || (typeof d === 'string' && numeric(d) === size);
+      return known ? size : d;
+    });
+    if (dims.every((d, i) => d === v.type?.dims?.[i])) continue;
+    v.type = { elemType: v.type.elemType, dims };
+    v.typeState = 'changed';
+    changed++;
+  }
+  return changed;
+}
 
 function taken(name: string): Refusal {
   return new Refusal({ code: 'PD331', message: `the graph has a value called "${name}" already: the name of an output that --probe adds`, culprit: name, hint: 'leave --probe out, or give that value another name' });
