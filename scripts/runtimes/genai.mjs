@@ -65,7 +65,7 @@ function withEmptyPlace(cache) {
  * The same conversation with a graph compiled for `generic` (or the original), whose caches grow.
  * @returns {Promise<number[][][]>} answers, rows, tokens
  */
-export async function converse(model, fixture, { prompts, rewind, then, count }) {
+export async function converse(model, fixture, { prompts, rewind, second, count }) {
   const session = await ort.InferenceSession.create(model, { logSeverityLevel: 4 });
   const int64 = (rows) => new ort.Tensor('int64', BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
   const caches = session.inputNames.filter((n) => n.startsWith('past_key_values.'));
@@ -102,14 +102,14 @@ export async function converse(model, fixture, { prompts, rewind, then, count })
     start();
     await ask(prompts);
   }
-  if (then) {
+  if (second) {
     // genai never runs the last token of an answer when more is appended: its place in the caches stays empty, as zeros.
     // An end token has no place.
     if (answers[0][0].at(-1) !== fixture.vocab - 1) {
       length++;
       past = Object.fromEntries(Object.entries(past).map(([n, cache]) => [n, withEmptyPlace(cache)]));
     }
-    await ask(then);
+    await ask(second);
   }
   await session.release();
   return answers;

@@ -153,7 +153,7 @@ async function genai() {
     takeIds(join(root, 'fixtures', fixture, 'model.onnx'), info, original);
     const image = new Array(24).fill(id);
     const [one, two] = [[1, 5, 9, ...image, 17, 23, 31, 44], [1, 7, 3, 2, ...image, 11, 12, 13]];
-    const requests = [{ prompts: [one], rewind: true, count: NEW_TOKENS }, { prompts: [one, two], count: NEW_TOKENS }, { prompts: [one], then: [[9, 8, ...image, 33, 21]], count: NEW_TOKENS }];
+    const requests = [{ prompts: [one], rewind: true, count: NEW_TOKENS }, { prompts: [one, two], count: NEW_TOKENS }, { prompts: [one], second: [[9, 8, ...image, 33, 21]], count: NEW_TOKENS }];
     const ask = async (folder, plain) => {
       layOutGenai(folder.path, folder.decoder, model);
       writeFileSync(join(work, 'request.json'), JSON.stringify(requests.map((r) => ({ ...r, folder: folder.path }))));
@@ -211,7 +211,7 @@ function writeTable() {
     if (!groups.has(key)) groups.set(key, { runtime: r.runtime, models: [], tail });
     groups.get(key).models.push(r.model);
   }
-  const made = [...groups.values()].map((g) => `| ${g.runtime} | ${g.models.length}: ${g.models.join(', ')} | ${g.tail}`);
+  const made = [...groups.values()].map((g) => `| ${g.runtime} | ${g.models.length}: ${g.models.join('; ')} | ${g.tail}`);
   const path = join(root, 'docs', 'runtimes.md');
   const text = readFileSync(path, 'utf8');
   const kindOf = (line) => line.slice(2).split(' | ')[0].replace(/[\d.]+/, '');
