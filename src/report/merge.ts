@@ -26,6 +26,7 @@ export function mergeReports(reports: readonly ValidateReport[], thresholds: Thr
     providers,
     cost,
     kept,
+    words: mergeWords(reports),
     curve: reports.find((r) => r.curve)?.curve ?? null,
     thresholds: results,
     findings: findings(providers, cost, kept, first.data.kind === 'synthetic'),
@@ -60,6 +61,11 @@ function mergeProvider(parts: readonly ProviderReport[]): ProviderReport {
     faults: parts.flatMap((p) => p.faults),
     notes: [...new Set(parts.flatMap((p) => p.notes))],
   };
+}
+
+function mergeWords(reports: readonly ValidateReport[]): ValidateReport['words'] {
+  const known = reports.flatMap((r) => r.words ?? []);
+  return known[0] ? { join: known[0].join, pieces: Object.assign({}, ...known.map((w) => w.pieces)) as Record<string, string> } : null;
 }
 
 function mergeKept(parts: readonly KeptReport[]): KeptReport | null {

@@ -27,6 +27,7 @@ import { type FaultRecord, fidelityOf, type SampleRecord } from './fidelity/reco
 import { Reference } from './fidelity/reference.js';
 import { type BaselineReport, type CostReport, type KeptReport, type ProviderReport, REPORT_SCHEMA, type ValidateReport } from './result.js';
 import type { Sample } from './feeding/sample.js';
+import { wordsOf } from './feeding/words.js';
 
 type Context = BaseContext & { readonly rewritten: ModelFile };
 
@@ -79,11 +80,18 @@ async function assemble(context: Context, providers: ProviderReport[], cost: Cos
     providers,
     cost,
     kept,
+    words: wordsOf(context.original.path, idsOf(providers)),
     curve: options.curve ? readCurve(options.curve, context.plan) : null,
     thresholds,
     findings: findings(providers, cost, kept, synthetic),
     verdict: failed ? 'failed' : faults.length > 0 ? 'incomplete' : 'passed',
   };
+}
+
+/** Ids in texts and answers. */
+function idsOf(providers: readonly ProviderReport[]): Set<number> {
+  const [first] = providers;
+  return new Set((first?.samples ?? []).flatMap((s) => [...(s.generated ?? []), ...(s.candidates.rewritten?.generated ?? []), ...(s.answers ?? []).flat()].flat()));
 }
 
 async function validateOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, wantKept: boolean): Promise<{ report: ProviderReport; cost: CostReport | null; kept: KeptReport | null }> {
