@@ -1,12 +1,13 @@
 /**
- * Declares honest shapes: lengths that now differ by stage get a symbol of their own, declarations that stopped being
- * true are dropped (ONNX Runtime plans memory by them). The first stage, the batch and all fixed sizes stay as they were.
+ * Declares honest shapes: lengths that now differ by stage get a symbol of their own, what stopped being
+ * true of a declaration is taken out of it (ONNX Runtime plans memory by them). The first stage, the batch and all fixed sizes stay as they were.
  *
  *   in:   present.9.key [batch, 2, past+sequence, 16]
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
 import type { DecoderFacts } from '../src/analyse/facts.js';
 import { numeric, UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
+import type { Axis } from '../src/analyse/probes.js';
 import type { Dim, Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
 import { Refusal } from '../src/diagnostics.js';
@@ -55,11 +56,19 @@ export const declare: Pass = {
       const axes = probes.axes(output);
       if (stage > 0 && axes) axes.forEach((a, i) => (a === 'S' || a === 'T') && redeclare(output, i, `${a === 'S' ? 'sequence' : 'total'}_length_stage${stage}`));
     }
+    const names: Names = { S: facts.roles.source.type?.dims?.[1] ?? null, T: facts.roles.attentionMask?.type?.dims?.[1] ?? null };
     for (const v of graph.graph.values.values()) {
       if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
       // What is made of a later stage's shapes is as long as that stage, content or not.
-      const moved = (facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0)) !== 0;
-      if (moved && probes.axes(v)?.every((a) => typeof a === 'number' || a === 'B') !== true) {
+      const stage = facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0);
+      const axes = probes.axes(v);
+      if (stage === 0 || axes?.every((a) => typeof a === 'number' || a === 'B') === true) continue;
+      // Rank and fixed extents stay declared: runtimes that infer shapes lean on them where they cannot follow an op.
+      if (axes && v.type.dims?.length === axes.length) {
+        v.type = { elemType: v.type.elemType, dims: v.type.dims.map((d, i) => extent(axes[i], d, names, stage)) };
+        v.typeState = 'changed';
+        changed++;
+      } else {
         v.typeState = 'dropped';
         dropped++;
       }
@@ -110,6 +119,22 @@ function declareSizes(facts: DecoderFacts): number {
     changed++;
   }
   return changed;
+}
+
+/** What a declaration called the lengths, before. */
+interface Names {
+  readonly S: Dim;
+  readonly T: Dim;
+}
+
+/**
+ * What is declared of an axis of a value of `stage`. A length gets the stage's name where the exporter had named it as
+ * the chunk's or the cache's; what it named otherwise may be another length at other sizes.
+ */
+function extent(axis: Axis | undefined, declared: Dim, names: Names, stage: number): Dim {
+  if (typeof axis === 'number' || axis === 'B') return declared;
+  if (axis === 'S' && declared === names.S) return `sequence_length_stage${stage}`;
+  return axis === 'T' && declared === names.T ? `total_length_stage${stage}` : null;
 }
 
 function taken(name: string): Refusal {
