@@ -79,7 +79,7 @@ export function leadingTo(graph: Graph, content: ReadonlySet<Value>, logits: Val
     const n = graph.nodes[i] as Node;
     if (carriesNoContent(n) || !n.outputs.some((o) => o && wanted.has(o) && content.has(o))) continue;
     found.push(n);
-    for (const v of [...n.inputs, ...n.captures]) if (v && content.has(v)) wanted.add(v);
+    for (const v of n.reads) if (v && content.has(v)) wanted.add(v);
   }
   return found.reverse();
 }

@@ -44,7 +44,7 @@ function inputsBehind(graph: Graph, value: Value): Value[] {
   for (let v = queue.pop(); v; v = queue.pop()) {
     const n = v.producer;
     if (!n || carriesNoContent(n)) continue;
-    for (const i of [...n.inputs, ...n.captures]) {
+    for (const i of n.reads) {
       if (!i || seen.has(i)) continue;
       seen.add(i);
       queue.push(i);

@@ -163,7 +163,7 @@ function tokenAxisOf(roles: InputRoles, input: Value): number {
 function dependentsOf(graph: Graph, values: ReadonlySet<Value>): ReadonlySet<Value> {
   if (values.size === 0) return values;
   const all = new Set(values);
-  for (const n of graph.nodes) if ([...n.inputs, ...n.captures].some((v) => v && all.has(v))) for (const o of n.outputs) if (o) all.add(o);
+  for (const n of graph.nodes) if (n.reads.some((v) => v && all.has(v))) for (const o of n.outputs) if (o) all.add(o);
   return all;
 }
 

@@ -27,7 +27,7 @@ export function findMixers({ graph, roles, content, probes }: View, chain: reado
   const places = new Map<number, Value[]>();
   for (const state of roles.states) {
     const meets = firstMeeting(state, content);
-    const at = meets ? Math.max(-1, ...[...meets.inputs, ...meets.captures].map((v) => (v ? (last.get(v) ?? -1) : -1))) : -1;
+    const at = meets ? Math.max(-1, ...meets.reads.map((v) => (v ? (last.get(v) ?? -1) : -1))) : -1;
     if (at < 0 || at + 1 >= chain.length) continue;
     places.set(at, [...(places.get(at) ?? []), state]);
   }

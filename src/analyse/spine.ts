@@ -42,7 +42,7 @@ export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source
   const add = (a: Count, b: Count): Count => [(a[0] + b[0]) % PRIMES[0], (a[1] + b[1]) % PRIMES[1]];
   const fromSource = new Map<Value, Count>([[source, [1, 1]]]);
   const nodeFrom = new Map<Node, Count>();
-  const reads = (n: Node): Value[] => [...n.inputs, ...n.captures].filter((v): v is Value => v !== null && content.has(v));
+  const reads = (n: Node): Value[] => n.reads.filter((v): v is Value => v !== null && content.has(v));
   for (const n of nodes) {
     let total: Count = [0, 0];
     for (const v of reads(n)) total = add(total, fromSource.get(v) ?? [0, 0]);
@@ -88,7 +88,7 @@ export function lastLinks(graph: Graph, content: ReadonlySet<Value>, chain: read
   for (const n of graph.nodes) {
     if (carriesNoContent(n)) continue;
     let index = -1;
-    for (const v of [...n.inputs, ...n.captures]) if (v) index = Math.max(index, last.get(v) ?? -1);
+    for (const v of n.reads) if (v) index = Math.max(index, last.get(v) ?? -1);
     if (index < 0) continue;
     index = byNode.get(n) ?? index;
     for (const o of n.outputs) if (o && content.has(o) && !last.has(o)) last.set(o, byValue.get(o) ?? index);

@@ -57,7 +57,7 @@ class Walk {
     if (!first.cut.values.some((v) => this.#stateOf(v).kind === 'tokens')) return;
     for (const node of graph.nodes) {
       if (node === first.cut.node || carriesNoContent(node)) continue;
-      const reads = [...node.inputs, ...node.captures].filter((v): v is Value => v !== null && content.has(v));
+      const reads = node.reads.filter((v): v is Value => v !== null && content.has(v));
       if (!reads.some((v) => behind.has(v))) continue;
       for (const o of node.outputs) if (o) behind.add(o);
       const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);

@@ -175,7 +175,7 @@ function isOriginals(node: Node): boolean {
   const queue = [node];
   for (let n = queue.pop(); n; n = queue.pop()) {
     if (n.name.startsWith('pdrop/')) return false;
-    for (const v of [...n.inputs, ...n.captures]) {
+    for (const v of n.reads) {
       if (!v?.producer || seen.has(v.producer)) continue;
       seen.add(v.producer);
       queue.push(v.producer);

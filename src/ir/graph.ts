@@ -136,12 +136,19 @@ export class Node {
   readonly changedAttributes: Set<string> = new Set();
   /** Opaque: what the writer needs to write the node as it was read; undefined for new nodes. */
   record: unknown = undefined;
+  /** Opaque: what the evaluator keeps of op and attributes (src/analyse/shapes/memo.ts). */
+  form: unknown = undefined;
 
   constructor(opType: string, domain: string, name: string, attributes: Map<string, AttributeValue> = new Map()) {
     this.opType = opType;
     this.domain = domain;
     this.name = name;
     this.attributes = attributes;
+  }
+
+  /** Everything the node reads: its inputs, and what its subgraphs read of the graph around them. */
+  get reads(): readonly (Value | null)[] {
+    return this.captures.length === 0 ? this.inputs : [...this.inputs, ...this.captures];
   }
 
   /** True when the node is `opType` of the standard domain (or of `domain` when given). */
@@ -153,6 +160,12 @@ export class Node {
   int(name: string, fallback: number): number {
     const a = this.attributes.get(name);
     return a?.kind === 'int' ? Number(a.value) : fallback;
+  }
+
+  setAttribute(name: string, value: AttributeValue): void {
+    this.attributes.set(name, value);
+    this.changedAttributes.add(name);
+    this.form = undefined;
   }
 
   float(name: string, fallback: number): number {

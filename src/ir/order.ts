@@ -1,12 +1,12 @@
 /** Topological order, for graphs as they come and as passes leave them. */
 import { InternalError } from '../diagnostics.js';
-import type { Graph, Node } from './graph.js';
+import type { Graph, Node, Value } from './graph.js';
 
 /** True when every node comes after the nodes it reads from. */
 export function isTopological(graph: Graph): boolean {
   const seen = new Set<Node>();
   for (const node of graph.nodes) {
-    for (const v of [...node.inputs, ...node.captures]) if (v?.producer && !seen.has(v.producer)) return false;
+    for (const v of node.reads) if (v?.producer && !seen.has(v.producer)) return false;
     seen.add(node);
   }
   return true;
@@ -24,32 +24,53 @@ export function topologicalOrder(
 ): Node[] {
   const order: Node[] = [];
   const state = new Map<Node, 1 | 2>();
+  const finish = (node: Node): void => {
+    state.set(node, 2);
+    order.push(node);
+  };
   // Iterative: chains of thousands of nodes would overflow the stack.
+  const stack: Node[] = [];
+  const nexts: number[] = [];
   for (const root of preferred) {
     if (state.has(root)) continue;
-    const stack: { node: Node; next: number; deps: Node[] }[] = [{ node: root, next: 0, deps: dependencies(root) }];
+    // Mostly the order holds already.
+    if (unmade(root, 0, state) < 0) {
+      finish(root);
+      continue;
+    }
     state.set(root, 1);
+    stack.push(root);
+    nexts.push(0);
     while (stack.length > 0) {
-      const top = stack[stack.length - 1] as (typeof stack)[number];
-      const dep = top.deps[top.next++];
-      if (!dep) {
-        state.set(top.node, 2);
-        order.push(top.node);
+      const node = stack[stack.length - 1] as Node;
+      const at = unmade(node, nexts[nexts.length - 1] as number, state);
+      if (at < 0) {
+        finish(node);
         stack.pop();
-      } else if (!state.has(dep)) {
-        state.set(dep, 1);
-        stack.push({ node: dep, next: 0, deps: dependencies(dep) });
-      } else if (state.get(dep) === 1) {
-        throw onCycle(dep);
+        nexts.pop();
+        continue;
       }
+      nexts[nexts.length - 1] = at + 1;
+      const dependency = readAt(node, at)?.producer as Node;
+      if (state.get(dependency) === 1) throw onCycle(dependency);
+      state.set(dependency, 1);
+      stack.push(dependency);
+      nexts.push(0);
     }
   }
   return order;
 }
 
-function dependencies(node: Node): Node[] {
-  const deps: Node[] = [];
-  for (const v of node.inputs) if (v?.producer) deps.push(v.producer);
-  for (const v of node.captures) if (v.producer) deps.push(v.producer);
-  return deps;
+/** From `from` on, the first thing read whose node has not had its turn; −1 when there is none. */
+function unmade(node: Node, from: number, state: ReadonlyMap<Node, 1 | 2>): number {
+  const count = node.inputs.length + node.captures.length;
+  for (let i = from; i < count; i++) {
+    const producer = readAt(node, i)?.producer;
+    if (producer && state.get(producer) !== 2) return i;
+  }
+  return -1;
+}
+
+function readAt(node: Node, i: number): Value | null | undefined {
+  return i < node.inputs.length ? node.inputs[i] : node.captures[i - node.inputs.length];
 }

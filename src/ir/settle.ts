@@ -13,6 +13,7 @@ export interface Step<K, T> {
  * @param step asked once for each key, when it is its turn; its `make` may put other results into `known` too
  */
 export function settle<K, T>(start: K, known: Map<K, T>, step: (key: K) => Step<K, T>): T {
+  if (known.has(start)) return known.get(start) as T;
   const stack: { readonly key: K; step?: Step<K, T> }[] = [{ key: start }];
   for (let top = stack.at(-1); top; top = stack.at(-1)) {
     if (known.has(top.key)) stack.pop();

@@ -22,29 +22,36 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
   const names = new Map<string, Value>();
   const nodeSet = new Set(nodes);
   const recorded = recordedUses();
-  const claim = (v: Value, culprit: string): void => {
+  const claim = (v: Value, node?: Node): void => {
     const other = names.get(v.name);
-    if (other && other !== v) problems.push({ culprit, reason: `the name "${v.name}" is used for two values` });
+    if (other && other !== v) problems.push({ culprit: node ? describeNode(node) : v.name, reason: `the name "${v.name}" is used for two values` });
     names.set(v.name, v);
   };
-  for (const v of [...graph.inputs, ...graph.initializers]) claim(v, v.name);
+  const given = new Set<Value>(graph.inputs);
+  for (const v of graph.initializers) given.add(v);
+  for (const v of given) claim(v);
   for (const n of nodes) {
     for (const o of n.outputs) {
       if (!o) continue;
-      claim(o, describeNode(n));
+      claim(o, n);
       if (made.has(o)) problems.push({ culprit: describeNode(n), reason: `"${o.name}" is computed twice` });
       made.set(o, n);
       if (o.producer !== n) problems.push({ culprit: describeNode(n), reason: `"${o.name}" does not know its node` });
     }
   }
-  const available = new Set<Value>([...graph.inputs, ...graph.initializers]);
+  const available = given;
   for (const n of nodes) {
-    n.inputs.forEach((v, index) => {
-      if (!v) return;
-      if (checkOrder && !available.has(v) && made.has(v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}" before it is computed` });
-      if (!made.has(v) && !available.has(v) && !isOuter(graph, v)) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}", which nothing computes` });
-      if (!isOuter(graph, v) && !recorded(v, n, index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
-    });
+    for (let index = 0; index < n.inputs.length; index++) {
+      const v = n.inputs[index];
+      if (!v) continue;
+      const outer = isOuter(graph, v);
+      if (!available.has(v)) {
+        const ours = made.has(v);
+        if (ours && checkOrder) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}" before it is computed` });
+        if (!ours && !outer) problems.push({ culprit: describeNode(n), reason: `it reads "${v.name}", which nothing computes` });
+      }
+      if (!outer && !recorded(v, n, index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
+    }
     for (const v of n.captures) {
       if (checkOrder && made.has(v) && !available.has(v)) problems.push({ culprit: describeNode(n), reason: `a subgraph reads "${v.name}" before it is computed` });
     }
@@ -67,11 +74,15 @@ const FEW_USES = 16;
 function recordedUses(): (value: Value, node: Node, index: number) => boolean {
   const indices = new Map<Value, Map<Node, Set<number>>>();
   return (value, node, index) => {
-    if (value.uses.length <= FEW_USES) return value.uses.some((u) => u.node === node && u.index === index);
+    const { uses } = value;
+    if (uses.length <= FEW_USES) {
+      for (let i = 0; i < uses.length; i++) if (uses[i]?.node === node && uses[i]?.index === index) return true;
+      return false;
+    }
     let byNode = indices.get(value);
     if (!byNode) {
       byNode = new Map();
-      for (const u of value.uses) {
+      for (const u of uses) {
         const known = byNode.get(u.node);
         if (known) known.add(u.index);
         else byNode.set(u.node, new Set([u.index]));

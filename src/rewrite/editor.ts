@@ -62,7 +62,7 @@ export class GraphEditor {
     for (let n = queue.pop(); n; n = queue.pop()) {
       if (live.has(n)) continue;
       live.add(n);
-      for (const v of [...n.inputs, ...n.captures]) if (v?.producer) queue.push(v.producer);
+      for (const v of n.reads) if (v?.producer) queue.push(v.producer);
     }
     return live;
   }

@@ -45,8 +45,7 @@ export function exposeRotary(facts: DecoderFacts): boolean {
     editor.setInput(anchor, 2, v);
     for (const slot of [7, 8, 9]) if (anchor.inputs[slot]) editor.setInput(anchor, slot, null);
     trimInputs(anchor);
-    anchor.attributes.set('do_rotary', { kind: 'int', value: 0 });
-    anchor.changedAttributes.add('do_rotary');
+    anchor.setAttribute('do_rotary', { kind: 'int', value: 0 });
   }
   editor.sort();
   return true;

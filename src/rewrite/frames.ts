@@ -339,7 +339,7 @@ function stagesOfUse(facts: DecoderFacts, stages: Stages, dependent: ReadonlySet
       }
     }
     if (to < 0) continue;
-    for (const v of [...node.inputs, ...node.captures]) if (v) note(v, from, to);
+    for (const v of node.reads) if (v) note(v, from, to);
   }
   return { first, shared: new Set([...first.keys()].filter((v) => (last.get(v) ?? -1) > (first.get(v) as number))) };
 }

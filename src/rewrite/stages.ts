@@ -83,7 +83,7 @@ export function frameDependent(facts: DecoderFacts): Set<Value> {
   const roots = [roles.attentionMask, roles.positionIds, roles.cachePosition, roles.inputIds, ...roles.tokenInputs, ...roles.pasts.map((p) => p.value)];
   for (const r of roots) if (r) dependent.add(r);
   for (const n of graph.nodes) {
-    const reads = [...n.inputs, ...n.captures];
+    const reads = n.reads;
     if (!reads.some((v) => v && (dependent.has(v) || content.has(v)))) continue;
     for (const o of n.outputs) if (o && !content.has(o)) dependent.add(o);
   }

@@ -35,7 +35,7 @@ export class Standing {
     if (!this.#dependent.has(value)) return at(() => ANY);
     const node = value.producer;
     if (!node) return at(() => this.#stageOfPast(value) ?? 0);
-    const needs = [...node.inputs, ...node.captures].filter((v) => v !== null);
+    const needs = node.reads.filter((v) => v !== null);
     const make = (): number => {
       let stage = ANY;
       for (const v of needs) {

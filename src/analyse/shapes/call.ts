@@ -112,6 +112,7 @@ export class ConstantFact implements Fact {
   readonly shape: Dims;
   readonly holdsData: boolean;
   #elements: readonly number[] | undefined;
+  #key: string | null | undefined;
 
   constructor(
     private readonly tensor: Tensor,
@@ -125,6 +126,16 @@ export class ConstantFact implements Fact {
   get data(): readonly number[] | undefined {
     if (this.holdsData) this.#elements ??= tensorElements(this.tensor, this.limit);
     return this.#elements;
+  }
+
+  get elementCount(): number {
+    return countOf(this.shape) as number;
+  }
+
+  /** What `make` makes of this fact, made once. */
+  key(make: (fact: Fact) => string | null): string | null {
+    if (this.#key === undefined) this.#key = make(this);
+    return this.#key;
   }
 }
 
@@ -144,7 +155,7 @@ export function constantFact(tensor: Tensor, limit: number): Fact {
 export class Call {
   constructor(
     readonly node: Node,
-    private readonly facts: readonly (Fact | undefined)[],
+    private readonly facts: readonly (Fact | null)[],
     readonly limits: DataLimits,
     private readonly report: (reason: string) => void,
   ) {}
@@ -159,7 +170,7 @@ export class Call {
 
   /** True when input `i` is connected. */
   has(i: number): boolean {
-    return this.facts[i] !== undefined;
+    return (this.facts[i] ?? null) !== null;
   }
 
   /** Fact of input `i`; everything is unknown for one that is not connected. */

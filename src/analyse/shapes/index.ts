@@ -14,6 +14,7 @@ import { elementwise } from './elementwise.js';
 import { generate } from './generate.js';
 import { indexing } from './indexing.js';
 import { linear } from './linear.js';
+import { type Form, formOf, type Handler, Memo, MOST_ELEMENTS, type Step } from './memo.js';
 import { movement } from './movement.js';
 import { normalization } from './normalization.js';
 import { recurrence } from './recurrent.js';
@@ -25,7 +26,7 @@ export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts
 const DEFAULT_DATA_LIMIT = 4096;
 const DEFAULT_FLOAT_LIMIT = 256;
 
-const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> = new Map([
+const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, Handler>> = new Map([
   ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, recurrence, standardAttentionOps)],
   ['com.microsoft', table(contrib)],
   ['ai.onnx.preview', table(preview)],
@@ -33,10 +34,13 @@ const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, HandlerTable[string]>> =
   ['pdrop', table({ Select: (call) => call.input(1), HandOver: (call) => call.input(0) })],
 ]);
 
-const STANDARD = HANDLERS.get('') as ReadonlyMap<string, HandlerTable[string]>;
+const STANDARD = HANDLERS.get('') as ReadonlyMap<string, Handler>;
+const handlerOf = ({ domain, opType }: Node): Handler | undefined => (domain === '' ? STANDARD : HANDLERS.get(domain))?.get(opType);
+/** Of a value that is read and that nothing evaluated makes. */
+const UNREACHED: Fact = { dtype: 0, shape: null };
 const CONTROL: ReadonlySet<string> = new Set(['If', 'Loop', 'Scan']);
 
-function table(...parts: readonly HandlerTable[]): Map<string, HandlerTable[string]> {
+function table(...parts: readonly HandlerTable[]): Map<string, Handler> {
   return new Map(parts.flatMap((part) => Object.entries(part)));
 }
 
@@ -50,6 +54,7 @@ export function evaluateShapes(graph: Graph, bindings: ShapeBindings): ShapeFact
   const evaluator = new Evaluator(bindings);
   evaluator.enter(graph, bindings);
   evaluator.walk(graph);
+  evaluator.done();
   return evaluator;
 }
 
@@ -60,10 +65,22 @@ class Evaluator implements ShapeFacts {
   private readonly facts = new Map<Value, Fact>();
   private readonly limits: DataLimits;
   private readonly given: ShapeBindings['inputs'];
+  /** Whether something is said of values that nodes make. */
+  private readonly givenInside: boolean;
+  /** Whether limits are as wide as what forms hold fixed. */
+  private readonly takesFixed: boolean;
+  private memo = new Memo();
 
   constructor(bindings: ShapeBindings) {
     this.given = bindings.inputs;
+    this.givenInside = [...bindings.inputs.keys()].some((v) => v.producer !== null);
     this.limits = { integers: bindings.dataLimit ?? DEFAULT_DATA_LIMIT, floats: bindings.floatLimit ?? DEFAULT_FLOAT_LIMIT };
+    this.takesFixed = Math.min(this.limits.integers, this.limits.floats) >= MOST_ELEMENTS;
+  }
+
+  /** Facts stay; how they were come by is forgotten. */
+  done(): void {
+    this.memo = new Memo();
   }
 
   get(value: Value): Fact | undefined {
@@ -72,7 +89,7 @@ class Evaluator implements ShapeFacts {
 
   /** Facts of initializers are made when they are asked for: of a million, few are. */
   private constant(value: Value, tensor: Tensor): Fact {
-    const fact = constantFact(tensor, limitFor(this.limits, tensor.dataType));
+    const fact = this.memo.one(constantFact(tensor, limitFor(this.limits, tensor.dataType)));
     this.facts.set(value, fact);
     return fact;
   }
@@ -117,32 +134,59 @@ class Evaluator implements ShapeFacts {
   }
 
   walk(graph: Graph): void {
-    for (const node of graph.nodes) {
+    const { nodes } = graph;
+    for (let i = 0; i < nodes.length; i++) this.evaluate(nodes[i] as Node);
+  }
+
+  /** Runs for every node of every evaluation, in code that is not optimised yet: it makes nothing where the memo knows. */
+  private evaluate(node: Node): void {
+    const form = formOf(node, handlerOf);
+    if (form === null) {
       if (node.domain === '' && CONTROL.has(node.opType)) this.control(node);
-      else this.evaluate(node);
+      else this.unknown(node);
+      return;
+    }
+    const { inputs, outputs } = node;
+    if (form.fixed !== undefined && this.takesFixed) {
+      if (outputs[0]) this.settle(outputs[0], form.fixed);
+      return;
+    }
+    let results: readonly (Fact | undefined)[] | undefined;
+    let step: Step | undefined;
+    if (form.shared) {
+      step = this.memo.start(form);
+      for (let i = 0; i < inputs.length; i++) {
+        const value = inputs[i] as Value | null;
+        step = step.next(value === null ? null : (this.facts.get(value) ?? this.input(value)));
+      }
+      results = step.results;
+    }
+    results ??= this.work(form, node, step);
+    for (let i = 0; i < outputs.length; i++) {
+      const output = outputs[i];
+      if (output) this.settle(output, results[i] ?? { dtype: output.type?.elemType ?? 0, shape: null });
     }
   }
 
-  private evaluate(node: Node): void {
-    const handler = (node.domain === '' ? STANDARD : HANDLERS.get(node.domain))?.get(node.opType);
-    if (handler === undefined) {
-      this.unknown(node);
-      return;
-    }
-    const inputs = node.inputs.map((value) => (value === null ? undefined : (this.get(value) ?? { dtype: 0, shape: null })));
-    const result = handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
-    for (let i = 0; i < node.outputs.length; i++) {
-      const output = node.outputs[i];
-      if (!output) continue;
-      const fact = Array.isArray(result) ? (result as readonly (Fact | undefined)[])[i] : i === 0 ? (result as Fact) : undefined;
-      // What is said about a value from outside holds, as far as its size agrees.
-      const given = fact && this.given.get(output);
-      if (given && fact.shape?.every((d, axis) => d === null || d === given.shape[axis])) {
-        this.facts.set(output, { dtype: fact.dtype, shape: given.shape, data: given.data });
-        continue;
-      }
-      this.facts.set(output, fact === undefined ? { dtype: output.type?.elemType ?? 0, shape: null } : withSizes(fact));
-    }
+  private settle(output: Value, fact: Fact): void {
+    // What is said about a value from outside holds, as far as its size agrees.
+    const given = this.givenInside ? this.given.get(output) : undefined;
+    if (given && fact.shape?.every((d, axis) => d === null || d === given.shape[axis])) this.facts.set(output, { dtype: fact.dtype, shape: given.shape, data: given.data });
+    else this.facts.set(output, fact);
+  }
+
+  private input(value: Value): Fact {
+    return this.get(value) ?? UNREACHED;
+  }
+
+  private work(form: Form, node: Node, step: Step | undefined): readonly (Fact | undefined)[] {
+    const complaints = this.conflicts.length;
+    const inputs = node.inputs.map((v) => v && this.input(v));
+    const result = form.handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
+    const results = (Array.isArray(result) ? (result as readonly (Fact | undefined)[]) : [result as Fact]).map((fact) => fact && this.memo.one(withSizes(fact)));
+    // A contradiction is told of every node.
+    if (step && this.conflicts.length === complaints) step.results = results;
+    return results;
   }
 
   private unknown(node: Node): void {

@@ -22,12 +22,6 @@ export function parseLambdas(text: string): string[] {
   return unique;
 }
 
-export interface GridPoint {
-  readonly positions: 'auto' | 'compact' | 'keep';
-  readonly stages: number;
-  readonly lambda: string;
-}
-
-export function gridOf(modes: readonly GridPoint['positions'][], stages: readonly number[], lambdas: readonly string[]): GridPoint[] {
-  return modes.flatMap((positions) => stages.flatMap((s) => lambdas.map((lambda) => ({ positions, stages: s, lambda }))));
+export function planPositions(stages: readonly number[], lambdas: readonly string[]): { stages: number; lambda: string }[] {
+  return stages.flatMap((s) => lambdas.map((lambda) => ({ stages: s, lambda })));
 }

@@ -1,0 +1,153 @@
+/**
+ * Layers repeat, and an op gives equal facts of equal facts. Within an evaluation equal facts are one object, and what a form (op and
+ * attributes) has given of facts is remembered: of a decoder's layers only the first is worked out.
+ */
+import type { AttributeValue, Node } from '../../ir/graph.js';
+import { Call, ConstantFact, type HandlerTable } from './call.js';
+import type { Fact } from './types.js';
+
+export type Handler = HandlerTable[string];
+
+/** Up to how many inputs are followed. */
+const MOST_INPUTS = 16;
+/** Contents of up to this many elements are compared; larger ones are the same only as the same object. */
+export const MOST_ELEMENTS = 32;
+
+/** What a node makes of facts: its op's handler, and its attributes. */
+export class Form {
+  constructor(
+    readonly handler: Handler,
+    /** Nodes of this form are interchangeable. */
+    readonly shared: boolean,
+    /** What every node of this form gives: a small constant. */
+    readonly fixed?: Fact | undefined,
+  ) {}
+}
+
+/** Keeps what many graphs have in common; emptied when it is too much, which costs only sharing. */
+class Pool<T> {
+  private readonly known = new Map<string, T>();
+
+  get(key: string, make: () => T): T {
+    let found = this.known.get(key);
+    if (found === undefined) {
+      if (this.known.size >= 4096) this.known.clear();
+      found = make();
+      this.known.set(key, found);
+    }
+    return found;
+  }
+}
+
+const forms = new Pool<Form>();
+const constants = new Pool<Form>();
+
+/** The form of a node, kept with it; null when there is no handler. */
+export function formOf(node: Node, handlerOf: (node: Node) => Handler | undefined): Form | null {
+  if (node.form === undefined) node.form = findForm(node, handlerOf);
+  return node.form as Form | null;
+}
+
+function findForm(node: Node, handlerOf: (node: Node) => Handler | undefined): Form | null {
+  const handler = handlerOf(node);
+  if (handler === undefined) return null;
+  if (node.is('Constant') && node.outputs.length === 1) return constantForm(node, handler);
+  const attributes = node.attributes.size === 0 ? '' : signatureOf(node.attributes);
+  if (attributes === undefined || node.inputs.length === 0 || node.inputs.length > MOST_INPUTS) return new Form(handler, false);
+  // There is a handler, so neither name holds a separator.
+  return forms.get(`${node.domain}:${node.opType}:${node.outputs.length}${attributes}`, () => new Form(handler, true));
+}
+
+/** A third of an exporter's nodes are constants. */
+function constantForm(node: Node, handler: Handler): Form {
+  const fact = handler(new Call(node, [], { integers: MOST_ELEMENTS, floats: MOST_ELEMENTS }, () => undefined)) as Fact;
+  const key = fact.data && keyOf(fact);
+  return key ? constants.get(key, () => new Form(handler, false, fact)) : new Form(handler, false);
+}
+
+/** Undefined where an attribute is a tensor or a graph. */
+function signatureOf(attributes: ReadonlyMap<string, AttributeValue>): string | undefined {
+  let signature = '';
+  for (const [name, { kind, value }] of attributes) {
+    if (kind === 'tensor' || kind === 'graph' || kind === 'other') return undefined;
+    const text = typeof value === 'object' ? (value.length > MOST_ELEMENTS ? undefined : JSON.stringify(value.map(exact))) : kind === 'string' ? JSON.stringify(value) : exact(value);
+    if (text === undefined) return undefined;
+    signature += `,${JSON.stringify(name)}:${kind}:${text}`;
+  }
+  return signature;
+}
+
+function exact(value: string | number | bigint): string {
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
+/** What a form has given, by the facts it was given, one after another. Most steps have one next step. */
+export class Step {
+  results: readonly (Fact | undefined)[] | undefined;
+  private key: Fact | null | undefined;
+  private only: Step | undefined;
+  private others: Map<Fact | null, Step> | undefined;
+
+  /** The step for the next input; null is an input that is not connected. */
+  next(fact: Fact | null): Step {
+    if (this.only === undefined) {
+      this.key = fact;
+      this.only = new Step();
+      return this.only;
+    }
+    if (this.key === fact) return this.only;
+    this.others ??= new Map();
+    let step = this.others.get(fact);
+    if (step === undefined) {
+      step = new Step();
+      this.others.set(fact, step);
+    }
+    return step;
+  }
+}
+
+/** Facts of one evaluation, equal ones the same object, and what forms gave of them. */
+export class Memo {
+  private readonly steps = new Map<Form, Step>();
+  private readonly facts = new Map<string, Fact>();
+
+  start(form: Form): Step {
+    let step = this.steps.get(form);
+    if (step === undefined) {
+      step = new Step();
+      this.steps.set(form, step);
+    }
+    return step;
+  }
+
+  /** The one object for all facts that say what this one says. */
+  one(fact: Fact): Fact {
+    const key = fact instanceof ConstantFact ? fact.key(keyOf) : keyOf(fact);
+    if (key === null) return fact;
+    const known = this.facts.get(key);
+    if (known !== undefined) return known;
+    this.facts.set(key, fact);
+    return fact;
+  }
+}
+
+/** What a fact says, in full; null when it says too much. */
+function keyOf(fact: Fact): string | null {
+  const { shape } = fact;
+  // An initializer's contents are decoded when asked for, and never for this where they are many.
+  if (fact instanceof ConstantFact && fact.holdsData && fact.elementCount > MOST_ELEMENTS) return null;
+  const { data, partial } = fact;
+  let key = `${fact.dtype}`;
+  if (shape === null) key += '?';
+  else for (const d of shape) key += d === null ? ',?' : `,${d}`;
+  const elements = data ?? partial;
+  if (elements === undefined) return key;
+  if (elements.length > MOST_ELEMENTS) return null;
+  key += data ? ';' : ':';
+  for (const e of elements) {
+    // Written alike, and not the same.
+    if (Object.is(e, -0)) return null;
+    key += `${e},`;
+  }
+  return key;
+}
