@@ -77,13 +77,13 @@ export class Fixture {
    * Outputs of every run of a scenario, the cache carried from run to run. `names` maps graph inputs and outputs of the
    * fixture to those of a model in which they are called otherwise.
    */
-  async run(session, scenario, names = new Map()) {
+  async run(session, scenario, names = new Map(), change = (_name, tensor) => tensor) {
     const all = [];
     let previous;
     const to = (name) => names.get(name) ?? name;
     for (const run of scenario.runs) {
       const feeds = {};
-      for (const [name, ref] of Object.entries(run.feeds)) if (session.inputNames.includes(to(name))) feeds[to(name)] = this.tensor(ref);
+      for (const [name, ref] of Object.entries(run.feeds)) if (session.inputNames.includes(to(name))) feeds[to(name)] = change(name, this.tensor(ref));
       const batch = (run.feeds.inputs_embeds ?? run.feeds.input_ids)?.shape[0] ?? 1;
       for (const { past, present, layer } of this.info.cache) {
         if (past === null || !session.inputNames.includes(to(past)) || feeds[to(past)]) continue;

@@ -168,12 +168,36 @@ export async function runSpec(spec, note = () => {}) {
       return { verdict: 'finding', detail: `it compiles but does not run: ${shortened(error)}`, ...what };
     }
     const kept = furthest(wanted, got, subject.renamed, /^pdrop_kept/);
+    if (kept.gap !== 0 && half(fixture) && (await isTie(base ?? fixture.bytes, spec, level, fixture, scenario))) return { verdict: 'unproven', detail: `a tie in half precision: ${kept.at} ${kept.gap}`, ...what };
     if (kept.gap !== 0) return { verdict: 'finding', detail: `other tokens are kept: ${kept.at} ${kept.gap}`, ...what };
     const apart = furthest(wanted, got, subject.renamed);
     if (!(apart.gap <= fixture.tolerance)) return { verdict: 'finding', detail: `it computes something else: ${apart.at} by ${apart.gap}`, ...what };
     return { verdict: 'equal', bits: apart.gap === 0, ...what };
   } finally {
     if (folder) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** onnxruntime computes a half-precision graph in float32 on the CPU, and rounds where a node stands in between: a no-op is none. */
+const half = (fixture) => fixture.info.dtype === 'float16';
+
+/** Whether the unmutated graph keeps other tokens, too, when its embeddings change by as much as they were rounded. */
+async function isTie(bytes, spec, level, fixture, scenario) {
+  const session = await open(await compileBytes(bytes, spec.plan), level);
+  try {
+    const wanted = await fixture.run(session, scenario);
+    const r = random(1);
+    const rounded = (name, tensor) => {
+      if (!/embeds/.test(name) || tensor.type !== 'float16') return tensor;
+      const bits = new Uint16Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.length);
+      // A unit in the last place, up or down, of numbers that are not 0 (padding) and stay finite.
+      for (let i = 0; i < bits.length; i++) if (bits[i] & 0x7fff) bits[i] += r.below(3) - 1;
+      return tensor;
+    };
+    for (let again = 0; again < 8; again++) if (furthest(wanted, await fixture.run(session, scenario, undefined, rounded), new Map(), /^pdrop_kept/).gap !== 0) return true;
+    return false;
+  } finally {
+    await session.release();
   }
 }
 
