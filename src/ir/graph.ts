@@ -5,23 +5,7 @@
  * along as an opaque `record`; the writer (src/onnx/write.ts) is the only one that looks into it.
  */
 
-/** ONNX `TensorProto.DataType` numbers that this project names. */
-export const DataType = {
-  FLOAT: 1,
-  UINT8: 2,
-  INT8: 3,
-  UINT16: 4,
-  INT16: 5,
-  INT32: 6,
-  INT64: 7,
-  STRING: 8,
-  BOOL: 9,
-  FLOAT16: 10,
-  DOUBLE: 11,
-  UINT32: 12,
-  UINT64: 13,
-  BFLOAT16: 16,
-} as const;
+export { DataType } from './data-type.js';
 
 /** A declared dimension: a number, a symbolic name (`dim_param`), or null when nothing is declared. */
 export type Dim = number | string | null;

@@ -3,27 +3,30 @@
  * needed to understand them is copied, payloads are skipped. The record itself stays a span of the source.
  */
 import type { WindowedSource } from './bytes.js';
-import { concat, encodeHeader, malformed, readFieldHeader, type WireField } from './wire.js';
+import { ATTRIBUTE, GRAPH, NODE, TENSOR } from './proto.js';
+import { concat, encodeHeader, type FieldRange, fieldRange, LENGTH_DELIMITED, malformed } from './wire.js';
 import { Refusal } from '../diagnostics.js';
 
 export type MessageKind = 'node' | 'attribute' | 'tensor' | 'graph';
 
-/** Length-delimited fields that are messages of interest, by message and field number (onnx.proto). */
+/** Length-delimited fields that are messages of interest, by message and field number. */
 const NESTED: Record<MessageKind, Record<number, MessageKind>> = {
-  graph: { 1: 'node', 5: 'tensor' },
-  node: { 5: 'attribute' },
-  attribute: { 5: 'tensor', 6: 'graph', 10: 'tensor', 11: 'graph' },
+  graph: { [GRAPH.node]: 'node', [GRAPH.initializer]: 'tensor' },
+  node: { [NODE.attribute]: 'attribute' },
+  attribute: { [ATTRIBUTE.t]: 'tensor', [ATTRIBUTE.g]: 'graph', [ATTRIBUTE.tensors]: 'tensor', [ATTRIBUTE.graphs]: 'graph' },
   tensor: {},
 };
 
 /** Records up to this size are read whole. */
 export const WHOLE_RECORD_BYTES = 64 * 1024;
 
+/** More than a tag and a length, or a tag and a number, can take. */
+const HEADER_BYTES = 20;
+
 /** Reads the header of the field at `offset`, loading as needed. `limit` is the end of the enclosing message. */
-export async function fieldAt(source: WindowedSource, offset: number, limit: number): Promise<WireField> {
-  const need = Math.min(20, limit - offset);
-  const bytes = source.peek(offset, need) ?? (await source.load(offset, need));
-  const field = readFieldHeader(bytes, 0, offset);
+export async function fieldAt(source: WindowedSource, offset: number, limit: number): Promise<FieldRange> {
+  const need = Math.min(HEADER_BYTES, limit - offset);
+  const field = fieldRange(source.peek(offset, need) ?? (await source.load(offset, need)), offset);
   if (field.end > limit) {
     throw malformed(`field ${field.number} says it has ${field.end - field.dataStart} bytes but only ${limit - field.dataStart} are there`, offset);
   }
@@ -56,13 +59,13 @@ export async function elide(source: WindowedSource, start: number, end: number, 
   const parts: Uint8Array[] = [];
   let rawBytes: number | undefined;
   await collect(source, start, end, kind, depth, parts, (field) => {
-    if (kind === 'tensor' && field.number === 9) rawBytes = field.end - field.dataStart;
+    if (kind === 'tensor' && field.number === TENSOR.rawData) rawBytes = field.end - field.dataStart;
   });
   return { bytes: concat(parts), rawBytes };
 }
 
 /** Appends what is kept of a message to `parts`, which are joined once; returns its length. */
-async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[], leftOut: (field: WireField) => void): Promise<number> {
+async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[], leftOut: (field: FieldRange) => void): Promise<number> {
   let length = 0;
   const put = (part: Uint8Array): void => {
     parts.push(part);
@@ -73,7 +76,7 @@ async function collect(source: WindowedSource, start: number, end: number, kind:
     const size = field.end - field.start;
     if (size <= WHOLE_RECORD_BYTES) put((source.peek(field.start, size) ?? (await source.load(field.start, size))).slice());
     else {
-      const nested = field.wire === 2 ? NESTED[kind][field.number] : undefined;
+      const nested = field.wire === LENGTH_DELIMITED ? NESTED[kind][field.number] : undefined;
       // Anything else that is large is a payload (raw_data, packed data, doc strings): left out.
       if (nested) {
         const within = nested === 'graph' ? depth + 1 : depth;

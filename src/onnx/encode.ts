@@ -1,56 +1,73 @@
 /** IR → messages of onnx.proto, for what passes made or changed. Unchanged records never come through here. */
 import type { AttributeValue, Dim, Graph, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
-import { ATTRIBUTE_TYPE as T } from './decode.js';
-import { concat, decodeName, encodeBytesField, encodeFloatField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from './wire.js';
+import { ATTRIBUTE, AttributeType, DIMENSION, ENTRY, NODE, SHAPE, TENSOR, TENSOR_TYPE, TYPE, VALUE_INFO } from './proto.js';
+import { encodeBytesField, fieldsOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
 
-function encodeTensorMessage(tensor: Tensor, name: string): Uint8Array {
+function writeTensor(m: MessageWriter, tensor: Tensor, name: string): void {
   if (!tensor.data) throw new InternalError('a tensor without data cannot be encoded', name);
-  return concat([
-    ...tensor.dims.map((d) => encodeVarintField(1, d)),
-    encodeVarintField(2, tensor.dataType),
-    ...(name ? [encodeStringField(8, name)] : []),
-    encodeBytesField(9, tensor.data),
-  ]);
+  for (const d of tensor.dims) m.integer(TENSOR.dims, d);
+  m.integer(TENSOR.dataType, tensor.dataType);
+  if (name) m.string(TENSOR.name, name);
+  m.bytes(TENSOR.rawData, tensor.data);
 }
 
 export function encodeInitializer(value: Value): Uint8Array {
   if (!value.tensor) throw new InternalError('not an initializer', value.name);
-  return encodeTensorMessage(value.tensor, value.name);
+  const m = new MessageWriter();
+  writeTensor(m, value.tensor, value.name);
+  return m.finish();
 }
 
-function encodeAttribute(name: string, attribute: AttributeValue): Uint8Array {
-  const [type, fields] = ((): [number, Uint8Array[]] => {
-    switch (attribute.kind) {
-      case 'int':
-        return [T.INT, [encodeVarintField(3, attribute.value)]];
-      case 'float':
-        return [T.FLOAT, [encodeFloatField(2, attribute.value)]];
-      case 'string':
-        return [T.STRING, [encodeStringField(4, attribute.value)]];
-      case 'tensor':
-        return [T.TENSOR, [encodeBytesField(5, encodeTensorMessage(attribute.value, ''))]];
-      case 'ints':
-        return [T.INTS, attribute.value.map((v) => encodeVarintField(8, v))];
-      case 'floats':
-        return [T.FLOATS, attribute.value.map((v) => encodeFloatField(7, v))];
-      case 'strings':
-        return [T.STRINGS, attribute.value.map((v) => encodeStringField(9, v))];
-      default:
-        throw new InternalError(`attribute "${name}" of kind ${attribute.kind} cannot be encoded`);
-    }
-  })();
-  return concat([encodeStringField(1, name), ...fields, encodeVarintField(20, type)]);
+function writeAttribute(m: MessageWriter, name: string, attribute: AttributeValue, encodeGraph: (graph: Graph) => Uint8Array): void {
+  m.string(ATTRIBUTE.name, name);
+  m.integer(ATTRIBUTE.type, writeContent(m, name, attribute, encodeGraph));
 }
 
-function encodeStamps(stamps: ReadonlyMap<string, string>): Uint8Array[] {
-  // NodeProto.metadata_props is field 9 (IR version 10).
-  return [...stamps].map(([key, value]) => encodeBytesField(9, encodeEntry(key, value)));
+/** @returns the attribute's type */
+function writeContent(m: MessageWriter, name: string, attribute: AttributeValue, encodeGraph: (graph: Graph) => Uint8Array): number {
+  switch (attribute.kind) {
+    case 'int':
+      m.integer(ATTRIBUTE.i, attribute.value);
+      return AttributeType.INT;
+    case 'float':
+      m.float(ATTRIBUTE.f, attribute.value);
+      return AttributeType.FLOAT;
+    case 'string':
+      m.string(ATTRIBUTE.s, attribute.value);
+      return AttributeType.STRING;
+    case 'tensor':
+      m.message(ATTRIBUTE.t, () => writeTensor(m, attribute.value, ''));
+      return AttributeType.TENSOR;
+    case 'ints':
+      for (const v of attribute.value) m.integer(ATTRIBUTE.ints, v);
+      return AttributeType.INTS;
+    case 'floats':
+      for (const v of attribute.value) m.float(ATTRIBUTE.floats, v);
+      return AttributeType.FLOATS;
+    case 'strings':
+      for (const v of attribute.value) m.string(ATTRIBUTE.strings, v);
+      return AttributeType.STRINGS;
+    case 'graph':
+      m.bytes(ATTRIBUTE.g, encodeGraph(attribute.value));
+      return AttributeType.GRAPH;
+    default:
+      throw new InternalError(`attribute "${name}" of kind ${attribute.kind} cannot be encoded`);
+  }
+}
+
+/** Where each input or output is named; an empty slot is an empty name. */
+function writeNames(m: MessageWriter, field: number, values: readonly (Value | null)[]): void {
+  for (const v of values) m.string(field, v?.name ?? '');
+}
+
+function writeStamps(m: MessageWriter, stamps: ReadonlyMap<string, string>): void {
+  for (const [key, value] of stamps) m.bytes(NODE.metadataProps, encodeEntry(key, value));
 }
 
 /** StringStringEntryProto. */
 export function encodeEntry(key: string, value: string): Uint8Array {
-  return concat([encodeStringField(1, key), encodeStringField(2, value)]);
+  return new MessageWriter().string(ENTRY.key, key).string(ENTRY.value, value).finish();
 }
 
 function noSubgraph(graph: Graph): Uint8Array {
@@ -63,18 +80,15 @@ function noSubgraph(graph: Graph): Uint8Array {
  * @param encodeGraph GraphProto of a subgraph
  */
 export function encodeNode(node: Node, encodeGraph: (graph: Graph) => Uint8Array = noSubgraph): Uint8Array {
-  const attributes = [...node.attributes].map(([name, a]) =>
-    encodeBytesField(5, a.kind === 'graph' ? concat([encodeStringField(1, name), encodeBytesField(6, encodeGraph(a.value)), encodeVarintField(20, T.GRAPH)]) : encodeAttribute(name, a)),
-  );
-  return concat([
-    ...node.inputs.map((v) => encodeStringField(1, v?.name ?? '')),
-    ...node.outputs.map((v) => encodeStringField(2, v?.name ?? '')),
-    ...(node.name ? [encodeStringField(3, node.name)] : []),
-    encodeStringField(4, node.opType),
-    ...attributes,
-    ...(node.domain ? [encodeStringField(7, node.domain)] : []),
-    ...encodeStamps(node.stamps),
-  ]);
+  const m = new MessageWriter();
+  writeNames(m, NODE.input, node.inputs);
+  writeNames(m, NODE.output, node.outputs);
+  if (node.name) m.string(NODE.name, node.name);
+  m.string(NODE.opType, node.opType);
+  for (const [name, a] of node.attributes) m.message(NODE.attribute, () => writeAttribute(m, name, a, encodeGraph));
+  if (node.domain) m.string(NODE.domain, node.domain);
+  writeStamps(m, node.stamps);
+  return m.finish();
 }
 
 /**
@@ -82,86 +96,101 @@ export function encodeNode(node: Node, encodeGraph: (graph: Graph) => Uint8Array
  * every other field keeps its bytes and its order. Clones of read nodes are made the same way.
  */
 export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  const parts: Uint8Array[] = [
-    ...node.inputs.map((v) => encodeStringField(1, v?.name ?? '')),
-    ...node.outputs.map((v) => encodeStringField(2, v?.name ?? '')),
-  ];
+  const m = new MessageWriter();
+  writeNames(m, NODE.input, node.inputs);
+  writeNames(m, NODE.output, node.outputs);
   let named = false;
-  const written = new Set<string>();
-  for (const f of fieldsOf(body)) {
-    const raw = body.subarray(f.start, f.end);
-    const payload = body.subarray(f.dataStart, f.end);
-    if (f.number === 1 || f.number === 2) continue;
-    if (f.number === 3) {
-      named = true;
-      parts.push(encodeStringField(3, node.name));
-    } else if (f.number === 5) {
-      const name = attributeName(payload);
-      const graph = subgraphs.get(name);
-      if (node.changedAttributes.has(name)) {
-        const value = node.attributes.get(name);
-        if (value) parts.push(encodeBytesField(5, encodeAttribute(name, value)));
-        written.add(name);
-      } else parts.push(graph ? encodeBytesField(5, replaceField(payload, 6, graph)) : raw);
-    } else if (f.number === 7) {
-      // onnxruntime does not know the default domain by its long name inside a subgraph.
-      if (node.domain !== '') parts.push(raw);
-    } else parts.push(raw);
-  }
-  if (!named && node.name) parts.push(encodeStringField(3, node.name));
-  for (const name of node.changedAttributes) {
+  const left = new Set(node.changedAttributes);
+  const writeChanged = (name: string): void => {
     const value = node.attributes.get(name);
-    if (value && !written.has(name)) parts.push(encodeBytesField(5, encodeAttribute(name, value)));
+    if (value) m.message(NODE.attribute, () => writeAttribute(m, name, value, noSubgraph));
+  };
+  for (const f of fieldsOf(body)) {
+    switch (f.number) {
+      case NODE.input:
+      case NODE.output:
+        break;
+      case NODE.name:
+        named = true;
+        m.string(NODE.name, node.name);
+        break;
+      case NODE.attribute: {
+        const name = attributeName(f.payload);
+        const graph = subgraphs.get(name);
+        if (node.changedAttributes.has(name)) {
+          writeChanged(name);
+          left.delete(name);
+        } else if (graph) m.bytes(NODE.attribute, replaceField(f.payload, ATTRIBUTE.g, graph));
+        else m.raw(f.record);
+        break;
+      }
+      case NODE.domain:
+        // onnxruntime does not know the default domain by its long name inside a subgraph.
+        if (node.domain !== '') m.raw(f.record);
+        break;
+      default:
+        m.raw(f.record);
+    }
   }
-  parts.push(...encodeStamps(node.stamps));
-  return concat(parts);
+  if (!named && node.name) m.string(NODE.name, node.name);
+  for (const name of left) writeChanged(name);
+  writeStamps(m, node.stamps);
+  return m.finish();
 }
 
 /** Whether a NodeProto spells the default domain `ai.onnx`, which is read as the empty string. */
 export function spellsDefaultDomain(node: Node, body: Uint8Array): boolean {
-  return node.domain === '' && firstField(body, 7).length > 0;
+  return node.domain === '' && firstField(body, NODE.domain).length > 0;
 }
 
-function attributeName(payload: Uint8Array): string {
-  for (const f of fieldsOf(payload)) if (f.number === 1) return decodeName(payload.subarray(f.dataStart, f.end));
+function attributeName(attribute: Uint8Array): string {
+  for (const f of fieldsOf(attribute)) if (f.number === ATTRIBUTE.name) return f.name();
   return '';
 }
 
-/** `message` with its (single) length-delimited field `number` replaced, or appended when it is absent. */
-export function replaceField(message: Uint8Array, number: number, payload: Uint8Array): Uint8Array {
-  const parts: Uint8Array[] = [];
+/** `message` with its (single) length-delimited field replaced, or appended when it is absent. */
+export function replaceField(message: Uint8Array, field: number, payload: Uint8Array): Uint8Array {
+  const m = new MessageWriter();
   let done = false;
   for (const f of fieldsOf(message)) {
-    if (f.number !== number) parts.push(message.subarray(f.start, f.end));
+    if (f.number !== field) m.raw(f.record);
     else if (!done) {
-      parts.push(encodeHeader(number, payload.length), payload);
+      m.bytes(field, payload);
       done = true;
     }
   }
-  if (!done) parts.push(encodeHeader(number, payload.length), payload);
-  return concat(parts);
+  if (!done) m.bytes(field, payload);
+  return m.finish();
 }
 
-function firstField(message: Uint8Array, number: number): Uint8Array {
-  for (const f of fieldsOf(message)) if (f.number === number && f.wire === 2) return message.subarray(f.dataStart, f.end);
+function firstField(message: Uint8Array, field: number): Uint8Array {
+  for (const f of fieldsOf(message)) if (f.number === field && f.wire === LENGTH_DELIMITED) return f.payload;
   return new Uint8Array(0);
 }
 
 /** TensorShapeProto. */
 function encodeShape(dims: readonly Dim[]): Uint8Array {
-  const dimension = (d: Dim): Uint8Array[] => (typeof d === 'number' ? [encodeVarintField(1, d)] : d === null ? [] : [encodeStringField(2, d)]);
-  return concat(dims.map((d) => encodeBytesField(1, concat(dimension(d)))));
+  const m = new MessageWriter();
+  for (const d of dims) {
+    m.message(SHAPE.dim, () => {
+      if (typeof d === 'number') m.integer(DIMENSION.dimValue, d);
+      else if (d !== null) m.string(DIMENSION.dimParam, d);
+    });
+  }
+  return m.finish();
 }
 
 /** ValueInfoProto of a new graph input. */
 export function encodeValueInfo(name: string, type: TensorType): Uint8Array {
-  const tensor = concat([encodeVarintField(1, type.elemType), ...(type.dims ? [encodeBytesField(2, encodeShape(type.dims))] : [])]);
-  return concat([encodeStringField(1, name), encodeBytesField(2, encodeBytesField(1, tensor))]);
+  const tensor = new MessageWriter().integer(TENSOR_TYPE.elemType, type.elemType);
+  if (type.dims) tensor.bytes(TENSOR_TYPE.shape, encodeShape(type.dims));
+  return new MessageWriter().string(VALUE_INFO.name, name).bytes(VALUE_INFO.type, encodeBytesField(TYPE.tensorType, tensor.finish())).finish();
 }
 
 /** ValueInfoProto as it was read, with the shape replaced and everything else kept. */
 export function reshapeValueInfo(message: Uint8Array, dims: readonly Dim[]): Uint8Array {
-  const type = firstField(message, 2);
-  const tensor = firstField(type, 1);
-  return replaceField(message, 2, replaceField(type, 1, replaceField(tensor, 2, encodeShape(dims))));
+  const type = firstField(message, VALUE_INFO.type);
+  const tensor = firstField(type, TYPE.tensorType);
+  const shaped = replaceField(tensor, TENSOR_TYPE.shape, encodeShape(dims));
+  return replaceField(message, VALUE_INFO.type, replaceField(type, TYPE.tensorType, shaped));
 }

@@ -2,7 +2,9 @@
 import type { Model, Value } from '../ir/graph.js';
 import { type ByteSource, isSpan, MemorySource, WindowedSource } from './bytes.js';
 import { fieldAt } from './elide.js';
-import type { GraphRecord, ModelRecord } from './read.js';
+import { GRAPH, TENSOR } from './proto.js';
+import type { GraphRecord, ModelRecord } from './records.js';
+import { LENGTH_DELIMITED } from './wire.js';
 
 /** Opens the external data file of a location. */
 export type ExternalOpener = (location: string) => ByteSource;
@@ -17,7 +19,7 @@ export async function payloadOf(model: Model, value: Value, external: ExternalOp
   if (!tensor) return undefined;
   if (tensor.data) return new MemorySource(tensor.data);
   if (tensor.external) return part(external(tensor.external.location), tensor.external.offset, tensor.byteLength);
-  const segment = (model.graph.record as GraphRecord).segments.find((s) => s.kind === 'value' && s.field === 5 && s.value === value);
+  const segment = (model.graph.record as GraphRecord).segments.find((s) => s.kind === 'value' && s.field === GRAPH.initializer && s.value === value);
   if (segment?.kind !== 'value') return undefined;
   const { piece } = segment;
   const source = isSpan(piece) ? (model.record as ModelRecord).source : new MemorySource(piece);
@@ -27,7 +29,7 @@ export async function payloadOf(model: Model, value: Value, external: ExternalOp
   for (let at = record.dataStart; at < record.end; ) {
     const field = await fieldAt(windowed, at, record.end);
     // raw_data, or float_data in one packed piece: both are the elements themselves.
-    if ((field.number === 9 || field.number === 4) && field.wire === 2 && field.end - field.dataStart === tensor.byteLength) {
+    if ((field.number === TENSOR.rawData || field.number === TENSOR.floatData) && field.wire === LENGTH_DELIMITED && field.end - field.dataStart === tensor.byteLength) {
       return part(source, field.dataStart, tensor.byteLength);
     }
     at = field.end;

@@ -1,21 +1,26 @@
 /**
- * The protobuf wire format, as far as lossless reading needs it: fields with their exact byte ranges.
- * Reading through a schema would lose what the schema does not know; reading fields loses nothing.
+ * Fields of protobuf messages with their exact byte ranges. Reading through a schema would lose what the schema does not know;
+ * keeping ranges loses nothing. How numbers, lengths and text are spelt is protobufjs's business; where they lie is ours.
  */
+import { Reader, util, Writer } from 'protobufjs/minimal.js';
 import { Refusal } from '../diagnostics.js';
 
-export interface WireField {
+/** Wire types that ONNX uses. */
+export const VARINT = 0;
+const FIXED64 = 1;
+export const LENGTH_DELIMITED = 2;
+const FIXED32 = 5;
+
+/** A 64-bit integer: a number where one holds it exactly. */
+export type Integer = number | bigint;
+
+/** Where a field lies: its bytes are [start, end), its payload (for varints: the varint) is [dataStart, end). */
+export interface FieldRange {
   readonly number: number;
-  /** 0 varint, 1 fixed64, 2 length-delimited, 5 fixed32. */
   readonly wire: number;
-  /** First byte of the tag. */
   readonly start: number;
-  /** First byte of the payload (for varints: of the varint). */
   readonly dataStart: number;
-  /** One past the last byte. */
   readonly end: number;
-  /** Varint value when wire is 0 (safe integers only; larger ones through `varintBig`). */
-  readonly value: number;
 }
 
 export function malformed(reason: string, at: number): Refusal {
@@ -26,137 +31,236 @@ export function malformed(reason: string, at: number): Refusal {
   });
 }
 
-/** Result of `readVarint`: value and the offset after it. */
-const out = { value: 0, next: 0 };
-
-function readVarint(bytes: Uint8Array, at: number, base: number): typeof out {
-  let value = 0;
-  let scale = 1;
-  for (let i = 0; i < 10; i++) {
-    const byte = bytes[at + i];
-    if (byte === undefined) throw malformed('a number is cut off', base + at + i);
-    value += (byte & 0x7f) * scale;
-    if (byte < 0x80) {
-      out.value = value;
-      out.next = at + i + 1;
-      return out;
-    }
-    scale *= 128;
-  }
-  throw malformed('a number is longer than ten bytes', base + at);
+/** What the reader did not like, in our words. */
+function unreadable(error: unknown, at: number): Refusal {
+  return malformed(error instanceof RangeError ? 'a number is cut off' : error instanceof Error ? error.message : String(error), at);
 }
 
 /**
- * Header of the field at `at`: tag and, for length-delimited fields, the length. `bytes` must hold the header;
- * the payload may lie beyond it. `base` is added to offsets in messages and in the result.
+ * The range of the field that the reader stands before; the payload may lie beyond what the reader holds.
+ *
+ * @param base where the reader's bytes lie: added to the range, and to places in messages
  */
-export function readFieldHeader(bytes: Uint8Array, at: number, base = 0): WireField {
-  const tag = readVarint(bytes, at, base);
-  const number = Math.floor(tag.value / 8);
-  const wire = tag.value % 8;
-  const afterTag = tag.next;
-  if (number === 0) throw malformed('field number 0', base + at);
-  switch (wire) {
-    case 0: {
-      const v = readVarint(bytes, afterTag, base);
-      return { number, wire, start: base + at, dataStart: base + afterTag, end: base + v.next, value: v.value };
+function rangeAt(reader: Reader, base: number): FieldRange {
+  const start = base + reader.pos;
+  try {
+    const tag = reader.tag();
+    const number = tag >>> 3;
+    const wire = tag & 7;
+    let payload = 0;
+    if (number === 0) throw malformed('field number 0', start);
+    switch (wire) {
+      case VARINT: {
+        const dataStart = base + reader.pos;
+        reader.skip();
+        const end = base + reader.pos;
+        if (end - dataStart > 10) throw malformed('a number is longer than ten bytes', dataStart);
+        return { number, wire, start, dataStart, end };
+      }
+      case FIXED64:
+        payload = 8;
+        break;
+      case LENGTH_DELIMITED:
+        payload = reader.size();
+        break;
+      case FIXED32:
+        payload = 4;
+        break;
+      default:
+        throw malformed(`wire type ${wire} is not used by ONNX`, start);
     }
-    case 1:
-      return { number, wire, start: base + at, dataStart: base + afterTag, end: base + afterTag + 8, value: 0 };
-    case 2: {
-      const v = readVarint(bytes, afterTag, base);
-      return { number, wire, start: base + at, dataStart: base + v.next, end: base + v.next + v.value, value: v.value };
-    }
-    case 5:
-      return { number, wire, start: base + at, dataStart: base + afterTag, end: base + afterTag + 4, value: 0 };
-    default:
-      throw malformed(`wire type ${wire} is not used by ONNX`, base + at);
+    const dataStart = base + reader.pos;
+    return { number, wire, start, dataStart, end: dataStart + payload };
+  } catch (error) {
+    throw error instanceof Refusal ? error : unreadable(error, start);
   }
+}
+
+/** The range of the field whose header `bytes` start with. */
+export function fieldRange(bytes: Uint8Array, base: number): FieldRange {
+  return rangeAt(new Reader(bytes), base);
+}
+
+/** A field of a message in memory. What is asked of it must be what its wire type holds. */
+export class Field implements FieldRange {
+  readonly number: number;
+  readonly wire: number;
+  readonly start: number;
+  readonly dataStart: number;
+  readonly end: number;
+  readonly #message: Uint8Array;
+
+  constructor(message: Uint8Array, { number, wire, start, dataStart, end }: FieldRange) {
+    this.#message = message;
+    this.number = number;
+    this.wire = wire;
+    this.start = start;
+    this.dataStart = dataStart;
+    this.end = end;
+  }
+
+  /** The whole field, tag and length included. */
+  get record(): Uint8Array {
+    return this.#message.subarray(this.start, this.end);
+  }
+
+  /** Bytes, text or a message. */
+  get payload(): Uint8Array {
+    this.#require(LENGTH_DELIMITED);
+    return this.#message.subarray(this.dataStart, this.end);
+  }
+
+  /**
+   * A name, which is written back: bytes that are not UTF-8 have no string that stands for them.
+   *
+   * @throws {Refusal} PD101
+   */
+  name(): string {
+    this.#require(LENGTH_DELIMITED);
+    try {
+      return util.utf8.readStrict(this.#message, this.dataStart, this.end);
+    } catch {
+      throw malformed(`the name "${this.text()}" is not UTF-8`, 0);
+    }
+  }
+
+  /** Text that is shown or matched but never written back: it may hold any bytes. */
+  text(): string {
+    this.#require(LENGTH_DELIMITED);
+    return util.utf8.read(this.#message, this.dataStart, this.end);
+  }
+
+  integer(): Integer {
+    this.#require(VARINT);
+    return toInteger(this.#reader().int64());
+  }
+
+  float(): number {
+    this.#require(FIXED32);
+    return this.#reader().float();
+  }
+
+  /** Appends what a field of repeated integers holds: one element, or many when it is packed. */
+  pushIntegers(into: Integer[]): void {
+    if (this.wire === VARINT) into.push(this.integer());
+    else this.#unpack((reader) => into.push(toInteger(reader.int64())));
+  }
+
+  pushFloats(into: Integer[]): void {
+    if (this.wire === FIXED32) into.push(this.float());
+    else this.#unpack((reader) => into.push(reader.float()));
+  }
+
+  pushDoubles(into: Integer[]): void {
+    if (this.wire === FIXED64) into.push(this.#reader().double());
+    else this.#unpack((reader) => into.push(reader.double()));
+  }
+
+  #unpack(next: (reader: Reader) => void): void {
+    const reader = new Reader(this.payload);
+    try {
+      while (reader.pos < reader.len) next(reader);
+    } catch {
+      throw malformed('a list of numbers is cut off', this.start);
+    }
+  }
+
+  #reader(): Reader {
+    const reader = new Reader(this.#message);
+    reader.pos = this.dataStart;
+    return reader;
+  }
+
+  #require(wire: number): void {
+    if (this.wire !== wire) throw malformed(`field ${this.number} has wire type ${this.wire} where ${wire} belongs`, this.start);
+  }
+}
+
+function toInteger(value: number | ReturnType<Reader['int64']>): Integer {
+  if (typeof value === 'number') return value;
+  const near = value.high * 2 ** 32 + (value.low >>> 0);
+  return Number.isSafeInteger(near) ? near : (BigInt(value.high) << 32n) | BigInt(value.low >>> 0);
 }
 
 /** All fields of a message held in memory, in order. */
-export function* fieldsOf(bytes: Uint8Array): Generator<WireField> {
-  let at = 0;
-  while (at < bytes.length) {
-    const field = readFieldHeader(bytes, at);
-    if (field.end > bytes.length) throw malformed(`field ${field.number} is cut off`, at);
-    yield field;
-    at = field.end;
+export function* fieldsOf(message: Uint8Array): Generator<Field> {
+  const reader = new Reader(message);
+  while (reader.pos < message.length) {
+    const range = rangeAt(reader, 0);
+    if (range.end > message.length) throw malformed(`field ${range.number} is cut off`, range.start);
+    reader.pos = range.end;
+    yield new Field(message, range);
   }
 }
 
-/** Signed 64-bit value of a varint field. */
-export function varintBig(bytes: Uint8Array, at: number): bigint {
-  let value = 0n;
-  for (let i = 0; i < 10; i++) {
-    const byte = bytes[at + i];
-    if (byte === undefined) throw malformed('a number is cut off', at + i);
-    value |= BigInt(byte & 0x7f) << BigInt(7 * i);
-    if (byte < 0x80) return BigInt.asIntN(64, value);
-  }
-  throw malformed('a number is longer than ten bytes', at);
+/** The field that `record`, tag and all, is. */
+export function fieldOf(record: Uint8Array): Field {
+  for (const field of fieldsOf(record)) return field;
+  throw malformed('a field is empty', 0);
 }
 
-/** Varint of an int64; negative ones take ten bytes, in two's complement. */
-export function encodeVarint(value: number | bigint): Uint8Array {
-  const bytes: number[] = [];
-  if (typeof value === 'number' && value >= 0) {
-    let v = value;
-    for (; v >= 128; v = Math.floor(v / 128)) bytes.push((v % 128) | 0x80);
-    bytes.push(v);
-  } else {
-    let v = BigInt.asUintN(64, BigInt(value));
-    for (; v >= 128n; v >>= 7n) bytes.push(Number(v & 127n) | 0x80);
-    bytes.push(Number(v));
+/** Writes a message, field after field. */
+export class MessageWriter {
+  readonly #writer = new Writer();
+
+  bytes(field: number, payload: Uint8Array): this {
+    this.#tag(field, LENGTH_DELIMITED).bytes(payload);
+    return this;
   }
-  return Uint8Array.from(bytes);
+
+  string(field: number, text: string): this {
+    this.#tag(field, LENGTH_DELIMITED).string(text);
+    return this;
+  }
+
+  /** An int64, or anything narrower; negative ones take ten bytes, in two's complement. */
+  integer(field: number, value: Integer): this {
+    this.#tag(field, VARINT).int64(typeof value === 'number' ? value : ({ low: Number(BigInt.asIntN(32, value)), high: Number(BigInt.asIntN(32, value >> 32n)) } as ReturnType<Reader['int64']>));
+    return this;
+  }
+
+  float(field: number, value: number): this {
+    this.#tag(field, FIXED32).float(value);
+    return this;
+  }
+
+  message(field: number, write: (message: this) => void): this {
+    this.#tag(field, LENGTH_DELIMITED).fork();
+    write(this);
+    this.#writer.ldelim();
+    return this;
+  }
+
+  /** Fields as they stand. */
+  raw(fields: Uint8Array): this {
+    this.#writer.raw(fields);
+    return this;
+  }
+
+  finish(): Uint8Array {
+    return this.#writer.finish();
+  }
+
+  #tag(field: number, wire: number): Writer {
+    return this.#writer.uint32(((field << 3) | wire) >>> 0);
+  }
 }
 
 /** Tag and length of a length-delimited field. */
-export function encodeHeader(number: number, length: number): Uint8Array {
-  return concat([encodeVarint(number * 8 + 2), encodeVarint(length)]);
+export function encodeHeader(field: number, length: number): Uint8Array {
+  return new Writer().uint32(((field << 3) | LENGTH_DELIMITED) >>> 0).uint32(length).finish();
 }
 
-export function encodeBytesField(number: number, payload: Uint8Array): Uint8Array {
-  return concat([encodeHeader(number, payload.length), payload]);
+export function encodeBytesField(field: number, payload: Uint8Array): Uint8Array {
+  return new MessageWriter().bytes(field, payload).finish();
 }
 
-const encoder = new TextEncoder();
-// A byte order mark is a character like any other: taken off, the name would be written back as another one.
-const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-const strictDecoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
-
-export function encodeStringField(number: number, text: string): Uint8Array {
-  return encodeBytesField(number, encoder.encode(text));
+export function encodeStringField(field: number, text: string): Uint8Array {
+  return new MessageWriter().string(field, text).finish();
 }
 
-/** A float field, 4 bytes. */
-export function encodeFloatField(number: number, value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setFloat32(0, value, true);
-  return concat([encodeVarint(number * 8 + 5), bytes]);
-}
-
-export function encodeVarintField(number: number, value: number | bigint): Uint8Array {
-  return concat([encodeVarint(number * 8), encodeVarint(value)]);
-}
-
-/** Text that is shown or matched but never written back; attribute strings may hold any bytes. */
-export function decodeText(bytes: Uint8Array): string {
-  return decoder.decode(bytes);
-}
-
-/**
- * A name, which is written back: bytes that are not UTF-8 have no string that stands for them.
- *
- * @throws {Refusal} PD101
- */
-export function decodeName(bytes: Uint8Array): string {
-  try {
-    return strictDecoder.decode(bytes);
-  } catch {
-    throw malformed(`the name "${decoder.decode(bytes)}" is not UTF-8`, 0);
-  }
+export function encodeVarintField(field: number, value: Integer): Uint8Array {
+  return new MessageWriter().integer(field, value).finish();
 }
 
 export function concat(parts: readonly Uint8Array[]): Uint8Array {

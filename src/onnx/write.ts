@@ -5,9 +5,11 @@
 import { InternalError, Refusal } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
+import { decodeOpset } from './decode.js';
 import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
-import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './read.js';
-import { concat, decodeName, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, readFieldHeader } from './wire.js';
+import { GRAPH, MODEL, OPSET } from './proto.js';
+import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './records.js';
+import { concat, encodeBytesField, encodeHeader, encodeStringField, fieldOf, MessageWriter } from './wire.js';
 
 /** protobuf messages end at 2 GiB; ONNX Runtime refuses larger ones. */
 export const MAX_MESSAGE_BYTES = 2 ** 31 - 1;
@@ -22,9 +24,9 @@ export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piec
   const record = model.record as ModelRecord;
   const pieces: Piece[] = [];
   for (const s of record.segments) {
-    if (s.field === 7) {
+    if (s.field === MODEL.graph) {
       const body = layoutGraph(model.graph);
-      pieces.push(encodeHeader(7, lengthOf(body)));
+      pieces.push(encodeHeader(MODEL.graph, lengthOf(body)));
       for (const p of body) pieces.push(p);
     } else pieces.push(s.piece);
   }
@@ -43,13 +45,13 @@ export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piec
 /** Opset imports and metadata_props that the model did not have. */
 function modelAdditions(model: Model, changes: WriteChanges): Uint8Array[] {
   const { segments } = model.record as ModelRecord;
-  const known = new Set(segments.flatMap((s) => (s.field === 8 && s.piece instanceof Uint8Array ? [readDomain(s.piece)] : [])));
+  const known = new Set(segments.flatMap((s) => (s.field === MODEL.opsetImport && s.piece instanceof Uint8Array ? [decodeOpset(fieldOf(s.piece).payload)[0]] : [])));
   const added: Uint8Array[] = [];
   for (const [domain, version] of model.opsets) {
-    if (known.has(domain) || (domain === '' && known.has('ai.onnx'))) continue;
-    added.push(encodeBytesField(8, concat([encodeStringField(1, domain), encodeVarintField(2, version)])));
+    if (known.has(domain)) continue;
+    added.push(encodeBytesField(MODEL.opsetImport, new MessageWriter().string(OPSET.domain, domain).integer(OPSET.version, version).finish()));
   }
-  for (const [key, value] of changes.metadata) added.push(encodeBytesField(14, encodeEntry(key, value)));
+  for (const [key, value] of changes.metadata) added.push(encodeBytesField(MODEL.metadataProps, encodeEntry(key, value)));
   return added;
 }
 
@@ -81,17 +83,17 @@ const LEAST_FILL = 32;
  */
 export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayout | undefined {
   const record = model.record as ModelRecord;
-  const at = record.segments.findIndex((s) => s.field === 7);
+  const at = record.segments.findIndex((s) => s.field === MODEL.graph);
   const graphSegment = record.segments[at];
   if (!graphSegment || !isSpan(graphSegment.piece)) return undefined;
   const before = record.segments.slice(0, at).map((s) => s.piece);
   const after = record.segments.slice(at + 1).map((s) => s.piece);
   const { segments } = model.graph.record as GraphRecord;
-  const first = segments.findIndex((s) => s.kind === 'value' && s.field === 5);
-  const last = segments.findLastIndex((s) => s.kind === 'value' && s.field === 5);
+  const first = segments.findIndex((s) => s.kind === 'value' && s.field === GRAPH.initializer);
+  const last = segments.findLastIndex((s) => s.kind === 'value' && s.field === GRAPH.initializer);
   const weights = segments.slice(first, last + 1);
   const present = new Set(model.graph.initializers);
-  if (first < 0 || !weights.every((s) => s.kind === 'value' && s.field === 5 && present.has(s.value))) return undefined;
+  if (first < 0 || !weights.every((s) => s.kind === 'value' && s.field === GRAPH.initializer && present.has(s.value))) return undefined;
   const sizeOf = (list: readonly Segment[]): number => list.reduce((n, s) => n + (s.kind === 'node' ? (s.node.record as NodeRecord).full : s.piece).length, 0);
   const headerLength = graphSegment.piece.length - sizeOf(segments);
   const bodyStart = graphSegment.piece.offset + headerLength;
@@ -106,7 +108,7 @@ export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayou
   while (taken < rest.length && (rest[taken] as Piece).length <= room) room -= (rest[taken++] as Piece).length;
   const filler = room >= 0 ? fill(room + LEAST_FILL) : undefined;
   const tailGraph = rest.slice(taken) as Uint8Array[];
-  const header = encodeHeader(7, weightsEnd - bodyStart + lengthOf(tailGraph));
+  const header = encodeHeader(MODEL.graph, weightsEnd - bodyStart + lengthOf(tailGraph));
   if (!filler || header.length !== headerLength) return undefined;
   const head = concat([...(before as Uint8Array[]), header, ...(rest.slice(0, taken) as Uint8Array[]), filler]);
   const tail = concat([...tailGraph, ...(after as Uint8Array[]), ...modelAdditions(model, changes)]);
@@ -115,27 +117,15 @@ export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayou
   return { head, tailOffset: weightsEnd, tail, byteLength };
 }
 
-/** GraphProto.metadata_props (field 16) entry of exactly `length` bytes. */
+/** GraphProto.metadata_props entry of exactly `length` bytes. */
 function fill(length: number): Uint8Array | undefined {
   for (const key of ['pdrop.fill', 'pdrop.fill_']) {
     for (let spaces = length - 16; spaces > length - LEAST_FILL && spaces >= 0; spaces--) {
-      const entry = encodeBytesField(16, encodeEntry(key, ' '.repeat(spaces)));
+      const entry = encodeBytesField(GRAPH.metadataProps, encodeEntry(key, ' '.repeat(spaces)));
       if (entry.length === length) return entry;
     }
   }
   return undefined;
-}
-
-function readDomain(opsetField: Uint8Array): string {
-  const header = readFieldHeader(opsetField, 0);
-  const body = opsetField.subarray(header.dataStart);
-  let domain = '';
-  for (let at = 0; at < body.length; ) {
-    const f = readFieldHeader(body, at);
-    if (f.number === 1) domain = decodeName(body.subarray(f.dataStart, f.end));
-    at = f.end;
-  }
-  return domain;
 }
 
 function lengthOf(pieces: readonly Piece[]): number {
@@ -188,13 +178,13 @@ function layoutGraph(graph: Graph): Piece[] {
   const inPlace = readOrder.length === graph.nodes.length && readOrder.every((n, i) => n === graph.nodes[i]);
   const pieces: Piece[] = [];
   const lastOf = (field: number): Segment | undefined => segments.findLast((s) => s.kind === 'value' && s.field === field);
-  const lastInput = lastOf(11);
-  const lastInitializer = lastOf(5);
-  const lastOutput = lastOf(12);
-  for (const s of segments) if (s.kind === 'value' && s.field !== 13) read.add(s.value);
-  const newInputs = graph.inputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(11, encodeValueInfo(v.name, mustType(v))));
-  const newOutputs = graph.outputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(12, encodeValueInfo(v.name, mustType(v))));
-  const newInitializers = graph.initializers.filter((v) => !read.has(v)).map((v) => encodeBytesField(5, encodeInitializer(v)));
+  const lastInput = lastOf(GRAPH.input);
+  const lastInitializer = lastOf(GRAPH.initializer);
+  const lastOutput = lastOf(GRAPH.output);
+  for (const s of segments) if (s.kind === 'value' && s.field !== GRAPH.valueInfo) read.add(s.value);
+  const newInputs = graph.inputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.input, encodeValueInfo(v.name, mustType(v))));
+  const newOutputs = graph.outputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.output, encodeValueInfo(v.name, mustType(v))));
+  const newInitializers = graph.initializers.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.initializer, encodeInitializer(v)));
   const presentInitializers = new Set(graph.initializers);
   let nodesDone = false;
   for (const s of segments) {
@@ -203,10 +193,10 @@ function layoutGraph(graph: Graph): Piece[] {
       else if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
       nodesDone = true;
     } else if (s.kind === 'raw') pieces.push(s.piece);
-    else if (s.field === 5) {
+    else if (s.field === GRAPH.initializer) {
       if (presentInitializers.has(s.value)) pieces.push(s.piece);
     } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(s.value, s.piece)));
-    else if (s.field !== 13 || s.value.typeState === 'read') pieces.push(s.piece);
+    else if (s.field !== GRAPH.valueInfo || s.value.typeState === 'read') pieces.push(s.piece);
     if (s === lastInput) for (const p of newInputs) pieces.push(p);
     if (s === lastOutput) for (const p of newOutputs) pieces.push(p);
     if (s === lastInitializer) for (const p of newInitializers) pieces.push(p);
@@ -225,8 +215,7 @@ function mustType(v: Value): NonNullable<Value['type']> {
 
 function reshape(value: Value, piece: Piece): Uint8Array {
   if (isSpan(piece)) throw tooLarge('a declaration of more than 64 KiB', value.name);
-  const header = readFieldHeader(piece, 0);
-  return reshapeValueInfo(piece.subarray(header.dataStart), value.type?.dims ?? []);
+  return reshapeValueInfo(fieldOf(piece).payload, value.type?.dims ?? []);
 }
 
 /** Large records are spans of the source: they are copied, never taken apart. */
@@ -241,7 +230,7 @@ function tooLarge(what: string, culprit: string): Refusal {
 
 function nodePieces(node: Node, moved = false): Piece[] {
   const record = node.record as NodeRecord | undefined;
-  if (!record) return [encodeBytesField(1, encodeNode(node, encodeNewGraph))];
+  if (!record) return [encodeBytesField(GRAPH.node, encodeNode(node, encodeNewGraph))];
   if (isUntouched(node, record) && !(moved && !record.elided && spellsDefaultDomain(node, record.body))) return [record.full];
   if (record.elided) {
     throw tooLarge('a node with a large embedded payload', node.name);
@@ -256,7 +245,7 @@ function nodePieces(node: Node, moved = false): Piece[] {
       subgraphs.set(name, concat(parts));
     }
   }
-  return [encodeBytesField(1, respliceNode(node, record.body, subgraphs))];
+  return [encodeBytesField(GRAPH.node, respliceNode(node, record.body, subgraphs))];
 }
 
 /** GraphProto of a subgraph that a pass made. */
@@ -265,7 +254,7 @@ function encodeNewGraph(graph: Graph): Uint8Array {
     if (isSpan(p)) throw new InternalError('a large node cannot be moved into a subgraph', graph.name);
     return p;
   });
-  return concat([...nodes, encodeStringField(2, graph.name), ...graph.outputs.map((v) => encodeBytesField(12, encodeValueInfo(v.name, mustType(v))))]);
+  return concat([...nodes, encodeStringField(GRAPH.name, graph.name), ...graph.outputs.map((v) => encodeBytesField(GRAPH.output, encodeValueInfo(v.name, mustType(v))))]);
 }
 
 function isUntouched(node: Node, record: NodeRecord): boolean {

@@ -70,12 +70,12 @@ describe('npy and npz', () => {
 });
 
 describe('tensor protos', () => {
-  it('reads raw and typed payloads, larger than what is held too', () => {
+  it('reads raw and typed payloads, large ones too', async () => {
     const big = Array.from({ length: 3000 }, (_, i) => i / 8);
     const raw = onnxProto.onnx.TensorProto.encode({ name: 'x', dims: [3000], dataType: 1, rawData: new Uint8Array(Float32Array.from(big).buffer) }).finish();
     const typed = onnxProto.onnx.TensorProto.encode({ name: 'x', dims: [3000], dataType: 1, floatData: big }).finish();
     for (const bytes of [raw, typed]) {
-      const { name, tensor } = parseTensorProto(bytes);
+      const { name, tensor } = await parseTensorProto(bytes);
       expect([name, tensor.dims, values(tensor)]).toEqual(['x', [3000], big]);
     }
   });

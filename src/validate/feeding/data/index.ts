@@ -55,12 +55,12 @@ export function openData(paths: readonly string[]): DataSet {
         if (item.kind === 'json') {
           for await (const { json, position } of jsonSamples(item.path)) {
             const id = `${item.label}#${position}`;
-            yield guarded(id, index++, item, () => {
+            yield await guarded(id, index++, item, () => {
               if (json instanceof Error) throw json;
               return toSample(json, { folder: dirname(item.path), source: item.path, id, index: index - 1 });
             });
           }
-        } else yield guarded(item.label, index++, item, () => (item.kind === 'npz' ? npzSample(item, index - 1) : onnxSample(item, index - 1)));
+        } else yield await guarded(item.label, index++, item, () => (item.kind === 'npz' ? npzSample(item, index - 1) : onnxSample(item, index - 1)));
       }
     },
   };
@@ -68,9 +68,9 @@ export function openData(paths: readonly string[]): DataSet {
 
 type Yielded = Sample | { readonly fault: Error; readonly id: string; readonly index: number; readonly source: string };
 
-function guarded(id: string, index: number, item: Item, make: () => Sample): Yielded {
+async function guarded(id: string, index: number, item: Item, make: () => Sample | Promise<Sample>): Promise<Yielded> {
   try {
-    return make();
+    return await make();
   } catch (error) {
     const fault = error instanceof Error && 'exitCode' in error ? error : badSample(id, (error as Error).message, 'check the file', error);
     return { fault, id, index, source: item.path };
@@ -91,11 +91,11 @@ function npzSample(item: Item, index: number): Sample {
   return toSample(annotation(item.path.replace(/\.npz$/, '.json')), { folder: dirname(item.path), source: item.path, id: item.label.replace(/\.npz$/, ''), index, feeds });
 }
 
-function onnxSample(item: Item, index: number): Sample {
+async function onnxSample(item: Item, index: number): Promise<Sample> {
   const feeds = new Map<string, HostTensor>();
   for (const file of readdirSync(item.path).filter((n) => /^input_\d+\.pb$/.test(n)).sort(natural)) {
     try {
-      const { name, tensor } = parseTensorProto(readRegularFile(join(item.path, file), MOST_DATA_BYTES));
+      const { name, tensor } = await parseTensorProto(readRegularFile(join(item.path, file), MOST_DATA_BYTES));
       if (name === '') throw new Error('the tensor has no name; store the input name in TensorProto.name');
       feeds.set(name, tensor);
     } catch (error) {

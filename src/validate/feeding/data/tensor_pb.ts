@@ -1,23 +1,60 @@
-/** TensorProto files (`input_0.pb` of ONNX test data sets) → tensors. */
-import { decodeTensor, typedNumbers } from '../../../onnx/decode.js';
-import { fieldsOf } from '../../../onnx/wire.js';
+/** TensorProto files (`input_0.pb` of ONNX test data sets) → tensors. They are whole messages, small enough to be held: onnx-proto reads them. */
+import type { onnx } from 'onnx-proto';
+import { DataType } from '../../../ir/data-type.js';
+import { DataLocation } from '../../../onnx/proto.js';
 import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../../running/tensor.js';
 
 const DTYPES: Readonly<Record<number, Dtype>> = {
-  1: 'float32', 2: 'uint8', 3: 'int8', 4: 'uint16', 5: 'int16', 6: 'int32', 7: 'int64', 9: 'bool', 10: 'float16', 11: 'float64', 12: 'uint32', 13: 'uint64',
+  [DataType.FLOAT]: 'float32',
+  [DataType.UINT8]: 'uint8',
+  [DataType.INT8]: 'int8',
+  [DataType.UINT16]: 'uint16',
+  [DataType.INT16]: 'int16',
+  [DataType.INT32]: 'int32',
+  [DataType.INT64]: 'int64',
+  [DataType.BOOL]: 'bool',
+  [DataType.FLOAT16]: 'float16',
+  [DataType.DOUBLE]: 'float64',
+  [DataType.UINT32]: 'uint32',
+  [DataType.UINT64]: 'uint64',
 };
 
 /** Name ('' when the file has none) and tensor. @throws {Error} with the reason. */
-export function parseTensorProto(bytes: Uint8Array): { name: string; tensor: HostTensor } {
-  const { name, tensor } = decodeTensor(bytes);
-  const dtype = DTYPES[tensor.dataType];
-  if (!dtype) throw new Error(`element type number ${tensor.dataType} is not one that models take`);
-  if (tensor.external) throw new Error('its payload is external data; store it inside the .pb file');
-  if (tensor.data) return { name, tensor: fromBytes(dtype, tensor.dims, tensor.data) };
-  for (const f of fieldsOf(bytes)) if (f.number === 9) return { name, tensor: fromBytes(dtype, tensor.dims, bytes.subarray(f.dataStart, f.end)) };
-  // Large tensors in typed fields (float_data and so on): rare, written by hand-made sets.
-  const values = typedNumbers(bytes);
-  if (values.length !== elementCount(tensor.dims)) throw new Error(`${values.length} values where [${tensor.dims.join(', ')}] needs ${elementCount(tensor.dims)}`);
-  // int32_data holds half-precision bits, not values.
-  return { name, tensor: dtype === 'float16' ? { dtype, dims: tensor.dims, data: Uint16Array.from(values) } : fromNumbers(dtype, tensor.dims, values) };
+export async function parseTensorProto(bytes: Uint8Array): Promise<{ name: string; tensor: HostTensor }> {
+  const { onnx } = (await import('onnx-proto')).default;
+  let proto: onnx.TensorProto;
+  try {
+    proto = onnx.TensorProto.decode(bytes);
+  } catch (error) {
+    throw new Error(`it is no complete TensorProto: ${(error as Error).message}`, { cause: error });
+  }
+  const dtype = DTYPES[proto.dataType];
+  if (!dtype) throw new Error(`element type number ${proto.dataType} is not one that models take`);
+  if (proto.dataLocation === DataLocation.EXTERNAL) throw new Error('its payload is external data; store it inside the .pb file');
+  const dims = proto.dims.map(Number);
+  if (dims.some((d) => d < 0 || !Number.isSafeInteger(d))) throw new Error(`it has dimensions ${dims.join(', ')}`);
+  return { name: proto.name, tensor: proto.rawData.length > 0 ? fromBytes(dtype, dims, proto.rawData) : fromTyped(dtype, dims, typedField(proto)) };
+}
+
+/** Elements of float_data, int32_data and the like; 64-bit ones as protobufjs has them. */
+type Elements = onnx.TensorProto['int64Data'];
+
+/** The one that holds something. */
+function typedField(proto: onnx.TensorProto): Elements {
+  return [proto.floatData, proto.int32Data, proto.int64Data, proto.doubleData, proto.uint64Data].find((list) => list.length > 0) ?? [];
+}
+
+function fromTyped(dtype: Dtype, dims: readonly number[], values: Elements): HostTensor {
+  if (values.length !== elementCount(dims)) throw new Error(`${values.length} values where [${dims.join(', ')}] needs ${elementCount(dims)}`);
+  switch (dtype) {
+    case 'int64':
+      return { dtype, dims, data: BigInt64Array.from(values, (v) => BigInt(v.toString())) };
+    case 'uint64':
+      return { dtype, dims, data: BigUint64Array.from(values, (v) => BigInt(v.toString())) };
+    case 'float16':
+      // int32_data holds half-precision bits, not values.
+      return { dtype, dims, data: Uint16Array.from(values, Number) };
+    default:
+      return fromNumbers(dtype, dims, values.map(Number));
+  }
 }

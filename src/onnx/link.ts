@@ -1,0 +1,90 @@
+/** Names of a graph that is being read → values: what a name means, and links between values and the nodes that compute and read them. */
+import { Refusal } from '../diagnostics.js';
+import { type Graph, type Node, Value } from '../ir/graph.js';
+
+const parents = new WeakMap<Graph, Graph>();
+
+/** `inner` is a subgraph of a node of `outer`: names that it does not declare are looked for there. */
+export function nest(inner: Graph, outer: Graph): void {
+  parents.set(inner, outer);
+}
+
+/** The value of that name of this very graph. */
+export function declare(graph: Graph, name: string): Value {
+  let value = graph.values.get(name);
+  if (!value) {
+    value = new Value(name);
+    graph.values.set(name, value);
+  }
+  return value;
+}
+
+/** The value a name means in this graph: its own, or (recorded as a capture) one of an enclosing graph. */
+function resolve(graph: Graph, name: string): Value {
+  for (let g: Graph | undefined = graph; g; g = parents.get(g)) {
+    const value = g.values.get(name);
+    if (value) return value;
+  }
+  return declare(graph, name);
+}
+
+/** Makes the named values those that `node` computes. */
+export function linkOutputs(graph: Graph, node: Node, names: readonly string[]): void {
+  names.forEach((name, i) => {
+    if (name === '') {
+      node.outputs.push(null);
+      return;
+    }
+    const value = declare(graph, name);
+    if (value.producer || value.isInput || value.tensor) {
+      throw new Refusal({
+        code: 'PD102',
+        message: value.producer ? `two nodes compute the value "${name}"` : `a node computes "${name}", which is an ${value.isInput ? 'input' : 'initializer'} of the graph`,
+        culprit: node.name || name,
+        hint: 'the graph is not valid ONNX (SSA); export it again or run onnx.checker on it',
+      });
+    }
+    value.producer = node;
+    value.outputIndex = i;
+    node.outputs.push(value);
+  });
+}
+
+/** Makes the named values those that `node` reads. */
+export function linkInputs(graph: Graph, node: Node, names: readonly string[]): void {
+  names.forEach((name, index) => {
+    if (name === '') {
+      node.inputs.push(null);
+      return;
+    }
+    const value = resolve(graph, name);
+    node.inputs.push(value);
+    if (graph.values.get(name) === value) value.uses.push({ node, index });
+  });
+}
+
+/** Records which values of `graph` the subgraphs of `node` read, at any depth. */
+export function linkCaptures(graph: Graph, node: Node): void {
+  const captured = new Set<Value>();
+  const visit = (sub: Graph): void => {
+    for (const v of [...sub.nodes.flatMap((n) => n.inputs), ...sub.outputs]) {
+      if (v && graph.values.get(v.name) === v) captured.add(v);
+    }
+    for (const n of sub.nodes) n.subgraphs.forEach(visit);
+  };
+  node.subgraphs.forEach(visit);
+  for (const v of captured) {
+    node.captures.push(v);
+    v.capturedBy.push(node);
+  }
+}
+
+/** Everything that is read must be computed by something. */
+export function refuseDangling(graph: Graph): void {
+  const nothing = (v: Value): boolean => !v.producer && !v.isInput && !v.tensor && graph.values.get(v.name) === v;
+  const refuse = (name: string, culprit: string): Refusal =>
+    new Refusal({ code: 'PD102', message: `nothing computes the value "${name}"`, culprit, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it (sparse initializers are not supported)' });
+  for (const node of graph.nodes) for (const v of node.inputs) if (v && nothing(v)) throw refuse(v.name, node.name || node.opType);
+  // A subgraph may hand on a value of an enclosing graph.
+  if (!graph.owner) for (const v of graph.outputs) if (nothing(v)) throw refuse(v.name, v.name);
+}

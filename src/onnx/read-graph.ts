@@ -1,0 +1,135 @@
+/** GraphProto → IR: entry by entry, then names are linked. */
+import { Refusal } from '../diagnostics.js';
+import { Graph, type Node, type Tensor, type Value } from '../ir/graph.js';
+import { MemorySource, type Piece, WindowedSource } from './bytes.js';
+import { type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
+import { elide, fieldAt, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
+import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling } from './link.js';
+import { GRAPH } from './proto.js';
+import type { GraphRecord, NodeRecord, Segment } from './records.js';
+import { decodeTensor } from './tensor.js';
+import { type FieldRange, fieldOf, LENGTH_DELIMITED } from './wire.js';
+
+/** Records up to this size are kept as bytes, larger ones as spans of the source. */
+const HELD_RECORD_BYTES = 8 * 1024;
+
+/** Entries of GraphProto that become IR objects, by field number. */
+const ENTRIES: Partial<Record<number, 'node' | 'tensor' | 'value'>> = {
+  [GRAPH.node]: 'node', [GRAPH.initializer]: 'tensor', [GRAPH.input]: 'value', [GRAPH.output]: 'value', [GRAPH.valueInfo]: 'value',
+};
+
+/** Where a graph lies, and what it is part of. */
+export interface GraphPlace {
+  readonly source: WindowedSource;
+  readonly start: number;
+  readonly end: number;
+  /** The whole source is in memory: records are views of it, and none is a span. */
+  readonly held: boolean;
+  readonly parent: Graph | null;
+  readonly owner: Node | null;
+  /** Graphs around this one. */
+  readonly depth: number;
+}
+
+/** @param locations gets the external data files that tensors name */
+export async function readGraph(place: GraphPlace, locations: Set<string>): Promise<Graph> {
+  refuseNesting(place.depth);
+  const graph = new Graph();
+  graph.owner = place.owner;
+  if (place.parent) nest(graph, place.parent);
+  // Names are declared before nodes are linked: initializers and inputs usually follow the nodes in the file,
+  // and a name declared here hides one of an enclosing graph.
+  const decoded = await readEntries(graph, place, locations);
+  for (const { node, outputs } of decoded) linkOutputs(graph, node, outputs);
+  for (const { node, inputs, graphs } of decoded) {
+    graph.nodes.push(node);
+    linkInputs(graph, node, inputs);
+    for (const t of node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
+    for (const { name, bytes } of graphs) {
+      const source = new WindowedSource(new MemorySource(bytes));
+      const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: place.depth + 1 }, locations);
+      node.subgraphs.push(sub);
+      node.attributes.set(name, { kind: 'graph', value: sub });
+    }
+    if (graphs.length > 0) linkCaptures(graph, node);
+  }
+  refuseDangling(graph);
+  return graph;
+}
+
+/** Reads the fields of a graph in their order. @returns its nodes, not linked yet */
+async function readEntries(graph: Graph, place: GraphPlace, locations: Set<string>): Promise<DecodedNode[]> {
+  const { source, start, end, held, depth } = place;
+  const segments: Segment[] = [];
+  graph.record = { segments } satisfies GraphRecord;
+  const take = async ({ start: from, end: to }: FieldRange): Promise<Uint8Array> => {
+    const bytes = source.peek(from, to - from) ?? (await source.load(from, to - from));
+    return held ? bytes : bytes.slice();
+  };
+  const nodes: DecodedNode[] = [];
+  for (let at = start; at < end; ) {
+    const f = await fieldAt(source, at, end);
+    const span = { offset: f.start, length: f.end - f.start };
+    at = f.end;
+    const entry = f.wire === LENGTH_DELIMITED ? ENTRIES[f.number] : undefined;
+    if (entry === undefined) {
+      const piece: Piece = span.length > WHOLE_RECORD_BYTES && !held ? span : await take(f);
+      segments.push({ kind: 'raw', field: f.number, piece });
+      if (f.number === GRAPH.name && piece instanceof Uint8Array) graph.name = fieldOf(piece).text();
+      continue;
+    }
+    const whole = held || span.length <= HELD_RECORD_BYTES || (span.length <= WHOLE_RECORD_BYTES && entry !== 'tensor');
+    const full: Piece = whole ? await take(f) : span;
+    const elided = full instanceof Uint8Array ? undefined : await elide(source, f.dataStart, f.end, entry === 'node' ? 'node' : 'tensor', depth);
+    const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
+    if (entry === 'node') {
+      const decoded = decodeNode(body);
+      const { node, inputs, outputs } = decoded;
+      node.record = { full, body, elided: !(full instanceof Uint8Array), inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
+      nodes.push(decoded);
+      segments.push({ kind: 'node', node });
+    } else {
+      const value = entry === 'tensor' ? readInitializer(graph, body, elided?.rawBytes, locations) : readDeclaration(graph, f.number, body);
+      segments.push({ kind: 'value', field: f.number, value, piece: full });
+    }
+  }
+  return nodes;
+}
+
+function readInitializer(graph: Graph, body: Uint8Array, rawBytes: number | undefined, locations: Set<string>): Value {
+  const { name, tensor } = decodeTensor(body, rawBytes);
+  const value = declare(graph, name);
+  if (value.tensor) throw twice(name, 'initializers');
+  value.tensor = tensor;
+  graph.initializers.push(value);
+  noteExternal(tensor, locations);
+  return value;
+}
+
+/** An input, an output or the type of a value in between. */
+function readDeclaration(graph: Graph, field: number, body: Uint8Array): Value {
+  const { name, type } = decodeValueInfo(body);
+  const value = declare(graph, name);
+  value.type ??= type;
+  if (field === GRAPH.input) {
+    if (value.isInput) throw twice(name, 'inputs');
+    value.isInput = true;
+    value.type = type ?? value.type;
+    graph.inputs.push(value);
+  } else if (field === GRAPH.output) {
+    value.isOutput = true;
+    // An input handed through is what its input says it is.
+    if (!value.isInput) value.type = type ?? value.type;
+    graph.outputs.push(value);
+  }
+  return value;
+}
+
+/** Which of the two is meant cannot be known, and runtimes differ. */
+function twice(name: string, what: string): Refusal {
+  return new Refusal({ code: 'PD102', message: `two ${what} of a graph have one name`, culprit: name, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it' });
+}
+
+function noteExternal(tensor: Tensor, locations: Set<string>): void {
+  if (tensor.external) locations.add(tensor.external.location);
+}
