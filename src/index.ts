@@ -46,7 +46,7 @@ export type { InspectReport, LayerReport } from './report/inspect-report.js';
 export type { PromptSizes } from './cost/stages.js';
 export type { ExternalDataMode } from './disk/external-files.js';
 export { VERSION } from './version.js';
-export { check, type CheckReport } from './check/check-file.js';
+export { check, type CheckOptions, type CheckReport } from './check/check-file.js';
 
 /** Options of `compile`; planning options keep their command-line names. */
 export interface CompileOptions extends PlanOptions, RewriteOptions {

@@ -16,13 +16,18 @@ export interface CheckReport {
   readonly ok: boolean;
 }
 
+export interface CheckOptions {
+  /** Read the model a second time, with onnx-proto, and compare. */
+  readonly strict?: boolean | undefined;
+}
+
 /**
  * Checks a compiled model.
  *
  * @throws {UsageError} PD018 when the file was not made by pdrop-compile
  * @throws {Refusal} when it is not a readable ONNX model at all
  */
-export async function check(input: string): Promise<CheckReport> {
+export async function check(input: string, options: CheckOptions = {}): Promise<CheckReport> {
   const source = new FileSource(input);
   try {
     const model = await readModel(source);
@@ -32,6 +37,10 @@ export async function check(input: string): Promise<CheckReport> {
     }
     const plan = requirePlan(compiled.plan, `plan in ${input}`);
     const checks = [{ name: 'external data', problems: problemsOf(() => checkExternalData(model, input)) }, ...checkFollowsPlan(model, plan)];
+    if (options.strict) {
+      const { compareWithSecondReading } = await import('./second-reading.js');
+      checks.push({ name: 'a second reading, by onnx-proto, agrees', problems: await compareWithSecondReading(source, model) });
+    }
     return { input, plan, checks, ok: checks.every((c) => c.problems.length === 0) };
   } finally {
     source.close();

@@ -2,15 +2,16 @@
  * Large records (initializers, Constant nodes, subgraphs with weights) are scanned without being loaded: what is
  * needed to understand them is copied, payloads are skipped. The record itself stays a span of the source.
  */
-import type { WindowedSource } from './bytes.js';
-import { ATTRIBUTE, GRAPH, NODE, TENSOR } from './proto.js';
+import { type ByteSource, WindowedSource } from './bytes.js';
+import { ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR } from './proto.js';
 import { concat, encodeHeader, type FieldRange, fieldRange, LENGTH_DELIMITED, malformed } from './wire.js';
 import { Refusal } from '../diagnostics.js';
 
-export type MessageKind = 'node' | 'attribute' | 'tensor' | 'graph';
+export type MessageKind = 'model' | 'graph' | 'node' | 'attribute' | 'tensor';
 
 /** Length-delimited fields that are messages of interest, by message and field number. */
 const NESTED: Record<MessageKind, Record<number, MessageKind>> = {
+  model: { [MODEL.graph]: 'graph' },
   graph: { [GRAPH.node]: 'node', [GRAPH.initializer]: 'tensor' },
   node: { [NODE.attribute]: 'attribute' },
   attribute: { [ATTRIBUTE.t]: 'tensor', [ATTRIBUTE.g]: 'graph', [ATTRIBUTE.tensors]: 'tensor', [ATTRIBUTE.graphs]: 'graph' },
@@ -64,6 +65,11 @@ export async function elide(source: WindowedSource, start: number, end: number, 
   return { bytes: concat(parts), rawBytes };
 }
 
+/** A whole model without its large payloads: what is left is a model that fits in memory. */
+export async function withoutPayloads(source: ByteSource): Promise<Uint8Array> {
+  return (await elide(new WindowedSource(source), 0, source.size, 'model', 0)).bytes;
+}
+
 /** Appends what is kept of a message to `parts`, which are joined once; returns its length. */
 async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[], leftOut: (field: FieldRange) => void): Promise<number> {
   let length = 0;
@@ -79,7 +85,7 @@ async function collect(source: WindowedSource, start: number, end: number, kind:
       const nested = field.wire === LENGTH_DELIMITED ? NESTED[kind][field.number] : undefined;
       // Anything else that is large is a payload (raw_data, packed data, doc strings): left out.
       if (nested) {
-        const within = nested === 'graph' ? depth + 1 : depth;
+        const within = nested === 'graph' && kind !== 'model' ? depth + 1 : depth;
         refuseNesting(within);
         const headerAt = parts.push(new Uint8Array(0)) - 1;
         const inner = await collect(source, field.dataStart, field.end, nested, within, parts, () => {});

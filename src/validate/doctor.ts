@@ -2,10 +2,9 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { onnx } from 'onnx-proto';
 import { drop, scratchFolder } from '../disk/temporaries.js';
-import { DataType, Node, Value } from '../ir/graph.js';
-import { encodeNode, encodeValueInfo } from '../onnx/encode.js';
-import { concat, encodeBytesField, encodeStringField, encodeVarintField } from '../onnx/wire.js';
+import { DataType } from '../ir/data-type.js';
 import { runInChild, writeFeeds } from './running/child.js';
 import { PROVIDER_NEEDS, PROVIDERS, type Provider } from './running/providers.js';
 import { runtimeInfo } from './running/session.js';
@@ -30,15 +29,11 @@ export interface DoctorReport {
 }
 
 /** y = x·x for a square x, as the bytes of a model. */
-export function tinyModel(): Uint8Array {
-  const [x, y] = [new Value('x'), new Value('y')];
-  const node = new Node('MatMul', '', 'product');
-  node.inputs.push(x, x);
-  node.outputs.push(y);
-  const type = { elemType: DataType.FLOAT, dims: [4, 4] };
-  const graph = concat([encodeBytesField(1, encodeNode(node)), encodeStringField(2, 'tiny'), encodeBytesField(11, encodeValueInfo('x', type)), encodeBytesField(12, encodeValueInfo('y', type))]);
-  const opset = concat([encodeStringField(1, ''), encodeVarintField(2, 17)]);
-  return concat([encodeVarintField(1, 8), encodeBytesField(7, graph), encodeBytesField(8, opset)]);
+async function tinyModel(): Promise<Uint8Array> {
+  const { onnx } = (await import('onnx-proto')).default;
+  const square = (name: string): onnx.IValueInfoProto => ({ name, type: { tensorType: { elemType: DataType.FLOAT, shape: { dim: [{ dimValue: 4 }, { dimValue: 4 }] } } } });
+  const node = { opType: 'MatMul', name: 'product', input: ['x', 'x'], output: ['y'] };
+  return onnx.ModelProto.encode({ irVersion: 8, opsetImport: [{ domain: '', version: 17 }], graph: { name: 'tiny', node: [node], input: [square('x')], output: [square('y')] } }).finish();
 }
 
 export async function doctor(providers: readonly Provider[] = PROVIDERS): Promise<DoctorReport> {
@@ -46,7 +41,7 @@ export async function doctor(providers: readonly Provider[] = PROVIDERS): Promis
   try {
     const model = join(folder, 'tiny.onnx');
     const feeds = join(folder, 'feeds.bin');
-    writeFileSync(model, tinyModel());
+    writeFileSync(model, await tinyModel());
     // The identity doubled: the product must be 4 on the diagonal.
     writeFeeds(feeds, new Map([['x', fromNumbers('float32', [4, 4], Array.from({ length: 16 }, (_, i) => (i % 5 === 0 ? 2 : 0)))]]));
     const info = await runtimeInfo();

@@ -61,7 +61,7 @@ describe('broken graphs', () => {
     await expectBytesRefused(attribute, 'PD101');
     const declaration = inGraph((g) => mapField(g, 11, (v) => concat([v, encodeBytesField(2, Uint8Array.of(0x0a, 0x7f))])));
     await expectBytesRefused(declaration, 'PD101');
-    const dims = inGraph((g) => mapField(g, 5, (t) => concat([encodeVarintField(1, 2 ** 52 * 4096), t])));
+    const dims = inGraph((g) => mapField(g, 5, (t) => concat([encodeVarintField(1, 2n ** 60n), t])));
     await expectBytesRefused(dims, 'PD101');
   });
 

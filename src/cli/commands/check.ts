@@ -8,9 +8,10 @@ export function register(program: Command): void {
     .command('check')
     .summary('verify a compiled model: structure, types, lengths, and that it follows its plan')
     .argument('<model>', 'path of a compiled .onnx file')
+    .option('--strict', 'read the model a second time, with another reader (onnx-proto), and compare')
     .option('--json', 'print as JSON')
-    .action(async (model: string, flags: { json?: boolean }) => {
-      const report = await check(model);
+    .action(async (model: string, flags: { strict?: boolean; json?: boolean }) => {
+      const report = await check(model, { strict: flags.strict });
       if (flags.json) printJson(report);
       else {
         for (const c of report.checks) {
