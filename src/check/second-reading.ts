@@ -52,10 +52,14 @@ class Comparison {
     });
     this.#list(`inputs of ${where}`, ours.inputs, theirs.input, (value, proto) => this.#declaration('input', value, proto));
     this.#list(`outputs of ${where}`, ours.outputs, theirs.output, (value, proto) => this.#declaration('output', value, proto));
+    const declared = new Set<string>();
     for (const proto of theirs.valueInfo ?? []) {
-      const value = ours.values.get(proto.name ?? '');
-      if (!value) this.#differ(`a type is declared for "${proto.name}", which we did not read`);
-      else if (!value.isInput && !value.isOutput) this.#declaration('value', value, proto);
+      const name = proto.name ?? '';
+      const value = ours.values.get(name);
+      if (!value) this.#differ(`a type is declared for "${name}", which we did not read`);
+      // Of several declarations the first counts.
+      else if (!value.isInput && !value.isOutput && !declared.has(name)) this.#declaration('value', value, proto);
+      declared.add(name);
     }
   }
 

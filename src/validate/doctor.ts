@@ -29,7 +29,7 @@ export interface DoctorReport {
 }
 
 /** y = x·x for a square x, as the bytes of a model. */
-async function tinyModel(): Promise<Uint8Array> {
+export async function tinyModel(): Promise<Uint8Array> {
   const { onnx } = (await import('onnx-proto')).default;
   const square = (name: string): onnx.IValueInfoProto => ({ name, type: { tensorType: { elemType: DataType.FLOAT, shape: { dim: [{ dimValue: 4 }, { dimValue: 4 }] } } } });
   const node = { opType: 'MatMul', name: 'product', input: ['x', 'x'], output: ['y'] };

@@ -27,7 +27,7 @@ describe('a child process', () => {
   });
   it('tells its memory, and its fault', async () => {
     const model = join(folder, 'tiny.onnx');
-    writeFileSync(model, tinyModel());
+    writeFileSync(model, await tinyModel());
     const answer = await runInChild({ model, provider: 'cpu', feeds });
     expect(answer.ok).toBe(true);
     expect(answer.rss?.peak).toBeGreaterThan(answer.rss?.before ?? Number.POSITIVE_INFINITY);
