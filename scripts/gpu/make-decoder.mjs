@@ -12,10 +12,12 @@
 import { closeSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Node, Value } from '../../dist/src/ir/graph.js';
-import { encodeInitializer, encodeNode, encodeValueInfo } from '../../dist/src/onnx/encode.js';
-import { concat, encodeBytesField, encodeStringField, encodeVarintField } from '../../dist/src/onnx/wire.js';
+import onnxProto from 'onnx-proto';
 import { toHalf } from '../../dist/src/ir/half.js';
+
+const { onnx } = onnxProto;
+const { AttributeType } = onnx.AttributeProto;
+const { DataType, DataLocation } = onnx.TensorProto;
 
 const { values: o } = parseArgs({
   options: {
@@ -40,7 +42,7 @@ const number = (name) => {
 const [layers, hidden, heads, kvHeads, mlp, vocab, context, poolMib] = ['layers', 'hidden', 'heads', 'kv-heads', 'mlp', 'vocab', 'context', 'pool-mib'].map(number);
 if (o.dtype !== 'float16' && o.dtype !== 'float32') throw new Error('--dtype is float16 or float32');
 const half = o.dtype === 'float16';
-const type = half ? 10 : 1;
+const type = half ? DataType.FLOAT16 : DataType.FLOAT;
 const bytesPer = half ? 2 : 4;
 const headDim = hidden / heads;
 if (!Number.isInteger(headDim) || headDim % 16 !== 0) throw new Error('hidden / heads must be a multiple of 16');
@@ -55,7 +57,6 @@ writePool(join(dirname(o.out), data), pool);
 const nodes = [];
 const initializers = [];
 let windowAt = 0;
-const named = (name) => new Value(name);
 
 /** A weight: a window into the pool, at an offset of its own. */
 function weight(name, dims) {
@@ -63,63 +64,59 @@ function weight(name, dims) {
   // 4096 bytes apart at least, and never past the end.
   windowAt = (windowAt + 5 * 4096 * 257) % Math.max(4096, pool - length);
   windowAt -= windowAt % 4096;
-  const entry = (key, text) => encodeBytesField(13, concat([encodeStringField(1, key), encodeStringField(2, text)]));
-  const body = concat([...dims.map((d) => encodeVarintField(1, d)), encodeVarintField(2, type), encodeStringField(8, name), entry('location', data), entry('offset', String(windowAt)), entry('length', String(length)), encodeVarintField(14, 1)]);
-  initializers.push(encodeBytesField(5, body));
-  return named(name);
+  const externalData = Object.entries({ location: data, offset: String(windowAt), length: String(length) }).map(([key, value]) => ({ key, value }));
+  initializers.push({ name, dims, dataType: type, dataLocation: DataLocation.EXTERNAL, externalData });
+  return name;
 }
 
 /** A small constant inside the file. */
-function constant(name, dims, numbers, elemType = type) {
-  const value = named(name);
-  const payload = elemType === 10 ? Uint16Array.from(numbers, toHalf) : elemType === 7 ? BigInt64Array.from(numbers, BigInt) : Float32Array.from(numbers);
-  const bytes = new Uint8Array(payload.buffer, payload.byteOffset, payload.byteLength);
-  value.tensor = { dataType: elemType, dims, data: bytes, byteLength: bytes.length, external: undefined };
-  initializers.push(encodeBytesField(5, encodeInitializer(value)));
-  return value;
+function constant(name, dims, numbers, dataType = type) {
+  const payload = dataType === DataType.FLOAT16 ? Uint16Array.from(numbers, toHalf) : dataType === DataType.INT64 ? BigInt64Array.from(numbers, BigInt) : Float32Array.from(numbers);
+  initializers.push({ name, dims, dataType, rawData: new Uint8Array(payload.buffer) });
+  return name;
 }
 
+/** @returns its outputs */
 function op(opType, name, inputs, outputs, attributes = {}, domain = '') {
-  const made = outputs.map((out) => (out === null ? null : typeof out === 'string' ? named(out) : out));
-  const node = new Node(opType, domain, name, new Map(Object.entries(attributes).map(([k, v]) => [k, { kind: Number.isInteger(v) && k !== 'epsilon' ? 'int' : 'float', value: v }])));
-  node.inputs.push(...inputs);
-  node.outputs.push(...made);
-  nodes.push(encodeBytesField(1, encodeNode(node)));
-  return made;
+  const attribute = Object.entries(attributes).map(([key, v]) => (Number.isInteger(v) && key !== 'epsilon' ? { name: key, type: AttributeType.INT, i: v } : { name: key, type: AttributeType.FLOAT, f: v }));
+  nodes.push({ opType, name, domain, input: inputs.map((x) => x ?? ''), output: outputs.map((x) => x ?? ''), attribute });
+  return outputs;
 }
+
+const declare = (name, elemType, dims) => ({ name, type: { tensorType: { elemType, shape: { dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
 
 const MS = 'com.microsoft';
-const embeds = named('inputs_embeds');
-const mask = named('attention_mask');
+const embeds = 'inputs_embeds';
+const mask = 'attention_mask';
 const ones = (n) => new Array(n).fill(1);
 
 // What GroupQueryAttention needs of the mask: valid tokens - 1 a row, and the total length.
-const [sum] = op('ReduceSum', '/mask/sum', [mask, constant('axis1', [1], [1], 7)], ['/mask/sum:0'], { keepdims: 0 });
-const [less] = op('Sub', '/mask/less', [sum, constant('one', [1], [1], 7)], ['/mask/less:0']);
-const [seqlens] = op('Cast', '/mask/seqlens_k', [less], ['/mask/seqlens_k:0'], { to: 6 });
+const [sum] = op('ReduceSum', '/mask/sum', [mask, constant('axis1', [1], [1], DataType.INT64)], ['/mask/sum:0'], { keepdims: 0 });
+const [less] = op('Sub', '/mask/less', [sum, constant('one', [1], [1], DataType.INT64)], ['/mask/less:0']);
+const [seqlens] = op('Cast', '/mask/seqlens_k', [less], ['/mask/seqlens_k:0'], { to: DataType.INT32 });
 const [shape] = op('Shape', '/mask/shape', [mask], ['/mask/shape:0']);
-const [total64] = op('Gather', '/mask/total', [shape, constant('index1', [], [1], 7)], ['/mask/total:0'], { axis: 0 });
-const [total] = op('Cast', '/mask/total_32', [total64], ['/mask/total_32:0'], { to: 6 });
+const [total64] = op('Gather', '/mask/total', [shape, constant('index1', [], [1], DataType.INT64)], ['/mask/total:0'], { axis: 0 });
+const [total] = op('Cast', '/mask/total_32', [total64], ['/mask/total_32:0'], { to: DataType.INT32 });
 
 const angles = (f) => Array.from({ length: (context * headDim) / 2 }, (_, i) => f(Math.floor(i / (headDim / 2)) / 10000 ** ((i % (headDim / 2)) / (headDim / 2))));
 const cos = constant('cos_cache', [context, headDim / 2], angles(Math.cos));
 const sin = constant('sin_cache', [context, headDim / 2], angles(Math.sin));
 
 const inputs = [
-  encodeValueInfo('inputs_embeds', { elemType: type, dims: ['batch_size', 'sequence_length', hidden] }),
-  encodeValueInfo('attention_mask', { elemType: 7, dims: ['batch_size', 'total_sequence_length'] }),
+  declare('inputs_embeds', type, ['batch_size', 'sequence_length', hidden]),
+  declare('attention_mask', DataType.INT64, ['batch_size', 'total_sequence_length']),
 ];
-const outputs = [encodeValueInfo('logits', { elemType: type, dims: ['batch_size', 'sequence_length', vocab] })];
+const outputs = [declare('logits', type, ['batch_size', 'sequence_length', vocab])];
 let skip = embeds;
 let [normed] = op('SimplifiedLayerNormalization', '/layers.0/input_norm', [embeds, constant('layers.0.input_norm.weight', [hidden], ones(hidden))], ['/layers.0/input_norm:0'], { axis: -1, epsilon: 1e-5, stash_type: 1 });
 for (let i = 0; i < layers; i++) {
   const at = `/layers.${i}`;
   const qkvWidth = (heads + 2 * kvHeads) * headDim;
   const [qkv] = op('MatMul', `${at}/qkv_proj`, [normed, weight(`layers.${i}.qkv_proj.weight`, [hidden, qkvWidth])], [`${at}/qkv_proj:0`]);
-  const past = ['key', 'value'].map((kind) => named(`past_key_values.${i}.${kind}`));
-  for (const p of past) inputs.push(encodeValueInfo(p.name, { elemType: type, dims: ['batch_size', kvHeads, 'past_sequence_length', headDim] }));
+  const past = ['key', 'value'].map((kind) => `past_key_values.${i}.${kind}`);
+  for (const p of past) inputs.push(declare(p, type, ['batch_size', kvHeads, 'past_sequence_length', headDim]));
   const [attention] = op('GroupQueryAttention', `${at}/attention`, [qkv, null, null, ...past, seqlens, total, cos, sin], [`${at}/attention:0`, `present.${i}.key`, `present.${i}.value`], { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: 0 }, MS);
-  for (const kind of ['key', 'value']) outputs.push(encodeValueInfo(`present.${i}.${kind}`, { elemType: type, dims: ['batch_size', kvHeads, 'total_sequence_length', headDim] }));
+  for (const kind of ['key', 'value']) outputs.push(declare(`present.${i}.${kind}`, type, ['batch_size', kvHeads, 'total_sequence_length', headDim]));
   const [attended] = op('MatMul', `${at}/o_proj`, [attention, weight(`layers.${i}.o_proj.weight`, [hidden, hidden])], [`${at}/o_proj:0`]);
   const [postNorm, , , between] = op('SkipSimplifiedLayerNormalization', `${at}/post_norm`, [skip, attended, constant(`layers.${i}.post_norm.weight`, [hidden], ones(hidden))], [`${at}/post_norm:0`, null, null, `${at}/post_norm:3`], { epsilon: 1e-5 }, MS);
   const [gate] = op('MatMul', `${at}/gate_proj`, [postNorm, weight(`layers.${i}.gate_proj.weight`, [hidden, mlp])], [`${at}/gate_proj:0`]);
@@ -135,9 +132,9 @@ for (let i = 0; i < layers; i++) {
 }
 op('MatMul', '/lm_head', [normed, weight('lm_head.weight', [hidden, vocab])], ['logits']);
 
-const graph = concat([...nodes, encodeStringField(2, 'decoder'), ...initializers, ...inputs.map((v) => encodeBytesField(11, v)), ...outputs.map((v) => encodeBytesField(12, v))]);
-const opset = (domain, version) => encodeBytesField(8, concat([encodeStringField(1, domain), encodeVarintField(2, version)]));
-writeFileSync(o.out, concat([encodeVarintField(1, 9), encodeStringField(2, 'pdrop-compile make-decoder'), encodeBytesField(7, graph), opset('', 17), opset(MS, 1)]));
+const graph = { name: 'decoder', node: nodes, initializer: initializers, input: inputs, output: outputs };
+const opsetImport = [{ domain: '', version: 17 }, { domain: MS, version: 1 }];
+writeFileSync(o.out, onnx.ModelProto.encode({ irVersion: 9, producerName: 'pdrop-compile make-decoder', graph, opsetImport }).finish());
 const parameters = layers * (hidden * (heads + 2 * kvHeads) * headDim + hidden * hidden + 3 * hidden * mlp) + hidden * vocab;
 console.log(`${o.out}: ${layers} layers, hidden ${hidden}, ${heads}/${kvHeads} heads, MLP ${mlp}, ${o.dtype}; ${(parameters / 1e9).toFixed(2)} G parameters, ${((parameters * bytesPer) / 2 ** 30).toFixed(2)} GiB in memory, ${(pool / 2 ** 30).toFixed(2)} GiB on disk`);
 
