@@ -1,9 +1,10 @@
 /** How compiling grows with a graph: a small real decoder, padded with nodes and initializers that have nothing to do with it. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { DataType } from '../dist/src/ir/data-type.js';
 import { concat, encodeBytesField, encodeHeader, encodeStringField, encodeVarintField, fieldsOf } from '../dist/src/onnx/wire.js';
 
 const DECODER = new URL('../fixtures/llama-ts14-eager/model.onnx', import.meta.url);
-const FLOAT = 1;
+const { FLOAT } = DataType;
 
 /** What a graph can be padded with; each gives `count` things and has an output, so that nothing of it is dead. */
 export const PADDINGS = {

@@ -3,8 +3,15 @@ import onnxProto from 'onnx-proto';
 
 export const { onnx } = onnxProto;
 
+const { DataType } = onnx.TensorProto;
+
 /** TensorProto.DataType by the names onnxruntime-node uses. */
-export const DATA_TYPES = { float32: 1, uint8: 2, int8: 3, int32: 6, int64: 7, bool: 9, float16: 10, float64: 11 };
+export const DATA_TYPES = { float32: DataType.FLOAT, uint8: DataType.UINT8, int8: DataType.INT8, int32: DataType.INT32, int64: DataType.INT64, bool: DataType.BOOL, float16: DataType.FLOAT16, float64: DataType.DOUBLE };
+
+/** The name of a number; undefined for types nobody needs here. */
+export function nameOfType(dataType) {
+  return Object.keys(DATA_TYPES).find((name) => DATA_TYPES[name] === dataType);
+}
 
 export function decode(bytes) {
   return onnx.ModelProto.decode(bytes);
@@ -84,14 +91,14 @@ export function rawTensor(name, dataType, rawData, dims) {
 export function numbers(t) {
   if (t.rawData?.length > 0) {
     const bytes = Uint8Array.from(t.rawData);
-    if (t.dataType === 1) return Array.from(new Float32Array(bytes.buffer));
-    if (t.dataType === 7) return Array.from(new BigInt64Array(bytes.buffer), Number);
-    if (t.dataType === 6) return Array.from(new Int32Array(bytes.buffer));
+    if (t.dataType === DataType.FLOAT) return Array.from(new Float32Array(bytes.buffer));
+    if (t.dataType === DataType.INT64) return Array.from(new BigInt64Array(bytes.buffer), Number);
+    if (t.dataType === DataType.INT32) return Array.from(new Int32Array(bytes.buffer));
     return undefined;
   }
-  if (t.dataType === 1 && t.floatData?.length > 0) return [...t.floatData];
-  if (t.dataType === 7 && t.int64Data?.length > 0) return t.int64Data.map(Number);
-  if (t.dataType === 6 && t.int32Data?.length > 0) return [...t.int32Data];
+  if (t.dataType === DataType.FLOAT && t.floatData?.length > 0) return [...t.floatData];
+  if (t.dataType === DataType.INT64 && t.int64Data?.length > 0) return t.int64Data.map(Number);
+  if (t.dataType === DataType.INT32 && t.int32Data?.length > 0) return [...t.int32Data];
   return undefined;
 }
 

@@ -155,7 +155,7 @@ const GRAPH = {
   },
   'make an inner value an output': (m, r) => {
     const name = anyName(m, r);
-    m.graph.output.push(onnx.ValueInfoProto.create({ name, type: { tensorType: { elemType: 1 } } }));
+    m.graph.output.push(onnx.ValueInfoProto.create({ name, type: { tensorType: { elemType: onnx.TensorProto.DataType.FLOAT } } }));
   },
   'change a declared shape': (m, r) => {
     const v = r.pick([...m.graph.input, ...m.graph.output]);

@@ -3,7 +3,7 @@
  * with every value as an output, on prompts of different batch, length and cache: independent of the compiler.
  */
 import { fixtureNames, Fixture, open, values } from '../fixtures.mjs';
-import { decode, encode, is, makeNode, onnx, readsOf, tensor } from '../proto.mjs';
+import { DATA_TYPES, decode, encode, is, makeNode, onnx, readsOf, tensor } from '../proto.mjs';
 
 /** What a value looked like: its type, and its dims in each run; `low`, `high`, `special` (NaN or infinite) of its numbers. */
 async function observe(fixture) {
@@ -139,7 +139,7 @@ export class Subject {
 
   initializerType(name) {
     const t = this.initializer(name);
-    return t && { 1: 'float32', 7: 'int64', 6: 'int32', 9: 'bool', 10: 'float16' }[t.dataType];
+    return t && ['float32', 'int64', 'int32', 'bool', 'float16'].find((name) => DATA_TYPES[name] === t.dataType);
   }
 
   rank(name) {

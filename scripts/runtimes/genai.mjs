@@ -11,6 +11,7 @@ export function untilEnd(answers, fixture) {
 }
 
 const { onnx } = onnxProto;
+const { DataType } = onnx.TensorProto;
 
 /**
  * A builder graph that takes token ids, written to `path`: where it takes embeddings, a table of random numbers stands before it.
@@ -21,15 +22,15 @@ export function takeIds(fixturePath, fixture, path) {
   const at = model.graph.input.findIndex((v) => v.name === 'inputs_embeds');
   if (at < 0) return copyFileSync(fixturePath, path);
   const embeds = model.graph.input[at];
-  const half = embeds.type.tensorType.elemType === 10;
+  const half = embeds.type.tensorType.elemType === DataType.FLOAT16;
   const { vocab, hidden_size: hidden } = fixture;
   const numbers = Float32Array.from({ length: vocab * hidden }, (_, i) => Math.sin(i * 12.9898) * Math.cos(i * 0.7133) * 2);
   const nodes = [{ opType: 'Gather', name: 'test/embed', input: ['test/table', 'input_ids'], output: [half ? 'test/embeds' : 'inputs_embeds'] }];
-  if (half) nodes.push({ opType: 'Cast', name: 'test/half', input: ['test/embeds'], output: ['inputs_embeds'], attribute: [{ name: 'to', type: 2, i: 10 }] });
+  if (half) nodes.push({ opType: 'Cast', name: 'test/half', input: ['test/embeds'], output: ['inputs_embeds'], attribute: [{ name: 'to', type: onnx.AttributeProto.AttributeType.INT, i: DataType.FLOAT16 }] });
   model.graph.node.unshift(...nodes.map((n) => onnx.NodeProto.create(n)));
-  model.graph.initializer.push(onnx.TensorProto.create({ name: 'test/table', dataType: 1, dims: [vocab, hidden], rawData: new Uint8Array(numbers.buffer) }));
+  model.graph.initializer.push(onnx.TensorProto.create({ name: 'test/table', dataType: DataType.FLOAT, dims: [vocab, hidden], rawData: new Uint8Array(numbers.buffer) }));
   const [batch, sequence] = embeds.type.tensorType.shape.dim;
-  model.graph.input[at] = onnx.ValueInfoProto.create({ name: 'input_ids', type: { tensorType: { elemType: 7, shape: { dim: [batch, sequence] } } } });
+  model.graph.input[at] = onnx.ValueInfoProto.create({ name: 'input_ids', type: { tensorType: { elemType: DataType.INT64, shape: { dim: [batch, sequence] } } } });
   writeFileSync(path, onnx.ModelProto.encode(model).finish());
 }
 

@@ -21,11 +21,10 @@ function numbers(count, seed, scale) {
   });
 }
 
-const FLOAT = 1;
-const INT64 = 7;
+const { FLOAT, INT64 } = onnx.TensorProto.DataType;
 const tensor = (name, dataType, data, dims) => ({ name, dataType, dims, rawData: new Uint8Array(data.buffer) });
 const info = (name, elemType, dims) => ({ name, type: { tensorType: { elemType, shape: { dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
-const ints = (name, value) => ({ name, type: 7, ints: value });
+const ints = (name, value) => ({ name, type: onnx.AttributeProto.AttributeType.INTS, ints: value });
 
 function write(path, graph) {
   writeFileSync(path, onnx.ModelProto.encode(onnx.ModelProto.create({ irVersion: 8, opsetImport: [{ domain: '', version: 17 }], graph: { name: 'stand-in', ...graph } })).finish());

@@ -188,7 +188,7 @@ async function blockwise(model: Model, node: Node, type: MarkType, steps: readon
   if (node.int('gather_axis', 0) !== 0 || data.tensor.dims.length !== 2) throw odd('its table is not [vocabulary, hidden]');
   const packed = data.tensor.dataType === DataType.UINT8;
   const bits = packed ? node.int('bits', 4) : [21, 22].includes(data.tensor.dataType) ? 4 : 8;
-  const signed = data.tensor.dataType === 22 || data.tensor.dataType === DataType.INT8;
+  const signed = data.tensor.dataType === DataType.INT4 || data.tensor.dataType === DataType.INT8;
   const rows = data.tensor.dims[0] as number;
   const hidden = (data.tensor.dims[1] as number) * (packed && bits === 4 ? 2 : 1);
   const blocks = scales.tensor.dims[1] as number;

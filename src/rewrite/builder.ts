@@ -249,7 +249,9 @@ export class Builder {
   }
 }
 
-const DTYPE_NAMES: Record<number, string> = { 1: 'f32', 6: 'i32', 7: 'i64', 9: 'bool', 10: 'f16', 11: 'f64' };
+const DTYPE_NAMES: Record<number, string> = {
+  [DataType.FLOAT]: 'f32', [DataType.INT32]: 'i32', [DataType.INT64]: 'i64', [DataType.BOOL]: 'bool', [DataType.FLOAT16]: 'f16', [DataType.DOUBLE]: 'f64',
+};
 
 function encodeElements(dataType: number, values: readonly number[]): Uint8Array {
   if ((dataType === DataType.INT64 || dataType === DataType.INT32) && !values.every(Number.isInteger)) {

@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { cliJson } from '../support/cli.js';
 import { modelFile } from '../support/folder.js';
-import { encodeModel, graphOf, int64, loadModel, node, type NodeProto, type TensorProto } from '../support/proto.js';
+import { encodeModel, graphOf, INT32, int64, loadModel, node, type NodeProto, type TensorProto } from '../support/proto.js';
 import { expectRefusal } from '../support/refuse.js';
 
 const FIXTURE = 'tf-mixtral';
@@ -23,7 +23,7 @@ function changed(edit: (nodes: NodeProto[], find: (opType: string, from?: number
   return modelFile(encodeModel(model));
 }
 
-const int32 = (name: string, value: number): TensorProto => ({ name, dims: [], dataType: 6, rawData: new Uint8Array(Int32Array.of(value).buffer) }) as unknown as TensorProto;
+const int32 = (name: string, value: number): TensorProto => ({ name, dims: [], dataType: INT32, rawData: new Uint8Array(Int32Array.of(value).buffer) }) as unknown as TensorProto;
 
 describe('experts', () => {
   it('as the exporter writes them are each token’s own', async () => {

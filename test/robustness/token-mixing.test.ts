@@ -8,7 +8,7 @@ import { Refusal } from '../../src/diagnostics.js';
 import { cliJson } from '../support/cli.js';
 import { factsOf, layerEntry } from '../support/decoder.js';
 import { modelFile } from '../support/folder.js';
-import { encodeModel, float32, graphOf, insertAfter, int64, loadModel, modelOf, node, type NodeProto, type TensorProto, valueInfo, weight } from '../support/proto.js';
+import { BOOL, encodeModel, float32, graphOf, insertAfter, int64, loadModel, modelOf, node, type NodeProto, type TensorProto, valueInfo, weight } from '../support/proto.js';
 import { expectRefusal } from '../support/refuse.js';
 
 const FIXTURE = 'llama-ts17-sdpa';
@@ -117,7 +117,7 @@ const MIXING: readonly Case[] = [
       const branch = (label: string): ReturnType<typeof graphOf> => graphOf(modelOf({ nodes: [node('Neg', [x], [`n_${label}`])], inputs: [], outputs: [valueInfo(`n_${label}`, 1, ['b', 's', HIDDEN])] }));
       return [node('If', ['yes'], ['y'], { then_branch: { graph: branch('a') }, else_branch: { graph: branch('b') } })];
     },
-    initializers: () => [{ ...int64('yes', [1], []), dataType: 9, rawData: Uint8Array.of(1) } as TensorProto],
+    initializers: () => [{ ...int64('yes', [1], []), dataType: BOOL, rawData: Uint8Array.of(1) } as TensorProto],
     culprit: 'If',
   },
 ];

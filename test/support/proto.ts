@@ -14,10 +14,7 @@ export type NodeProto = InstanceType<typeof onnx.NodeProto>;
 export type TensorProto = InstanceType<typeof onnx.TensorProto>;
 export type ValueInfoProto = InstanceType<typeof onnx.ValueInfoProto>;
 
-export const FLOAT = 1;
-export const INT32 = 6;
-export const INT64 = 7;
-export const BOOL = 9;
+export const { FLOAT, INT32, INT64, BOOL } = onnx.TensorProto.DataType;
 
 export function fixturePath(name: string, file = 'model.onnx'): string {
   return fileURLToPath(new URL(`../../fixtures/${name}/${file}`, import.meta.url));

@@ -1,5 +1,5 @@
 /** The same numbers kept otherwise: initializer or Constant, one or several, typed or raw, inside or outside the file, quantized. */
-import { DATA_TYPES, is, makeNode, numbers, onnx, rawTensor, setAttribute, tensor } from '../../proto.mjs';
+import { DATA_TYPES, is, makeNode, nameOfType, numbers, onnx, rawTensor, setAttribute, tensor } from '../../proto.mjs';
 import { isFloat } from '../subject.mjs';
 
 const sizeOf = (t) => t.dims.reduce((a, d) => a * Number(d), 1);
@@ -25,7 +25,7 @@ const isConstant = (n) => is(n, 'Constant') && n.attribute.some((a) => a.name ==
 
 /** What weights look like from far: two dims, read by one MatMul. */
 function pickWeight(s) {
-  const node = s.pickNode((n) => is(n, 'MatMul') && n.input[1] && s.initializer(n.input[1])?.dataType === 1 && isRaw(s.initializer(n.input[1])) && s.initializer(n.input[1]).dims.length === 2 && s.uses(n.input[1]).length === 1);
+  const node = s.pickNode((n) => is(n, 'MatMul') && n.input[1] && s.initializer(n.input[1])?.dataType === DATA_TYPES.float32 && isRaw(s.initializer(n.input[1])) && s.initializer(n.input[1]).dims.length === 2 && s.uses(n.input[1]).length === 1);
   return node && { node, weight: s.initializer(node.input[1]) };
 }
 
@@ -88,11 +88,11 @@ export const CONSTANTS = [
       for (const n of s.nodes) {
         if (!isConstant(n)) continue;
         const t = n.attribute.find((a) => a.name === 'value').t;
-        const list = (t.dataType === 1 || t.dataType === 7) && t.dims.length <= 1 && sizeOf(t) > 0 ? numbers(t) : undefined;
-        if (!list?.every((v) => Number.isFinite(v) && (t.dataType === 1 || Number.isSafeInteger(v)))) continue;
+        const list = (t.dataType === DATA_TYPES.float32 || t.dataType === DATA_TYPES.int64) && t.dims.length <= 1 && sizeOf(t) > 0 ? numbers(t) : undefined;
+        if (!list?.every((v) => Number.isFinite(v) && (t.dataType === DATA_TYPES.float32 || Number.isSafeInteger(v)))) continue;
         n.attribute = [];
         const T = onnx.AttributeProto.AttributeType;
-        if (t.dataType === 7) setAttribute(n, t.dims.length === 0 ? 'value_int' : 'value_ints', t.dims.length === 0 ? list[0] : list);
+        if (t.dataType === DATA_TYPES.int64) setAttribute(n, t.dims.length === 0 ? 'value_int' : 'value_ints', t.dims.length === 0 ? list[0] : list);
         else if (t.dims.length === 0) setAttribute(n, 'value_float', { float: list[0] });
         else n.attribute.push(onnx.AttributeProto.create({ name: 'value_floats', type: T.FLOATS, floats: list }));
         count++;
@@ -144,11 +144,11 @@ export const CONSTANTS = [
       const retype = (t) => {
         if (!isRaw(t) || sizeOf(t) > 4096) return;
         const list = numbers(t);
-        if (!list || (t.dataType === 7 && !list.every(Number.isSafeInteger))) return;
+        if (!list || (t.dataType === DATA_TYPES.int64 && !list.every(Number.isSafeInteger))) return;
         t.rawData = new Uint8Array(0);
         Reflect.deleteProperty(t, 'rawData');
-        if (t.dataType === 1) t.floatData = list;
-        else if (t.dataType === 7) t.int64Data = list;
+        if (t.dataType === DATA_TYPES.float32) t.floatData = list;
+        else if (t.dataType === DATA_TYPES.int64) t.int64Data = list;
         else t.int32Data = list;
         count++;
       };
@@ -172,7 +172,7 @@ export const CONSTANTS = [
     name: 'constants: a scalar computed from others',
     exact: true,
     apply(s) {
-      const t = pickInitializer(s, (x) => x.dataType === 7 && sizeOf(x) <= 8 && x.dims.length === 1 && Number(x.dims[0]) > 0 && isRaw(x));
+      const t = pickInitializer(s, (x) => x.dataType === DATA_TYPES.int64 && sizeOf(x) <= 8 && x.dims.length === 1 && Number(x.dims[0]) > 0 && isRaw(x));
       const list = t && numbers(t);
       if (!list?.every((v) => Math.abs(v) < 1e9)) return undefined;
       const y = s.fresh();
@@ -187,7 +187,7 @@ export const CONSTANTS = [
     name: 'constants: Concat of scalars instead of a list',
     exact: true,
     apply(s) {
-      const t = pickInitializer(s, (x) => x.dataType === 7 && x.dims.length === 1 && Number(x.dims[0]) > 1 && Number(x.dims[0]) < 8 && isRaw(x));
+      const t = pickInitializer(s, (x) => x.dataType === DATA_TYPES.int64 && x.dims.length === 1 && Number(x.dims[0]) > 1 && Number(x.dims[0]) < 8 && isRaw(x));
       if (!t) return undefined;
       const y = s.fresh();
       const readers = s.uses(t.name);
@@ -296,7 +296,7 @@ export const CONSTANTS = [
     name: 'constants: unused ones added',
     exact: true,
     apply(s) {
-      const like = s.r.pick(s.graph.initializer.filter((t) => isRaw(t) && isFloat({ 1: 'float32', 10: 'float16' }[t.dataType])));
+      const like = s.r.pick(s.graph.initializer.filter((t) => isRaw(t) && isFloat(nameOfType(t.dataType))));
       if (!like) return undefined;
       s.graph.initializer.unshift(rawTensor(s.fresh('unused'), like.dataType, like.rawData, like.dims));
       return like.name;

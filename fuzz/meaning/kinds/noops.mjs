@@ -22,7 +22,7 @@ const CHAINS = {
     fits: (_, { type }) => type === 'float32' || type === 'float16' || type === 'int32' || type === 'bool',
     make: (s, x, y) => {
       const m = s.fresh();
-      const wide = { float32: 11, float16: 1, int32: 7, bool: 7 }[s.type(x)];
+      const wide = { float32: DATA_TYPES.float64, float16: DATA_TYPES.float32, int32: DATA_TYPES.int64, bool: DATA_TYPES.int64 }[s.type(x)];
       return [makeNode('Cast', [x], [m], { to: wide }), makeNode('Cast', [m], [y], { to: DATA_TYPES[s.type(x)] })];
     },
   },
@@ -30,7 +30,7 @@ const CHAINS = {
     fits: (_, { type, low, high }) => type === 'int64' && low > -1e6 && high < 1e6,
     make: (s, x, y) => {
       const m = s.fresh();
-      return [makeNode('Cast', [x], [m], { to: 6 }), makeNode('Cast', [m], [y], { to: 7 })];
+      return [makeNode('Cast', [x], [m], { to: DATA_TYPES.int32 }), makeNode('Cast', [m], [y], { to: DATA_TYPES.int64 })];
     },
   },
   'one-input Concat': { fits: ranked, make: (s, x, y) => [makeNode('Concat', [x], [y], { axis: axisOf(s, x) })] },

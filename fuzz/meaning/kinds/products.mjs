@@ -1,5 +1,5 @@
 /** Products and norms written otherwise: Gemm and MatMul, weights transposed, packed or cut, fused norms spelled out. */
-import { intOf, is, makeNode, numbers, rawTensor } from '../../proto.mjs';
+import { DATA_TYPES, intOf, is, makeNode, numbers, rawTensor } from '../../proto.mjs';
 
 const rewrite = (name, accept, make, exact = false) => ({
   name,
@@ -13,7 +13,7 @@ const rewrite = (name, accept, make, exact = false) => ({
   },
 });
 
-const FLOAT = 1;
+const FLOAT = DATA_TYPES.float32;
 const raw = (t) => t?.rawData?.length > 0;
 
 /** A two-dimensional float32 weight as right operand. */
