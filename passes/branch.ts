@@ -8,12 +8,13 @@
  */
 import type { Node } from '../src/ir/graph.js';
 import type { Pass } from '../src/rewrite/pass.js';
+import { BranchShapes } from '../src/rewrite/branch-shapes.js';
 import { buildBranches } from '../src/rewrite/branches.js';
 
 export const branch: Pass = {
   name: 'branch',
   summary: 'run what only a chunk with image tokens needs behind one If a boundary',
-  run(graph, { facts, frames, builder, results }) {
+  run(graph, { facts, frames, stages, builder, results }) {
     if (frames.form !== 'branches') return { applied: [`no branches: ${frames.form === 'flat' ? 'not wanted' : 'nothing is ever dropped'}`], declined: [] };
     const { content, probes } = facts;
     const stamped = (n: Node): boolean => n.stamps.has('pdrop.pass');
@@ -21,10 +22,16 @@ export const branch: Pass = {
       condition: frames.drops.any,
       pinned: results.pinned,
       content,
-      factOf: (v) => {
-        const fact = probes.facts[0].get(v);
-        return fact && { ...fact, dtype: probes.dtype(v) };
-      },
+      shapes: () =>
+        new BranchShapes({
+          graph: graph.graph,
+          probes,
+          content,
+          made: stamped,
+          stageOf: (v) => (content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0)),
+          left: frames.drops.left,
+          batch: facts.roles.source.type?.dims?.[0] ?? null,
+        }),
       made: stamped,
     });
     return { applied: [`${inside.size} nodes in the branches of ${ifs.length} If`], declined: [] };

@@ -1,10 +1,13 @@
 /**
- * Declares honest shapes: lengths that now differ by stage get a symbol of their own, declarations that stopped being
- * true are dropped (ONNX Runtime plans memory by them). The first stage, the batch and all fixed sizes stay as they were.
+ * Declares honest shapes: lengths that now differ by stage get a symbol of their own, what stopped being
+ * true of a declaration is taken out of it (ONNX Runtime plans memory by them). The first stage, the batch and all fixed sizes stay as they were.
  *
  *   in:   present.9.key [batch, 2, past+sequence, 16]
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
+import type { DecoderFacts } from '../src/analyse/facts.js';
+import { numeric, UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
+import type { Axis } from '../src/analyse/probes.js';
 import type { Dim, Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
 import { Refusal } from '../src/diagnostics.js';
@@ -26,6 +29,7 @@ export const declare: Pass = {
       value.typeState = 'changed';
       changed++;
     };
+    changed += declareSizes(facts);
     const presents = new Set<Value>();
     // Caches of one buffer each, all of one length, stay declared as they were.
     for (const layer of plan.runtime === 'genai' ? [] : facts.attention) {
@@ -52,11 +56,19 @@ export const declare: Pass = {
       const axes = probes.axes(output);
       if (stage > 0 && axes) axes.forEach((a, i) => (a === 'S' || a === 'T') && redeclare(output, i, `${a === 'S' ? 'sequence' : 'total'}_length_stage${stage}`));
     }
+    const names: Names = { S: facts.roles.source.type?.dims?.[1] ?? null, T: facts.roles.attentionMask?.type?.dims?.[1] ?? null };
     for (const v of graph.graph.values.values()) {
       if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
       // What is made of a later stage's shapes is as long as that stage, content or not.
-      const moved = (facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0)) !== 0;
-      if (moved && probes.axes(v)?.every((a) => typeof a === 'number' || a === 'B') !== true) {
+      const stage = facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0);
+      const axes = probes.axes(v);
+      if (stage === 0 || axes?.every((a) => typeof a === 'number' || a === 'B') === true) continue;
+      // Rank and fixed extents stay declared: runtimes that infer shapes lean on them where they cannot follow an op.
+      if (axes && v.type.dims?.length === axes.length) {
+        v.type = { elemType: v.type.elemType, dims: v.type.dims.map((d, i) => extent(axes[i], d, names, stage)) };
+        v.typeState = 'changed';
+        changed++;
+      } else {
         v.typeState = 'dropped';
         dropped++;
       }
@@ -79,6 +91,51 @@ export const declare: Pass = {
     return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
   },
 };
+
+/**
+ * Exporters leave symbolic what is a number: the head size of caches (`kv_cache_dim`), or all sizes, as symbols named after
+ * them ("16"). A loop that makes the first, empty caches reads them off the inputs, so they are declared as what they are.
+ */
+function declareSizes(facts: DecoderFacts): number {
+  const { roles, probes, attention, layers } = facts;
+  const caches = new Set(roles.pasts.map((p) => p.value));
+  // A cache that is cropped to a window is as long as the window at the probe sizes, and shorter at others.
+  const presents = new Map(attention.flatMap(({ core: { present, past } }) => [present?.key, present?.value].map((v) => [v, past?.key.tokenAxis ?? 2])));
+  const values = [roles.source, ...caches, ...roles.states, ...presents.keys(), ...layers.flatMap((l) => l.mixer?.renewed ?? [])].filter((v): v is Value => !!v && (v.isInput || v.isOutput));
+  let changed = 0;
+  for (const v of new Set(values)) {
+    const axes = probes.axes(v);
+    if (!v.type?.dims || axes?.length !== v.type.dims.length) continue;
+    const dims = v.type.dims.map((d, i): Dim => {
+      const size = axes[i];
+      if (i === 0 || i === presents.get(v) || typeof d === 'number' || typeof size !== 'number' || size === UNKNOWN_HEAD_DIM) return d;
+      // Of a cache's axes only the head size is told by what reads it; others that are symbols were guessed.
+      const known = v.isOutput || (caches.has(v) && i === 3) || (typeof d === 'string' && numeric(d) === size);
+      return known ? size : d;
+    });
+    if (dims.every((d, i) => d === v.type?.dims?.[i])) continue;
+    v.type = { elemType: v.type.elemType, dims };
+    v.typeState = 'changed';
+    changed++;
+  }
+  return changed;
+}
+
+/** What a declaration called the lengths, before. */
+interface Names {
+  readonly S: Dim;
+  readonly T: Dim;
+}
+
+/**
+ * What is declared of an axis of a value of `stage`. A length gets the stage's name where the exporter had named it as
+ * the chunk's or the cache's; what it named otherwise may be another length at other sizes.
+ */
+function extent(axis: Axis | undefined, declared: Dim, names: Names, stage: number): Dim {
+  if (typeof axis === 'number' || axis === 'B') return declared;
+  if (axis === 'S' && declared === names.S) return `sequence_length_stage${stage}`;
+  return axis === 'T' && declared === names.T ? `total_length_stage${stage}` : null;
+}
 
 function taken(name: string): Refusal {
   return new Refusal({ code: 'PD331', message: `the graph has a value called "${name}" already: the name of an output that --probe adds`, culprit: name, hint: 'leave --probe out, or give that value another name' });

@@ -94,6 +94,9 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD611: ['The folder has no decoder of that precision.', 'Choose one of those the message lists.'],
   PD612: ['The graph cannot run in onnxruntime-genai’s buffers of one maximum length.', 'Build it with the onnxruntime-genai model builder, or compile with --runtime generic.'],
   PD613: ['The product that makes the logits was not found, so they cannot be those of the last token alone.', 'Build it with the onnxruntime-genai model builder, or compile with --runtime generic.'],
+  PD614: ['No session of the model takes image_token_mask.', 'Compile the decoder with --image-mask input, or leave pyramidDrop out: a folder compiled as a whole needs no adapter.'],
+  PD615: ['The model’s config does not say which token stands for an image.', 'Give it: pyramidDrop(model, { imageTokenId }).'],
+  PD616: ['It cannot be told which tokens of a prompt are image tokens.', 'Check image_token_id and image_token_index of the config, or give pyramidDrop(model, { imageTokenId }).'],
   PD900: ['A bug in pdrop-compile.', 'Run again with PDROP_DEBUG=1 and report what it prints.'],
 };
 

@@ -14,13 +14,14 @@ import { readModel } from './onnx/read.js';
 import { type InPlaceLayout, layoutInPlace, layoutModel, piecesInPlace, writePieces } from './onnx/write.js';
 import type { Plan } from './plan/plan.js';
 import { checkPlan, parseImageMask, type PlanOptions, resolvePlan } from './plan/resolve.js';
+import { type SharedProducts, sharedProducts } from './cost/ranking.js';
 import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
 import { exposeRotary } from './rewrite/expose-rotary.js';
 import { PASSES } from '../passes/index.js';
 import { VERSION } from './version.js';
 
 /** metadata_props keys of a compiled model. */
-export const METADATA = { version: 'pdrop.version', plan: 'pdrop.plan' } as const;
+export const METADATA = { version: 'pdrop.version', plan: 'pdrop.plan', shared: 'pdrop.shared' } as const;
 
 export interface CompileCoreOptions extends PlanOptions, RewriteOptions {
   /** Replay this plan instead of making one from the other options. */
@@ -60,6 +61,16 @@ export function planInMetadata(model: Model): { version: string; plan: Plan } | 
   return { version: model.metadata.get(METADATA.version) ?? '?', plan };
 }
 
+/** Products that ranking shares with boundary layers, as a compiled model says; none where it does not, or what it says is something else. */
+export function sharedInMetadata(model: Model): SharedProducts {
+  try {
+    const names: unknown = JSON.parse(model.metadata.get(METADATA.shared) ?? '[]');
+    return Array.isArray(names) && names.every((list) => Array.isArray(list) && list.every((n) => typeof n === 'string')) ? (names as string[][]) : [];
+  } catch {
+    return [];
+  }
+}
+
 /** Enough of a check that a plan can be shown; `check` holds it to the schema. */
 function isPlan(plan: unknown): plan is Plan {
   const p = plan as Partial<Plan> | null;
@@ -97,6 +108,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   const metadata = new Map([
     [METADATA.version, VERSION],
     [METADATA.plan, JSON.stringify(plan)],
+    [METADATA.shared, JSON.stringify(sharedProducts(result.stages.shared))],
   ]);
   const inPlace = options.aroundWeights ? layoutInPlace(model, { metadata }) : undefined;
   const { pieces, byteLength } = inPlace ? { pieces: piecesInPlace(inPlace), byteLength: inPlace.byteLength } : layoutModel(model, { metadata });

@@ -1,51 +1,61 @@
-/** The documentation is run: the Node loop of docs/running.md on a compiled fixture must pick the tokens that the reference picks. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** The documentation is run: the Node loop of docs/running.md, as it stands, on compiled fixtures must pick the tokens that the reference picks. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { afterAll, expect, test } from 'vitest';
+import { InferenceSession, type Tensor } from 'onnxruntime-node';
+import { expect, test } from 'vitest';
 import { compile, VERSION } from '../src/index.js';
-import { LoadedFixture } from './support/fixtures.js';
+import { type FixtureRun, LoadedFixture, SESSION } from './support/fixtures.js';
+import { folder } from './support/folder.js';
 
 const root = join(import.meta.dirname, '..');
 const page = readFileSync(join(root, 'docs', 'running.md'), 'utf8');
-const folder = mkdtempSync(join(tmpdir(), 'pdrop-readme-'));
 
-afterAll(() => {
-  rmSync(folder, { recursive: true, force: true });
-});
+type Chunk = Record<string, Tensor>;
+type Generate = (chunk: Chunk, isImage: readonly number[], embed: (token: number) => Chunk, newTokens: number, eos: number) => Promise<number[]>;
 
-test('the Node loop generates what the reference generates', async () => {
+// float16, no mask, no positions, an input for the logits, caches of the model builder; all others: npm run test:runtimes.
+test.each(['llama-ts17-sdpa', 'llama-dynamo20-fp16', 'llama-ts17-nomask', 'qwen2-ts17-noposids', 'llama-ts17-logits-to-keep', 'genai-llama-fp16', 'genai-llama-fp32'])('%s: the Node loop generates what the reference generates', async (name) => {
   const code = /### Node \(onnxruntime-node\)\n\n```js\n([\s\S]*?)```/.exec(page)?.[1];
   if (!code) throw new Error('docs/running.md has no Node loop');
-  const fixture = new LoadedFixture('llama-ts17-sdpa');
-  const output = join(folder, 'model.pdrop.onnx');
-  await compile(fixture.model, { stages: 4, lambda: 0.5, output });
-  const script = join(folder, 'loop.mjs');
+  const fixture = new LoadedFixture(name);
+  const scenario = fixture.info.scenarios.find((s) => s.kind === 'prefill');
+  const plan = fixture.info.plans[scenario?.plan as string];
+  if (!scenario || !plan) throw new Error('no scenario');
+  const out = folder();
+  const output = join(out, 'model.pdrop.onnx');
+  const { layers, keep, positions, imageMask } = plan;
+  await compile(fixture.model, { layers, keep, positions, imageMask, output });
+  const script = join(out, 'loop.mjs');
   const runtime = pathToFileURL(createRequire(import.meta.url).resolve('onnxruntime-node')).href;
   writeFileSync(script, code.replace("import * as ort from 'onnxruntime-node';", `import ort from '${runtime}';`).replace("'model.pdrop.onnx'", JSON.stringify(output)));
-  const { generate } = (await import(script)) as {
-    generate(prompt: { embeds: Float32Array; hidden: number; isImage: number[] }, embed: (token: number) => Float32Array, newTokens: number, eos: number): Promise<number[]>;
-  };
-  const scenario = fixture.info.scenarios.find((s) => s.plan === 'default' && s.kind === 'prefill');
-  const [prompt, ...steps] = scenario?.runs ?? [];
-  if (!prompt) throw new Error('no scenario');
-  const lastToken = (ref: Parameters<LoadedFixture['numbers']>[0]): number => {
-    const row = fixture.numbers(ref).slice(-(ref.shape.at(-1) as number));
+  const { generate } = (await import(script)) as { generate: Generate };
+  const [prompt, ...steps] = scenario.runs as [FixtureRun, ...FixtureRun[]];
+  const expected = scenario.runs.map((r) => {
+    const row = fixture.numbers(r.expect.logits).slice(-(r.expect.logits.shape.at(-1) as number));
     return row.indexOf(Math.max(...row));
+  });
+  const chunkOf = ({ feeds }: FixtureRun): Chunk => {
+    const key = feeds.inputs_embeds ? 'inputs_embeds' : 'input_ids';
+    return { [key]: fixture.tensor(feeds[key] as never) };
   };
-  const expected = [prompt, ...steps].map((r) => lastToken(r.expect.logits));
-  // The goldens feed given embeddings in decode, whatever token was picked; so does this embed().
+  const marks = prompt.feeds.image_token_mask;
+  const isImage = marks ? fixture.numbers(marks) : new Array<number>(prompt.feeds.input_ids?.shape[1] ?? 0).fill(0);
+  // The goldens feed given chunks in decode, whatever token was picked; so does this embed().
   let step = 0;
-  const embeds = (run: typeof prompt): Float32Array => fixture.tensor(run.feeds.inputs_embeds as never).data as Float32Array;
-  const tokens = await generate(
-    { embeds: embeds(prompt), hidden: 64, isImage: fixture.numbers(prompt.feeds.image_token_mask as never) },
-    () => embeds(steps[step++] as typeof prompt),
-    expected.length,
-    -1,
-  );
-  expect(tokens).toEqual(expected);
+  expect(await generate(chunkOf(prompt), isImage, () => chunkOf(steps[step++] as FixtureRun), expected.length, -1)).toEqual(expected);
+});
+
+// The builder calls the head size kv_cache_dim; torch's exporter writes sizes as symbols named after the number.
+test.each(['genai-qwen3-fp32', 'tf-llama-ort-rotary', 'tf-lfm2'])('%s: caches are declared with the numbers they have', async (name) => {
+  const output = join(folder(), 'model.onnx');
+  await compile(new LoadedFixture(name).model, { stages: 2, output });
+  const session = await InferenceSession.create(output, SESSION);
+  const shapes = [...session.inputMetadata, ...session.outputMetadata].filter((v) => /past_key_values|present/.test(v.name)).map((v) => (v as { shape: readonly (number | string)[] }).shape);
+  await session.release();
+  expect(shapes.length).toBeGreaterThan(0);
+  for (const shape of shapes) expect(shape.map((d) => typeof d)).toEqual(shape.length === 4 ? ['string', 'number', 'string', 'number'] : ['string', 'number', 'number']);
 });
 
 test('the version is that of package.json', () => {

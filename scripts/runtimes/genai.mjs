@@ -54,11 +54,19 @@ export function layOutGenai(folder, decoder, fixture) {
   writeFileSync(join(folder, 'genai_config.json'), JSON.stringify(config, null, 1));
 }
 
+/** A cache with one more place, of zeros. */
+function withEmptyPlace(cache) {
+  const [batch, heads, length, size] = cache.dims;
+  const data = new cache.data.constructor(batch * heads * (length + 1) * size);
+  for (let i = 0; i < batch * heads; i++) data.set(cache.data.subarray(i * length * size, (i + 1) * length * size), i * (length + 1) * size);
+  return new ort.Tensor(cache.type, data, [batch, heads, length + 1, size]);
+}
+
 /**
  * The same conversation with a graph compiled for `generic` (or the original), whose caches grow.
  * @returns {Promise<number[][][]>} answers, rows, tokens
  */
-export async function converse(model, fixture, { prompts, rewind, count }) {
+export async function converse(model, fixture, { prompts, rewind, second, count }) {
   const session = await ort.InferenceSession.create(model, { logSeverityLevel: 4 });
   const int64 = (rows) => new ort.Tensor('int64', BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0].length]);
   const caches = session.inputNames.filter((n) => n.startsWith('past_key_values.'));
@@ -83,7 +91,9 @@ export async function converse(model, fixture, { prompts, rewind, count }) {
     let next = await step(ids);
     for (let i = 0; i < count; i++) {
       next.forEach((t, r) => out[r].push(t));
-      if (i + 1 < count) next = await step(next.map((t) => [t]));
+      // A row alone ends at its last token; others go on as padding.
+      if (i + 1 === count || (next.length === 1 && next[0] === fixture.vocab - 1)) break;
+      next = await step(next.map((t) => [t]));
     }
     answers.push(out);
   };
@@ -92,6 +102,15 @@ export async function converse(model, fixture, { prompts, rewind, count }) {
   if (rewind) {
     start();
     await ask(prompts);
+  }
+  if (second) {
+    // genai never runs the last token of an answer when more is appended: its place in the caches stays empty, as zeros.
+    // An end token has no place.
+    if (answers[0][0].at(-1) !== fixture.vocab - 1) {
+      length++;
+      past = Object.fromEntries(Object.entries(past).map(([n, cache]) => [n, withEmptyPlace(cache)]));
+    }
+    await ask(second);
   }
   await session.release();
   return answers;

@@ -1,7 +1,7 @@
 """Unmodified onnxruntime-genai on builder graphs: python genai_cases.py REQUEST.json prints one JSON line a case.
 
 A request is a list of cases: folder (with genai_config.json), prompts (a batch of equally long lists of ids), rewind
-(true: rewind to 0 and ask again), count (tokens of an answer).
+(true: rewind to 0 and ask again), second (prompts of a second turn), count (tokens of an answer).
 """
 import json
 import sys
@@ -32,6 +32,9 @@ def run(case):
     if case.get("rewind"):
         generator.rewind_to(0)
         generator.append_tokens(np.array(case["prompts"], np.int32))
+        answers.append(answer(generator, case["count"], rows))
+    if case.get("second"):
+        generator.append_tokens(np.array(case["second"], np.int32))
         answers.append(answer(generator, case["count"], rows))
     return answers
 

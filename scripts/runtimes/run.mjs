@@ -3,7 +3,7 @@
  * npm run test:runtimes: runs unmodified runtimes on compiled folders and graphs and compares tokens and kept indices
  * with onnxruntime-node. What is needed is installed into out/runtimes; the table goes to docs/runtimes.md.
  *
- *   npm run test:runtimes [-- --only transformers.js,onnxruntime-web,openvino,onnxruntime-genai] [--no-write]
+ *   npm run test:runtimes [-- --only transformers.js,onnxruntime-web,openvino,onnxruntime-genai,loops] [--no-write]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -13,8 +13,10 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import * as ort from 'onnxruntime-node';
 import { compile, compileFolder } from '../../dist/src/index.js';
+import { pyramidDrop } from '../../dist/src/transformers.js';
 import { lvlmRequests, layOutLvlm } from './lvlm.mjs';
 import { converse, layOutGenai, takeIds, untilEnd } from './genai.mjs';
+import { loopCases, nodeLoop, pythonLoop } from './loops.mjs';
 import { makeCase, runCase } from './reference.mjs';
 import { prompt, SIZE, standIn } from './stand-in.mjs';
 import * as transformersJs from './transformersjs.mjs';
@@ -25,13 +27,15 @@ const home = join(root, 'out', 'runtimes');
 const NEW_TOKENS = 6;
 /** Versions this table is made with. */
 const NPM = { '@huggingface/transformers': '4.3.1', 'onnxruntime-web': '1.30.0' };
-const PYPI = { openvino: '2026.4.0', 'onnxruntime-genai': '0.18.0' };
+const PYPI = { openvino: '2026.4.0', 'onnxruntime-genai': '0.18.0', onnxruntime: '1.32.0' };
 
 const GRAPHS = [
   'llama-ts17-sdpa', 'gemma2-ts17', 'gemma3-dynamo23', 'phi-ts17', 'qwen2-dynamo20-sdpa', 'qwen3-dynamo23-sdpa', 'qwen2.5-vl-dynamo18', 'llama-ts17-ids',
   'genai-llama-fp32', 'genai-qwen3-fp32', 'llama-dynamo24-sdpa', 'tf-llama-ort-rotary',
 ];
 const FOLDERS = ['llama-ts17-sdpa', 'gemma2-ts17', 'phi-ts17', 'granite-ts16', 'olmo2-dynamo20', 'qwen2-ts17-noposids', 'gemma3-dynamo23', 'phi3-ts15', 'qwen3-dynamo23-sdpa', 'llama-ts17-logits-to-keep'];
+/** Of these also with --image-mask input, fed by pdrop-compile/transformers. */
+const ADAPTED = ['llama-ts17-sdpa', 'gemma3-dynamo23', 'llama-ts17-logits-to-keep'];
 
 const GENAI = ['genai-llama-fp32', 'genai-llama-int4', 'genai-llama-embeds-fp32', 'genai-llama-fp16', 'genai-gemma2-fp32', 'genai-phi-fp32', 'genai-qwen3-fp32', 'genai-phi3-longrope-fp32'];
 
@@ -80,9 +84,15 @@ export function pythonWith(names) {
 async function transformers() {
   const library = await transformersJs.load(npmInstall());
   const name = `transformers.js ${NPM['@huggingface/transformers']}`;
-  const both = async (folder, requests) => {
+  const both = async (folder, requests, adapt) => {
     const want = await transformersJs.reference(folder, requests, NEW_TOKENS);
-    return attempt(async () => ({ got: await transformersJs.generate(library, folder, requests, NEW_TOKENS), want }));
+    return attempt(async () => ({ got: await transformersJs.generate(library, folder, requests, NEW_TOKENS, adapt), want }));
+  };
+  /** The form with an input, and the adapter that feeds it. */
+  const adapted = async (label, folder, requests, options) => {
+    const input = `${folder}-input`;
+    await compileFolder(folder, { ...options, imageMask: 'input', output: input, force: true, probe: true });
+    note(name, `${label}, --image-mask input`, await both(folder, requests), await both(input, requests, pyramidDrop), 'calls pyramidDrop(model)');
   };
   for (const fixture of FOLDERS) {
     const info = JSON.parse(readFileSync(join(root, 'fixtures', fixture, 'fixture.json'), 'utf8'));
@@ -92,11 +102,13 @@ async function transformers() {
     await compileFolder(folder, { layers: plan.layers, keep: plan.keep, positions: plan.positions, output: `${folder}-pdrop`, force: true, probe: true, measure: false });
     const requests = [{ ...prompt(info), size: SIZE }];
     note(name, fixture, await both(folder, requests), await both(`${folder}-pdrop`, requests), 'nothing');
+    if (ADAPTED.includes(fixture)) await adapted(fixture, folder, requests, { layers: plan.layers, keep: plan.keep, positions: plan.positions });
   }
   const folder = layOutLvlm(root, join(home, 'folders', 'lvlm'));
   await compileFolder(folder, { lambda: 0.5, positions: 'keep', output: `${folder}-pdrop`, force: true, probe: true });
   const requests = lvlmRequests(root, Number(o.questions));
   note(name, `lvlm, ${requests.length} questions`, await both(folder, requests), await both(`${folder}-pdrop`, requests), 'nothing');
+  await adapted(`lvlm, ${requests.length} questions`, folder, requests, { lambda: 0.5, positions: 'keep' });
 }
 
 async function cases() {
@@ -141,7 +153,7 @@ async function genai() {
     takeIds(join(root, 'fixtures', fixture, 'model.onnx'), info, original);
     const image = new Array(24).fill(id);
     const [one, two] = [[1, 5, 9, ...image, 17, 23, 31, 44], [1, 7, 3, 2, ...image, 11, 12, 13]];
-    const requests = [{ prompts: [one], rewind: true, count: NEW_TOKENS }, { prompts: [one, two], count: NEW_TOKENS }];
+    const requests = [{ prompts: [one], rewind: true, count: NEW_TOKENS }, { prompts: [one, two], count: NEW_TOKENS }, { prompts: [one], second: [[9, 8, ...image, 33, 21]], count: NEW_TOKENS }];
     const ask = async (folder, plain) => {
       layOutGenai(folder.path, folder.decoder, model);
       writeFileSync(join(work, 'request.json'), JSON.stringify(requests.map((r) => ({ ...r, folder: folder.path }))));
@@ -161,7 +173,23 @@ async function genai() {
   }
 }
 
+/** The loops of docs/running.md. */
+async function loops() {
+  const made = await loopCases(root, join(home, 'loops'));
+  const versions = { Node: JSON.parse(readFileSync(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'), 'utf8')).version, Python: PYPI.onnxruntime };
+  const got = { Node: await nodeLoop(root, made), Python: pythonLoop(root, made, pythonWith(['onnxruntime']), home) };
+  for (const [language, version] of Object.entries(versions)) {
+    for (const [i, c] of made.entries()) {
+      const tokens = got[language][i];
+      // There is no such loop for the original: the goldens are of the reference.
+      note(`onnxruntime ${version}, the ${language} loop of running.md`, c.fixture, { got: 1, want: 1 }, typeof tokens === 'string' ? { error: tokens } : { got: tokens, want: c.want }, 'feeds image_token_mask where the graph takes it');
+    }
+  }
+  rmSync(join(home, 'loops'), { recursive: true, force: true });
+}
+
 if (wanted('onnxruntime-genai')) await genai();
+if (wanted('loops')) await loops();
 if (wanted('transformers.js')) await transformers();
 if (wanted('onnxruntime-web') || wanted('openvino')) {
   const made = await cases();
@@ -171,17 +199,28 @@ if (wanted('onnxruntime-web') || wanted('openvino')) {
 
 // A compiled graph has to run and agree wherever its original does.
 const failed = rows.filter((r) => r.original === true && r.compiled !== true);
-if (o.write) {
+if (o.write) writeTable();
+
+/** One row for all models of a runtime that went alike; rows of runtimes that were not run now stay as they are. */
+function writeTable() {
   const words = (x) => (x === true ? 'yes' : x === false ? 'no' : 'does not run');
-  const table = ['| runtime | model | original runs, same tokens | compiled runs | same tokens and kept indices | what the user changes |', '|---|---|---|---|---|---|'];
-  for (const r of rows) table.push(`| ${r.runtime} | ${r.model} | ${words(r.original)} | ${typeof r.compiled === 'string' ? 'no' : 'yes'} | ${words(r.compiled)} | ${r.change} |`);
+  const groups = new Map();
+  for (const r of rows) {
+    const tail = `${words(r.original)} | ${typeof r.compiled === 'string' ? 'no' : 'yes'} | ${words(r.compiled)} | ${r.change} |`;
+    const key = `${r.runtime}|${tail}`;
+    if (!groups.has(key)) groups.set(key, { runtime: r.runtime, models: [], tail });
+    groups.get(key).models.push(r.model);
+  }
+  const made = [...groups.values()].map((g) => `| ${g.runtime} | ${g.models.length}: ${g.models.join('; ')} | ${g.tail}`);
   const path = join(root, 'docs', 'runtimes.md');
   const text = readFileSync(path, 'utf8');
-  // Rows of runtimes that were not run now stay as they are.
-  const names = new Set(rows.map((r) => r.runtime.split(' ')[0]));
-  const old = (/<!-- table:start -->\n([\s\S]*?)<!-- table:end -->/.exec(text)?.[1] ?? '').split('\n').filter((line) => line.startsWith('| ') && !line.startsWith('| runtime') && !names.has(line.slice(2).split(' ')[0]));
-  writeFileSync(path, text.replace(/<!-- table:start -->[\s\S]*<!-- table:end -->/, `<!-- table:start -->\n${[...table, ...old].join('\n')}\n<!-- table:end -->`));
+  const kindOf = (line) => line.slice(2).split(' | ')[0].replace(/[\d.]+/, '');
+  const now = new Set(made.map(kindOf));
+  const old = (/<!-- table:start -->\n([\s\S]*?)<!-- table:end -->/.exec(text)?.[1] ?? '').split('\n').filter((line) => /^\| (?!runtime)/.test(line) && !now.has(kindOf(line)));
+  const head = ['| runtime | models | original runs, same tokens | compiled runs | same tokens and kept indices | what the user changes |', '|---|---|---|---|---|---|'];
+  writeFileSync(path, text.replace(/<!-- table:start -->[\s\S]*<!-- table:end -->/, `<!-- table:start -->\n${[...head, ...[...made, ...old].sort()].join('\n')}\n<!-- table:end -->`));
 }
+
 rmSync(join(home, 'cases'), { recursive: true, force: true });
 console.log(`${rows.length - failed.length} passed, ${failed.length} failed`);
 process.exitCode = failed.length > 0 ? 1 : 0;

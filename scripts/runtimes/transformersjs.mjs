@@ -16,11 +16,11 @@ export async function load(installed) {
 
 /**
  * Greedy tokens of LlavaForConditionalGeneration.generate, and the kept indices of the prompt when the graph has probes
- * (its session is listened to, not changed).
+ * (its session is listened to, not changed). `adapt` is what a user does to the model, if anything.
  */
-export async function generate(library, folder, requests, newTokens) {
+export async function generate(library, folder, requests, newTokens, adapt = (model) => model) {
   library.env.localModelPath = dirname(folder);
-  const model = await library.LlavaForConditionalGeneration.from_pretrained(basename(folder), { dtype: 'fp32', device: 'cpu' });
+  const model = adapt(await library.LlavaForConditionalGeneration.from_pretrained(basename(folder), { dtype: 'fp32', device: 'cpu' }));
   const session = model.sessions.decoder_model_merged;
   const results = [];
   const run = session.run.bind(session);
@@ -71,9 +71,10 @@ export async function reference(folder, requests, newTokens) {
     let length = ids.length;
     let chunk = length;
     const tokens = [];
+    let flags = Uint8Array.from(ids, (id) => Number(id === config.image_token_index));
     let kept;
     while (tokens.length < newTokens) {
-      const feeds = { inputs_embeds: embeds, attention_mask: int64(new Array(length).fill(1)), position_ids: int64(Array.from({ length: chunk }, (_, i) => length - chunk + i)), ...past };
+      const feeds = { inputs_embeds: embeds, attention_mask: int64(new Array(length).fill(1)), position_ids: int64(Array.from({ length: chunk }, (_, i) => length - chunk + i)), image_token_mask: new ort.Tensor('bool', flags, [1, chunk]), ...past };
       for (const name of Object.keys(feeds)) if (!decoder.inputNames.includes(name)) delete feeds[name];
       if (decoder.inputNames.includes('num_logits_to_keep')) feeds.num_logits_to_keep = new ort.Tensor('int64', [0n], []);
       const outputs = await decoder.run(feeds);
@@ -84,6 +85,7 @@ export async function reference(folder, requests, newTokens) {
       embeds = await look([tokens.at(-1)]);
       length++;
       chunk = 1;
+      flags = new Uint8Array(1);
     }
     results.push({ tokens, kept });
   }

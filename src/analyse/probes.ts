@@ -70,6 +70,11 @@ export class Probes {
     return this.#sizes[evaluation].batch;
   }
 
+  /** Sizes of an evaluation. */
+  sizes(evaluation: 0 | 1): ProbeSizes {
+    return this.#sizes[evaluation];
+  }
+
   dtype(value: Value): number {
     return this.facts[0].get(value)?.dtype || value.type?.elemType || 0;
   }

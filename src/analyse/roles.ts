@@ -19,7 +19,7 @@ export const IS_MARKED = 'pdrop/image-tokens/is_marked:0';
 const MS = 'com.microsoft';
 
 /** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
-const UNKNOWN_HEAD_DIM = 947;
+export const UNKNOWN_HEAD_DIM = 947;
 const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];
 
@@ -339,6 +339,6 @@ function headSize(past: Value): number | undefined {
 }
 
 /** Some exporters write static sizes as a symbol named after the number. */
-function numeric(symbol: string): number | undefined {
+export function numeric(symbol: string): number | undefined {
   return /^\d+$/.test(symbol) ? Number(symbol) : undefined;
 }

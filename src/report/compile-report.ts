@@ -1,6 +1,7 @@
 /** What a compilation did, as data. The JSON Schema is schemas/report.schema.json; the terminal shows the same. */
 import type { Compiled } from '../compile.js';
 import type { CostTable } from '../cost/macs.js';
+import { isRankNode, rankingMacs, sharedProducts } from '../cost/ranking.js';
 import { countAtPrompt, type PromptSizes } from '../cost/stages.js';
 import { FLOPS_PER_MAC } from '../cost/macs.js';
 import { keepCount } from '../cost/keep.js';
@@ -113,8 +114,9 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
   const { prompt, original } = context;
   const { table } = countAtPrompt(model.graph, facts, prompt, plan.imageMask);
   const byNode = new Map(table.nodes.map((n) => [n.node, n.macs]));
-  const rank = rankCost(compiled, prompt, byNode);
-  const cloned = new Set(table.nodes.map((n) => n.node).filter((n) => n.stamps.get('pdrop.pass') === 'rank'));
+  const tokens = [0, ...plan.layers].map((_, stage) => tokensOf(plan, prompt, stage));
+  const ranking = rankingMacs(table.nodes, sharedProducts(rewrite.stages.shared), tokens);
+  const rank = [...ranking.values()].reduce((a, b) => a + b, 0);
   return {
     tool: 'pdrop-compile',
     version: VERSION,
@@ -126,7 +128,7 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
     layers: facts.layers.length,
     hiddenSize: facts.hiddenSize,
     prompt,
-    stages: stageRows(compiled, context, byNode, cloned),
+    stages: stageRows(compiled, context, byNode),
     macs: {
       original: original.macs,
       rewritten: table.macs,
@@ -154,21 +156,6 @@ export function compileReport(compiled: Compiled, context: ReportContext): Compi
   };
 }
 
-/**
- * What ranking costs: its own nodes, and the rows of the shared key projection that are computed for tokens the layer
- * then does not see.
- */
-function rankCost({ rewrite, plan }: Compiled, prompt: PromptSizes, byNode: ReadonlyMap<Node, number>): number {
-  let macs = 0;
-  for (const n of rewrite.rankNodes) macs += byNode.get(n) ?? 0;
-  const tokens = [0, ...plan.keep.keys()].map((_, i) => tokensOf(plan, prompt, i));
-  rewrite.stages.shared.forEach((nodes, i) => {
-    const wasted = 1 - (tokens[i + 1] as number) / (tokens[i] as number);
-    for (const n of nodes) macs += (byNode.get(n) ?? 0) * wasted;
-  });
-  return macs;
-}
-
 function imageTokensOf(plan: Plan, prompt: PromptSizes, stage: number): number {
   const ratio = plan.keep[stage - 1];
   return plan.imageMask.kind === 'none' || ratio === undefined ? prompt.imageTokens : keepCount(prompt.imageTokens, ratio);
@@ -182,14 +169,14 @@ function round(ms: number): number {
   return Math.round(ms * 10) / 10;
 }
 
-function stageRows(compiled: Compiled, context: ReportContext, byNode: ReadonlyMap<Node, number>, rankNodes: ReadonlySet<Node>): StageReport[] {
+function stageRows(compiled: Compiled, context: ReportContext, byNode: ReadonlyMap<Node, number>): StageReport[] {
   const { facts, plan, rewrite } = compiled;
   const { prompt, original } = context;
   const bounds = [0, ...plan.layers, facts.layers.length];
   const sums = new Array<number>(plan.layers.length + 1).fill(0);
   const before = new Array<number>(plan.layers.length + 1).fill(0);
   for (const [node, stage] of rewrite.stages.home) {
-    if (rankNodes.has(node)) continue;
+    if (isRankNode(node)) continue;
     sums[stage] = (sums[stage] as number) + (byNode.get(node) ?? 0);
     before[stage] = (before[stage] as number) + (original.byNode.get(node) ?? 0);
   }

@@ -2,7 +2,7 @@
 import { UsageError } from '../diagnostics.js';
 import { findings, judgeThresholds, type Thresholds } from '../validate/findings.js';
 import { fidelityOf, joinRecords } from '../validate/fidelity/records.js';
-import { klAdvantage } from '../validate/fidelity/baselines.js';
+import { baselineReport } from '../validate/fidelity/baselines.js';
 import type { KeptReport, ProviderReport, ValidateReport } from '../validate/result.js';
 
 /** @throws {UsageError} PD018 when the reports are not shards of one validation. */
@@ -26,6 +26,7 @@ export function mergeReports(reports: readonly ValidateReport[], thresholds: Thr
     providers,
     cost,
     kept,
+    words: mergeWords(reports),
     curve: reports.find((r) => r.curve)?.curve ?? null,
     thresholds: results,
     findings: findings(providers, cost, kept, first.data.kind === 'synthetic'),
@@ -55,11 +56,16 @@ function mergeProvider(parts: readonly ProviderReport[]): ProviderReport {
     gates,
     control: parts.reduce<number | null>((a, p) => (p.control === null ? a : Math.max(a ?? 0, p.control)), null),
     fidelity: fidelityOf(samples, 'rewritten'),
-    baselines: first.baselines.map((b) => ({ rank: b.rank, fidelity: fidelityOf(samples, b.rank), klAdvantage: klAdvantage(samples, b.rank) })),
+    baselines: first.baselines.map((b) => baselineReport(samples, b.rank)),
     samples,
     faults: parts.flatMap((p) => p.faults),
     notes: [...new Set(parts.flatMap((p) => p.notes))],
   };
+}
+
+function mergeWords(reports: readonly ValidateReport[]): ValidateReport['words'] {
+  const known = reports.flatMap((r) => r.words ?? []);
+  return known[0] ? { join: known[0].join, pieces: Object.assign({}, ...known.map((w) => w.pieces)) as Record<string, string> } : null;
 }
 
 function mergeKept(parts: readonly KeptReport[]): KeptReport | null {

@@ -1,4 +1,5 @@
 /** The Markdown summary, for $GITHUB_STEP_SUMMARY and pull requests. */
+import { nextSteps } from '../validate/next-steps.js';
 import type { ValidateReport } from '../validate/result.js';
 import { markdownCode as code, markdownText as text } from './text.js';
 import { allTables, gatesTable, type TextTable, thresholdsTable } from './validate-tables.js';
@@ -24,7 +25,8 @@ export function toMarkdown(r: ValidateReport): string {
   ];
   const findings = r.findings.length > 0 ? ['', ...r.findings.map((f) => `- ${text(f)}`)] : [];
   const fallen = [...failedGates, ...(missed ? [missed] : [])].map((t) => `\n${markdownTable(t)}`);
+  const next = r.verdict === 'failed' ? nextSteps(r).map((n) => `- next: ${text(n)}`) : [];
   const rest = ['', '<details><summary>All figures</summary>', '', ...allTables(r).map((t) => `${markdownTable(t)}\n`), '</details>'];
-  return `${[...head, ...findings, ...fallen, ...rest].join('\n')}\n`;
+  return `${[...head, ...findings, ...fallen, ...(next.length > 0 ? ['', ...next] : []), ...rest].join('\n')}\n`;
 }
 

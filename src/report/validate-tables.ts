@@ -89,8 +89,8 @@ export function baselinesTable(p: ProviderReport): TextTable | null {
   const line = (name: string, f: ProviderReport['fidelity'], advantage: string): string[] => [name, figure(f?.all?.kl.mean), share(f?.all?.sameTop1), ...(accuracy ? [share(f?.answers?.rewritten)] : []), advantage];
   return {
     title: `Ranking against dropping at equal cost, ${p.provider}`,
-    columns: [{ title: 'rank' }, { title: 'mean KL', right: true }, { title: 'same top-1', right: true }, ...(accuracy ? [{ title: 'accuracy', right: true }] : []), { title: 'ranker’s advantage in KL', right: true }],
-    rows: [line('this model', p.fidelity, ''), ...p.baselines.map((b) => line(b.rank, b.fidelity, b.klAdvantage ? `${figure(b.klAdvantage.mean)} ± ${figure(b.klAdvantage.standardError)}` : '–'))],
+    columns: [{ title: 'rank' }, { title: 'KL a position', right: true }, { title: 'same top-1', right: true }, ...(accuracy ? [{ title: 'accuracy', right: true }] : []), { title: 'ranker’s advantage in KL a sample (95%)', right: true }],
+    rows: [line('this model', p.fidelity, ''), ...p.baselines.map((b) => line(b.rank, b.fidelity, b.klAdvantage ? `${figure(b.klAdvantage.mean)} (${figure(b.klAdvantage.low)} to ${figure(b.klAdvantage.high)})` : '–'))],
   };
 }
 

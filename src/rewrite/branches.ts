@@ -9,8 +9,8 @@
  * handed on as one more output, which is never read where the other side ran.
  */
 import { InternalError, Refusal } from '../diagnostics.js';
-import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
-import { DataType, Graph, type Node, type Value } from '../ir/graph.js';
+import { DataType, type Dim, Graph, type Node, type Value } from '../ir/graph.js';
+import type { BranchShapes } from './branch-shapes.js';
 import { type Builder, SELECT } from './builder.js';
 import type { GraphEditor } from './editor.js';
 
@@ -26,7 +26,8 @@ export interface BranchInput {
   /** Nodes of a selection, with the boundary they run at. */
   readonly pinned: ReadonlyMap<Node, number>;
   readonly content: ReadonlySet<Value>;
-  readonly factOf: (value: Value) => Fact | undefined;
+  /** Made when the selections are in their regions. */
+  readonly shapes: () => BranchShapes;
   /** Nodes that passes made; no others move. */
   readonly made: (node: Node) => boolean;
 }
@@ -45,10 +46,10 @@ export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInpu
   const { graph } = editor;
   const regions = assignRegions(editor, b, input);
   editor.sort();
-  const facts = factsOfMade(graph, input);
+  const shapes = input.shapes();
   const boundaries = [...new Set(graph.nodes.filter(isSelect).map((n) => n.int('boundary', 0)))].sort((x, y) => x - y);
   const ifs: Node[] = [];
-  for (const boundary of boundaries) ifs.push(makeIf(editor, b, boundary, regions, input.condition, facts));
+  for (const boundary of boundaries) ifs.push(makeIf(editor, b, boundary, regions, input.condition, shapes));
   editor.sort();
   return { ifs, inside: new Set(regions.node.keys()) };
 }
@@ -147,36 +148,7 @@ function repeat(editor: GraphEditor, b: Builder, n: Node, region: Region, node: 
   node.set(copy, region);
 }
 
-/** Types and sizes of what the passes made, for the declared outputs of branches and for what stands in for them. */
-function factsOfMade(graph: Graph, { made, factOf }: BranchInput): (v: Value) => Fact | undefined {
-  const part = new Graph();
-  const inputs = new Map<Value, InputBinding>();
-  const outside = new Set<Value>();
-  const own = new Set<Value>();
-  for (const n of graph.nodes) {
-    if (!made(n)) continue;
-    part.nodes.push(n);
-    for (const o of n.outputs) if (o) own.add(o);
-    for (const v of n.reads) if (v && !own.has(v)) outside.add(v);
-  }
-  for (const v of outside) {
-    if (v.tensor) part.initializers.push(v);
-    else {
-      part.inputs.push(v);
-      const fact = factOf(v);
-      if (fact?.shape && !fact.shape.includes(null)) inputs.set(v, { shape: fact.shape as number[], dtype: fact.dtype });
-    }
-  }
-  const facts = evaluateShapes(part, { inputs });
-  return (v) => {
-    const outer = factOf(v);
-    const here = facts.get(v);
-    if (!here) return outer;
-    return here.dtype ? here : { ...here, dtype: outer?.dtype ?? 0 };
-  };
-}
-
-function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, factOf: (v: Value) => Fact | undefined): Node {
+function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, shapes: BranchShapes): Node {
   const { graph } = editor;
   const selects = graph.nodes.filter((n) => isSelect(n) && n.int('boundary', 0) === boundary);
   const of = (side: Region['side']): Node[] => graph.nodes.filter((n) => regions.get(n)?.boundary === boundary && regions.get(n)?.side === side);
@@ -204,9 +176,9 @@ function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regio
     for (const use of [...v.uses]) if (!inThen.has(use.node) && !selects.includes(use.node)) editor.setInput(use.node, use.index, outer);
   });
   for (const s of selects) s.inputs.forEach((_, i) => editor.setInput(s, i, null));
-  const types = dropping.map((v) => factOf(v));
+  const types = dropping.map((v, i) => ({ dtype: shapes.dtype(v), rank: shapes.rank(v), dims: shapes.dims(boundary, v, whole[i], `b${boundary}_${i}`) }));
   for (const [i, t] of types.entries()) {
-    if (t?.dtype) continue;
+    if (t.dtype) continue;
     throw new Refusal({
       code: 'PD332',
       message: `the type of what crosses boundary ${boundary} is not known, and a branch must declare it`,
@@ -222,8 +194,14 @@ function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regio
   return b.control('If', `boundary ${boundary}`, condition, branches, outputs);
 }
 
+interface DeclaredType {
+  readonly dtype: number;
+  readonly rank: number | undefined;
+  readonly dims: Dim[] | undefined;
+}
+
 /** A subgraph of `nodes` with these outputs; where an output is not there, anything of its type stands in. */
-function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly (Fact | undefined)[]): Graph {
+function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly DeclaredType[]): Graph {
   const sub = new Graph();
   sub.name = name;
   for (const n of nodes) sub.nodes.push(n);
@@ -236,13 +214,13 @@ function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readon
   }
   const taken = new Set<Value>();
   wanted.forEach((v, i) => {
-    const fact = types[i];
+    const type = types[i] as DeclaredType;
     let out = v;
-    if (!v) out = b.inside(sub, 'Constant', 'never_read', [], { value: { kind: 'tensor', value: placeholder(fact) } });
+    if (!v) out = b.inside(sub, 'Constant', 'never_read', [], { value: { kind: 'tensor', value: placeholder(type) } });
     else if (sub.values.get(v.name) !== v || taken.has(v)) out = b.inside(sub, 'Identity', 'as_it_was', [v]);
     const made = out as Value;
     taken.add(made);
-    made.type ??= { elemType: fact?.dtype ?? 0, dims: undefined };
+    made.type = { elemType: type.dtype, dims: type.dims };
     sub.outputs.push(made);
   });
   return sub;
@@ -250,9 +228,8 @@ function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readon
 
 const BYTES: Readonly<Record<number, number>> = { [DataType.FLOAT]: 4, [DataType.INT32]: 4, [DataType.INT64]: 8, [DataType.BOOL]: 1, [DataType.FLOAT16]: 2, [DataType.BFLOAT16]: 2, [DataType.DOUBLE]: 8 };
 
-function placeholder(fact: Fact | undefined): { dataType: number; dims: number[]; data: Uint8Array; byteLength: number; external: undefined } {
-  const dataType = fact?.dtype ?? 0;
+function placeholder({ dtype: dataType, rank = 0 }: DeclaredType): { dataType: number; dims: number[]; data: Uint8Array; byteLength: number; external: undefined } {
   const byteLength = BYTES[dataType];
   if (byteLength === undefined) throw new InternalError(`no placeholder of data type ${dataType}`);
-  return { dataType, dims: (fact?.shape ?? []).map(() => 1), data: new Uint8Array(byteLength), byteLength, external: undefined };
+  return { dataType, dims: Array.from({ length: rank }, () => 1), data: new Uint8Array(byteLength), byteLength, external: undefined };
 }

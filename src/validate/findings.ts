@@ -1,5 +1,6 @@
 /** Thresholds, and statements in plain words: among them those nobody likes to read. */
-import type { BaselineReport, CostReport, KeptReport, ProviderReport, ThresholdResult } from './result.js';
+import type { Advantage, BaselineReport, CostReport, KeptReport, ProviderReport, ThresholdResult } from './result.js';
+import { worseCosts } from './worse.js';
 
 export interface Thresholds {
   readonly maxKl?: number | undefined;
@@ -67,27 +68,39 @@ export function judgeThresholds(t: Thresholds, providers: readonly ProviderRepor
 const percent = (v: number): string => `${(100 * v).toFixed(1)}%`;
 const figure = (v: number): string => (v !== 0 && Math.abs(v) < 0.001 ? v.toExponential(2) : v.toFixed(4));
 
-/** How the ranker stands to one baseline: said plainly, with the uncertainty. */
-export function baselineFinding(p: ProviderReport, b: BaselineReport): string | null {
-  const own = p.fidelity?.all?.kl.mean;
-  const theirs = b.fidelity?.all?.kl.mean;
-  if (own === undefined || theirs === undefined || !b.klAdvantage) return null;
-  const { mean, standardError } = b.klAdvantage;
-  const numbers = `mean KL ${figure(own)} against ${figure(theirs)}, paired difference ${figure(mean)} ± ${Number.isFinite(standardError) ? figure(standardError) : '?'}`;
-  const sure = Math.abs(mean) > 2 * standardError;
-  const [ours, other] = [p.fidelity?.answers?.rewritten, b.fidelity?.answers?.rewritten];
-  const compared = ours === undefined || other === undefined || ours === other ? undefined : `${percent(ours)} against ${percent(other)}`;
-  const wins = compared !== undefined && (ours ?? 0) > (other ?? 0);
-  const where = `on ${p.provider}`;
-  if (mean < 0 && sure) {
-    const verdict = wins ? `; in task accuracy it wins, though: ${compared}.` : `${compared ? `; in task accuracy it loses too, ${compared}` : ''}. Ranking buys nothing on this data.`;
-    return `The ranker LOSES to ${b.rank} dropping at equal cost ${where}: ${numbers}${verdict}`;
-  }
-  const accuracy = compared ? `; in task accuracy it ${wins ? 'wins' : sure ? 'loses, though' : 'loses'}: ${compared}` : '';
-  if (!sure) return `The ranker is no better than ${b.rank} dropping at equal cost ${where}, within the uncertainty: ${numbers}${accuracy}.`;
-  return `The ranker beats ${b.rank} dropping at equal cost ${where}: ${numbers}${accuracy}.`;
+const signed = (v: number, how: (v: number) => string): string => `${v > 0 ? '+' : v < 0 ? '−' : ''}${how(Math.abs(v))}`;
+
+/** Whether an advantage can be told from chance: its 95% interval leaves zero out. */
+export function verdictOf(a: Advantage): 'better' | 'worse' | 'even' {
+  return a.low > 0 ? 'better' : a.high < 0 ? 'worse' : 'even';
 }
 
+function inWords(a: Advantage, how: (v: number) => string): string {
+  const interval = Number.isFinite(a.low) ? `95% interval ${signed(a.low, how)} to ${signed(a.high, how)}` : 'one sample, no interval';
+  return `${how(a.own)} against ${how(a.baseline)}, the ranker’s advantage ${signed(a.mean, how)} (${interval})`;
+}
+
+/**
+ * How the ranker stands to one baseline, said plainly. Both measures are means over the same samples, so that figures add up; each has a
+ * verdict of its own, by its interval.
+ */
+export function baselineFinding(p: ProviderReport, b: BaselineReport): string | null {
+  const kl = b.klAdvantage;
+  if (!kl || !p.fidelity?.all || !b.fidelity?.all) return null;
+  const answers = b.answerAdvantage;
+  const [byKl, byAnswers] = [verdictOf(kl), answers ? verdictOf(answers) : null];
+  const verdicts = { better: 'beats', worse: 'LOSES to', even: 'is no better than' } as const;
+  const klWords = `mean KL a sample ${inWords(kl, figure)}`;
+  const answerWords = answers ? `; right answers ${inWords(answers, percent)}` : '';
+  const head = `The ranker ${verdicts[byKl]} ${b.rank} dropping at equal cost on ${p.provider}`;
+  const apart = byAnswers !== null && byAnswers !== byKl ? `; by right answers it ${{ better: 'beats it', worse: 'LOSES', even: 'neither wins nor loses' }[byAnswers]}` : '';
+  const end = byKl === 'worse' && byAnswers !== 'better' ? ' Ranking buys nothing on this data.' : '';
+  return `${head}, by KL over ${counted(kl.samples, 'sample')}${apart}: ${klWords}${answerWords}.${end}`;
+}
+
+const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
+/** What got worse comes first, whatever else there is to say; failed gates alone stand before it, for they make all figures void. */
 export function findings(providers: readonly ProviderReport[], cost: CostReport | null, kept: KeptReport | null, synthetic: boolean): string[] {
   const out: string[] = [];
   for (const p of providers) {
@@ -95,19 +108,23 @@ export function findings(providers: readonly ProviderReport[], cost: CostReport 
     if (p.gates.some((g) => g.gate === 'identity' && g.status === 'passed') && p.gates.some((g) => g.gate !== 'identity' && g.status === 'failed')) {
       out.push(`The compiler is right for this model on ${p.provider} (identity at λ = 1 holds); this rewritten file is not what it writes today.`);
     }
-    if (p.faults.length > 0) out.push(`${p.faults.length} sample${p.faults.length === 1 ? '' : 's'} failed on ${p.provider}: ${p.faults[0]?.message}`);
+  }
+  out.push(...worseCosts(providers, cost));
+  for (const p of providers) {
+    const answers = p.fidelity?.answers;
+    const fell = answers && answers.rewritten < answers.original;
+    if (answers) out.push(`Right answers ${fell ? 'FELL' : 'did not fall'} on ${p.provider}: ${percent(answers.original)} before, ${percent(answers.rewritten)} after, ${counted(answers.samples, 'answer')}.`);
+    if (p.faults.length > 0) out.push(`${counted(p.faults.length, 'sample')} failed on ${p.provider}: ${p.faults[0]?.message}`);
     for (const b of p.baselines) {
       const text = synthetic ? null : baselineFinding(p, b);
       if (text) out.push(text);
     }
-    const answers = p.fidelity?.answers;
-    if (answers) out.push(`Task accuracy on ${p.provider}: ${percent(answers.original)} before, ${percent(answers.rewritten)} after, ${answers.samples} answers.`);
     if (p.latency) {
       const { speedup, uncertainty } = p.latency.prefill;
-      out.push(`Prefill on ${p.provider} is ${speedup.toFixed(2)}× as fast (± ${uncertainty.toFixed(2)}), ${percent(p.latency.achievedPrefill)} of the ${p.latency.idealPrefill.toFixed(2)}× that the MACs allow.`);
+      if (speedup >= 1) out.push(`Prefill on ${p.provider} is ${speedup.toFixed(2)}× as fast (± ${uncertainty.toFixed(2)}, half the distance of the quartiles), ${percent(p.latency.achievedPrefill)} of the ${p.latency.idealPrefill.toFixed(2)}× that the MACs allow.`);
     }
-    const fell = p.placement?.rewritten.prefill;
-    if (fell && p.provider !== 'cpu' && fell.macShare < 1) out.push(`Only ${percent(fell.macShare)} of the MACs ran on ${p.provider}; the rest fell back to the CPU.`);
+    const placed = p.placement?.rewritten.prefill;
+    if (placed && p.provider !== 'cpu' && placed.macShare < 1) out.push(`Only ${percent(placed.macShare)} of the MACs ran on ${p.provider}; the rest fell back to the CPU.`);
   }
   if (cost) {
     if (cost.countsDiffer !== null && cost.countsDiffer > 1e-3) out.push(`The MACs counted on the graph and those executed differ by ${percent(cost.countsDiffer)}: one of the counts is wrong, or ONNX Runtime folded work away.`);

@@ -1,5 +1,6 @@
 /** What one graph costs at a prompt's sizes, original or rewritten: prefill, and one decode step after it. */
 import { IMAGE_MASK_INPUT } from './running/io.js';
+import { isRankNode } from '../cost/ranking.js';
 import { graphCost, type GraphCost, layerMap, type LayerMap, lmHead } from './cost/cost.js';
 import { type ModelFile, readModelFile } from './models/model.js';
 import { hasPlan, planOf, scheduleFor, stageOfLayer } from './models/plan.js';
@@ -45,7 +46,7 @@ export async function flopsOf(path: string, request: FlopsRequest): Promise<Flop
     model: file.name,
     compiled: plan !== undefined,
     at: request,
-    prefill: graphCost(file, feeds, map),
+    prefill: graphCost(file, feeds, map, schedule.stageTokens),
     decode: file.io.caches.length > 0 ? graphCost(file, decodeFeeds(file, feeds, request, layout, tokensOf), map) : null,
     stageTokens: schedule.stageTokens,
     cacheBytes: perToken.map((b, layer) => b * request.batch * tokensOf(layer)),
@@ -103,5 +104,5 @@ function ownLayers(file: ModelFile): LayerMap {
   const own = layerMap(file);
   if (own) return own;
   const head = lmHead(file);
-  return { layers: 1, of: (node) => (head.has(node) ? 'lm-head' : /^pdrop\//.test(node.name) ? 'rank' : { layer: 0 }) };
+  return { layers: 1, of: (node) => (head.has(node) ? 'lm-head' : isRankNode(node) ? 'rank' : { layer: 0 }) };
 }

@@ -3,6 +3,8 @@ import type { GateResult } from './gates/types.js';
 import type { Latency } from './speed/latency.js';
 import type { Placement } from './cost/profile.js';
 import type { FaultRecord, Fidelity, SampleRecord } from './fidelity/records.js';
+import type { Words } from './feeding/words.js';
+import type { Estimate } from './fidelity/statistics.js';
 import type { PatchGrid } from './feeding/sample.js';
 import type { Plan } from '../plan/plan.js';
 
@@ -74,8 +76,16 @@ export interface LatencyReport extends Latency {
 export interface BaselineReport {
   readonly rank: string;
   readonly fidelity: Fidelity | null;
-  /** Baseline's mean KL minus the ranker's, over the same positions, with its standard error; positive: the ranker is better. */
-  readonly klAdvantage: { readonly mean: number; readonly standardError: number } | null;
+  /** In mean KL a sample. */
+  readonly klAdvantage: Advantage | null;
+  /** In the share of right answers. */
+  readonly answerAdvantage: Advantage | null;
+}
+
+/** The ranker against a baseline on the samples that have both: means over samples, and their difference; positive: the ranker is better. */
+export interface Advantage extends Estimate {
+  readonly own: number;
+  readonly baseline: number;
 }
 
 export interface ProviderReport {
@@ -116,12 +126,15 @@ export interface KeptReport {
 export interface CurvePoint {
   readonly stages: number;
   readonly lambda: string;
+  readonly positions: 'compact' | 'keep';
   readonly layers: readonly number[];
   readonly keep: readonly string[];
   readonly macs: number;
   readonly macsCut: number;
   readonly cacheCut: number;
   readonly fidelity: Fidelity | null;
+  /** The same schedule, tokens chosen without looking. */
+  readonly baselines: readonly BaselineReport[];
 }
 
 export interface CurveReport {
@@ -152,6 +165,8 @@ export interface ValidateReport {
   readonly providers: readonly ProviderReport[];
   readonly cost: CostReport | null;
   readonly kept: KeptReport | null;
+  /** Words of the token ids in samples' texts and answers; null where no tokenizer lies beside the model. */
+  readonly words: Words | null;
   readonly curve: CurveReport | null;
   readonly thresholds: readonly ThresholdResult[];
   /** Statements in plain words, the uncomfortable ones among them. */

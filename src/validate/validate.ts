@@ -7,7 +7,7 @@ import { newTag } from '../disk/owner.js';
 import { begun, drop, temporaryName } from '../disk/temporaries.js';
 import { VERSION } from '../version.js';
 import { type Context as BaseContext, machine, partialKey, prepare, summaryOf } from './context.js';
-import { klAdvantage, rankOf } from './fidelity/baselines.js';
+import { baselineReport, rankOf } from './fidelity/baselines.js';
 import { writeControl } from './gates/control.js';
 import { evaluatePass } from './fidelity/evaluate.js';
 import { readCurve } from './sweep/curve.js';
@@ -27,6 +27,7 @@ import { type FaultRecord, fidelityOf, type SampleRecord } from './fidelity/reco
 import { Reference } from './fidelity/reference.js';
 import { type BaselineReport, type CostReport, type KeptReport, type ProviderReport, REPORT_SCHEMA, type ValidateReport } from './result.js';
 import type { Sample } from './feeding/sample.js';
+import { wordsOf } from './feeding/words.js';
 
 type Context = BaseContext & { readonly rewritten: ModelFile };
 
@@ -79,11 +80,18 @@ async function assemble(context: Context, providers: ProviderReport[], cost: Cos
     providers,
     cost,
     kept,
+    words: wordsOf(context.original.path, idsOf(providers)),
     curve: options.curve ? readCurve(options.curve, context.plan) : null,
     thresholds,
     findings: findings(providers, cost, kept, synthetic),
     verdict: failed ? 'failed' : faults.length > 0 ? 'incomplete' : 'passed',
   };
+}
+
+/** Ids in texts and answers. */
+function idsOf(providers: readonly ProviderReport[]): Set<number> {
+  const [first] = providers;
+  return new Set((first?.samples ?? []).flatMap((s) => [...(s.generated ?? []), ...(s.candidates.rewritten?.generated ?? []), ...(s.answers ?? []).flat()].flat()));
 }
 
 async function validateOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, wantKept: boolean): Promise<{ report: ProviderReport; cost: CostReport | null; kept: KeptReport | null }> {
@@ -244,7 +252,7 @@ async function fidelityOn(context: Context, provider: Provider, partial: Partial
     await reference.dispose();
   }
   const records = partial.records(provider);
-  return { records, baselines: ranks.map((rank) => ({ rank, fidelity: fidelityOf(records, rank), klAdvantage: klAdvantage(records, rank) })) };
+  return { records, baselines: ranks.map((rank) => baselineReport(records, rank)) };
 }
 
 async function keptOn(context: Context, provider: Provider, skip: ReadonlySet<string>, progress: Progress, notes: string[]): Promise<KeptReport | null> {

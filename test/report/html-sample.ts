@@ -18,6 +18,8 @@ export const HOSTILE = '</script><img src=x onerror="alert(1)"> & "quotes" \u202
 /** A red pixel. */
 export const PIXEL = 'data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC';
 
+const advantage = (mean: number, standardError: number) => ({ own: 0.05, baseline: 0.05 + mean, mean, standardError, low: mean - 2 * standardError, high: mean + 2 * standardError, samples: 14 });
+
 const LAYERS = 32;
 const BOUNDARIES = [8, 16, 24];
 const KEEP = ['0.5', '0.25', '0.125'];
@@ -66,8 +68,8 @@ function provider(name: string, seed: number): ProviderReport {
     control: gpu ? 3.4e-4 : null,
     fidelity: fidelityOf(samples, 'rewritten'),
     baselines: [
-      { rank: 'uniform', fidelity: fidelityOf(samples, 'uniform'), klAdvantage: { mean: -0.0132, standardError: 0.0021 } },
-      { rank: 'random:7', fidelity: fidelityOf(samples, 'random:7'), klAdvantage: { mean: 0.0337, standardError: 0.0058 } },
+      { rank: 'uniform', fidelity: fidelityOf(samples, 'uniform'), klAdvantage: advantage(-0.0132, 0.0021), answerAdvantage: null },
+      { rank: 'random:7', fidelity: fidelityOf(samples, 'random:7'), klAdvantage: advantage(0.0337, 0.0058), answerAdvantage: null },
     ],
     placement: { original: { prefill: placed, decode: placed }, rewritten: { prefill: placed, decode: null } },
     latency: {
@@ -113,7 +115,7 @@ function points(all: ProviderReport): CurvePoint[] {
     const macsCut = (stages === 4 ? 0.66 : 0.36) * (1 - i * 0.25);
     const f = all.fidelity!;
     const scale = 10 ** (macsCut * 3 - 2);
-    return { stages, lambda, layers: stages === 4 ? BOUNDARIES : [16], keep: stages === 4 ? KEEP : ['0.5'], macs: Math.round(2.08e13 * (1 - macsCut)), macsCut, cacheCut: macsCut * 0.9, fidelity: { ...f, all: { ...f.all!, sameTop1: 1 - 0.2 * macsCut, kl: { ...f.all!.kl, mean: f.all!.kl.mean * scale } } } };
+    return { stages, lambda, positions: 'compact' as const, layers: stages === 4 ? BOUNDARIES : [16], keep: stages === 4 ? KEEP : ['0.5'], macs: Math.round(2.08e13 * (1 - macsCut)), macsCut, cacheCut: macsCut * 0.9, fidelity: { ...f, all: { ...f.all!, sameTop1: 1 - 0.2 * macsCut, kl: { ...f.all!.kl, mean: f.all!.kl.mean * scale } } }, baselines: [{ rank: 'uniform', fidelity: { ...f, all: { ...f.all!, kl: { ...f.all!.kl, mean: f.all!.kl.mean * scale * 1.7 } } }, klAdvantage: null, answerAdvantage: null }] };
   }));
 }
 
@@ -134,6 +136,7 @@ export function fullReport(): ValidateReport {
     providers: [cpu, provider('webgpu', 40)],
     cost: { at: { sample: 'sample-0', rows: 1, tokens: 2944, imageTokens: 2880 }, paper: { original: 2.08e13, rewritten: 9.46e12, cut: 1 - 9.46 / 20.8 }, prefill: { original: count(2.08e13, 0), rewritten: count(1.03e13, 4.1e8), cut: 1 - 1.03 / 2.08, idealSpeedup: 2.08 / 1.03 }, decode: { original: count(7.1e9, 0, null), rewritten: count(6.9e9, 0), cut: 1 - 6.9 / 7.1, idealSpeedup: 7.1 / 6.9 }, rankShare: 4.1e8 / 1.03e13, countsDiffer: 2e-5, cacheBytes: { original: 1.54e9, rewritten: 7.4e8, cut: 1 - 7.4 / 15.4 }, layers },
     kept: { samples: [keptSample(0, 'pixel.png'), keptSample(1, 'pixel.png'), keptSample(2, undefined), keptSample(3, 'missing.png')], histogram: { bins: 24, samples: 14, boundaries: BOUNDARIES.map((b, k) => ({ layer: b, keptShare: Array.from({ length: 24 }, (_, i) => Number((Number(KEEP[k]) * (0.6 + (0.8 * i) / 23)).toFixed(4))) })) } },
+    words: { join: 'bytes', pieces: { 1: 'Ġtwo', 2: 'Ġdogs', 3: HOSTILE, 4: 'Ġcats' } },
     curve: { points: points(cpu), chosen: 5 },
     thresholds: [
       { name: 'mean KL divergence', option: '--max-kl', provider: 'cpu', limit: 0.03, actual: cpu.fidelity?.all?.kl.mean ?? null, met: false },
@@ -148,5 +151,5 @@ export function fullReport(): ValidateReport {
 /** As little as a report can hold. */
 export function bareReport(): ValidateReport {
   const full = fullReport();
-  return { ...full, data: { kind: 'synthetic', source: 'seed 1', samples: 0, failed: 0, resumed: 0, note: 'synthetic feeds: accuracy on random prompts means little' }, shard: null, providers: [{ ...provider('cpu', 1), gates: [], control: null, fidelity: null, baselines: [], placement: null, latency: null, memory: null, samples: [], faults: [], notes: [] }], cost: null, kept: null, curve: null, thresholds: [], findings: [], verdict: 'passed' };
+  return { ...full, data: { kind: 'synthetic', source: 'seed 1', samples: 0, failed: 0, resumed: 0, note: 'synthetic feeds: accuracy on random prompts means little' }, shard: null, providers: [{ ...provider('cpu', 1), gates: [], control: null, fidelity: null, baselines: [], placement: null, latency: null, memory: null, samples: [], faults: [], notes: [] }], cost: null, kept: null, words: null, curve: null, thresholds: [], findings: [], verdict: 'passed' };
 }

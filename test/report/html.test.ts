@@ -39,7 +39,7 @@ describe('figures', () => {
 
   test('maps show exactly the kept tokens', () => {
     const drawn = new Map<string, number>();
-    for (const m of page.matchAll(/<path class="(?:kept|edge(?: coarse)?)" d="([^"]*)" data-kept="([^"]*)"/g)) {
+    for (const m of page.matchAll(/<path class="kept(?: clear)?" d="([^"]*)" data-kept="([^"]*)"/g)) {
       const cells = [...(m[1] ?? '').matchAll(/h(\d+)v1/g)].reduce((n, run) => n + Number(run[1]), 0);
       drawn.set(m[2] as string, (drawn.get(m[2] as string) ?? 0) + cells);
     }
@@ -70,7 +70,7 @@ describe('page', () => {
   test('is one file that loads and runs nothing', () => {
     const page = toHtml(fullReport(), { pictures });
     expect(page).toContain("default-src 'none'; style-src 'unsafe-inline'; img-src data:");
-    expect(page.replace(/<script type="application\/json".*<\/script>/, '')).not.toMatch(/<script|<link rel="stylesheet|https?:|@import|url\(| on\w+="/);
+    expect(page.replace(/<script type="application\/json".*<\/script>/, '')).not.toMatch(/<script|<link rel="stylesheet|https?:|@import|url\((?!#)| on\w+="/);
     expect([...page.matchAll(/(?:src|href)="([^"]*)"/g)].map((m) => m[1]).filter((u) => !u?.startsWith('#') && !u?.startsWith('data:'))).toEqual([]);
   });
 
@@ -106,7 +106,7 @@ describe('page', () => {
 
   test('of a sweep shows its points', () => {
     const { curve } = fullReport();
-    const sweep = { schema: 'pdrop-compile/sweep/1', original: 'model.onnx', provider: 'cpu', data: { kind: 'json', source: 'data', samples: 3, note: null }, points: curve?.points ?? [] } as const;
+    const sweep = { schema: 'pdrop-compile/sweep/1', original: 'model.onnx', provider: 'cpu', rank: 'attention', generate: 8, data: { kind: 'json', source: 'data', samples: 3, note: null }, points: curve?.points ?? [] } as const;
     const page = sweepToHtml(sweep);
     for (const f of figuresOf(page)) expect(at(sweep, f.path)).toBe(f.value);
     expect(figuresOf(page).length).toBeGreaterThan(30);

@@ -7,7 +7,7 @@ import { block, opened } from '../../src/analyse/terms/tensor.js';
 import { CannotEvaluate, Terms } from '../../src/analyse/terms/term.js';
 import { cliJson } from '../support/cli.js';
 import { folder, modelFile } from '../support/folder.js';
-import { decodeModel, encodeModel, graphOf, loadModel } from '../support/proto.js';
+import { decodeModel, encodeModel, graphOf, int64, loadModel, node } from '../support/proto.js';
 import { expectBytesRefused } from '../support/refuse.js';
 
 describe('finds of the fuzzer', () => {
@@ -51,6 +51,31 @@ describe('finds of the fuzzer', () => {
     expect((await cliJson(modelFile(encodeModel(model)), '-o', out, '--stages', '3')).code).toBe(0);
     expect(decodeModel(readFileSync(out)).graph?.node?.some((n) => n.opType === 'If')).toBe(true);
     const session = await InferenceSession.create(out);
+    expect(session.outputNames).toContain('logits');
+    await session.release();
+  });
+
+  it('a product as Gemm on flattened rows: shape arithmetic behind a boundary needs the ranks that are declared', async () => {
+    const model = loadModel('mobius-qwen3-vl-decoder');
+    const graph = graphOf(model);
+    const at = graph.node?.findIndex((n) => n.opType === 'MatMul' && n.name?.includes('layers.2/self_attn/v_proj')) as number;
+    const product = graph.node?.[at];
+    const [rows, weight] = product?.input as [string, string];
+    const [out] = product?.output as [string];
+    graph.initializer?.push(int64('zero', [0]), int64('minus_one', [-1]), int64('flat', [-1, 64]), int64('width', [32]));
+    graph.node?.splice(
+      at,
+      1,
+      node('Reshape', [rows, 'flat'], ['rows_flat']),
+      node('Gemm', ['rows_flat', weight], ['product_flat']),
+      node('Shape', [rows], ['rows_shape']),
+      node('Slice', ['rows_shape', 'zero', 'minus_one'], ['rows_lead']),
+      node('Concat', ['rows_lead', 'width'], ['product_shape'], { axis: 0 }),
+      node('Reshape', ['product_flat', 'product_shape'], [out]),
+    );
+    const path = join(folder(), 'out.onnx');
+    expect((await cliJson(modelFile(encodeModel(model)), '-o', path, '--layers', '1', '--keep', '0.5')).code).toBe(0);
+    const session = await InferenceSession.create(path, { graphOptimizationLevel: 'disabled' });
     expect(session.outputNames).toContain('logits');
     await session.release();
   });

@@ -1,6 +1,7 @@
 /** Metrics against values worked out by hand, and the thresholds that use them. */
 import { describe, expect, it } from 'vitest';
 import { answersMatch, divergenceAt, summarize, textDivergence } from '../../src/validate/fidelity/divergence.js';
+import { baselineReport } from '../../src/validate/fidelity/baselines.js';
 import { baselineFinding, judgeThresholds } from '../../src/validate/findings.js';
 import { judgeKept, matchRows, type TokenRows } from '../../src/validate/gates/rows.js';
 import { scheduleFor } from '../../src/validate/models/plan.js';
@@ -74,8 +75,7 @@ describe('records', () => {
 describe('thresholds and findings', () => {
   const provider = (kl: number, other: number): ProviderReport => {
     const samples = [0, 1, 2, 3].map((i): SampleRecord => ({ id: `${i}`, index: i, tokens: { length: 1, rows: 1, image: [1] }, candidates: { rewritten: { rows: 1, kl: [kl + i / 1000], top1: [1], dp: [0] }, random: { rows: 1, kl: [other], top1: [1], dp: [0] } } }));
-    const difference = other - kl;
-    return { provider: 'cpu', gates: [], control: null, fidelity: fidelityOf(samples, 'rewritten'), baselines: [{ rank: 'random', fidelity: fidelityOf(samples, 'random'), klAdvantage: { mean: difference, standardError: 0.001 } }], placement: null, latency: null, memory: null, samples, faults: [], notes: [] };
+    return { provider: 'cpu', gates: [], control: null, fidelity: fidelityOf(samples, 'rewritten'), baselines: [baselineReport(samples, 'random')], placement: null, latency: null, memory: null, samples, faults: [], notes: [] };
   };
   it('a missed limit, and one without a figure, is a miss', () => {
     const results = judgeThresholds({ maxKl: 0.05, minTop1: 0.9, maxPplRatio: 1.1, minFlopsCut: 0.4 }, [provider(0.1, 0.2)], null);

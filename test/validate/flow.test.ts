@@ -10,6 +10,7 @@ import { PdropError } from '../../src/diagnostics.js';
 import { schemaComplaint, schemaOf } from '../../src/schemas.js';
 import { Random } from '../../src/validate/feeding/random.js';
 import type { ValidateReport } from '../../src/validate/result.js';
+import type { SweepReport } from '../../src/validate/sweep/curve.js';
 import { validate } from '../../src/validate/validate.js';
 import { LoadedFixture } from '../support/fixtures.js';
 import { compileFixture, fixtureSample, temporaryFolder } from './support.js';
@@ -198,7 +199,7 @@ describe('faults in outputs', () => {
 describe('sweep', () => {
   it('gives the curve, and validate finds its own point on it', async () => {
     const curve = join(folder, 'curve.json');
-    const { code, out } = await cli('sweep', fixture.model, '--lambda', '0.25:0.75:0.25', '--stages', '2,4', '--image-mask', `input-ids:${image}`, '--data', data, '--limit', '3', '--continue', '2', '--work-dir', join(folder, 'not', 'there', 'yet'), '--report', curve);
+    const { code, out } = await cli('sweep', fixture.model, '--lambda', '0.25:0.75:0.25', '--stages', '2,4', '--generate', '2', '--baselines', 'none', '--image-mask', `input-ids:${image}`, '--data', data, '--limit', '3', '--continue', '2', '--work-dir', join(folder, 'not', 'there', 'yet'), '--report', curve);
     expect(code).toBe(0);
     expect(out.trim().split('\n')).toHaveLength(7);
     const report = join(folder, 'curved.json');
@@ -207,6 +208,22 @@ describe('sweep', () => {
     expect(r.curve?.points[r.curve.chosen]).toMatchObject({ stages: 4, lambda: '0.5' });
     const four = r.curve?.points.filter((p) => p.stages === 4) ?? [];
     expect(four.map((p) => p.macsCut)).toEqual([...four.map((p) => p.macsCut)].sort((a, b) => b - a));
+    expect(r.curve?.points.every((p) => p.positions === 'compact' && p.fidelity?.generation?.texts === 3)).toBe(true);
     expect(readdirSync(folder).filter((f) => f.includes('tmp-pdrop'))).toEqual([]);
+    // Points of the other position mode, or of another ranker, say nothing of this model.
+    const sweep = JSON.parse(readFileSync(curve, 'utf8')) as SweepReport;
+    for (const [other, hint] of [[{ ...sweep, points: sweep.points.map((p) => ({ ...p, positions: 'keep' })) }, /made with positions keep/], [{ ...sweep, rank: 'uniform' }, /made with rank uniform/]] as const) {
+      writeFileSync(join(folder, 'other.json'), JSON.stringify(other));
+      const refused = await cli('validate', fixture.model, compiled, '--data', data, '--limit', '1', ...QUICK, '--no-gates', '--curve', join(folder, 'other.json'));
+      expect([refused.code, refused.err]).toEqual([2, expect.stringMatching(hint)]);
+    }
+  });
+
+  it('draws a curve for each position mode, with a baseline at every point', async () => {
+    const { code, out } = await cli('sweep', fixture.model, '--lambda', '0.5', '--stages', '2', '--positions', 'compact,keep', '--image-mask', `input-ids:${image}`, '--data', data, '--limit', '2', '--continue', '1', '--json');
+    expect(code).toBe(0);
+    const { points } = JSON.parse(out) as SweepReport;
+    expect(points.map((p) => [p.positions, p.baselines.map((b) => [b.rank, b.klAdvantage?.samples])])).toEqual(['compact', 'keep'].map((mode) => [mode, [['uniform', 2]]]));
+    expect((await cli('sweep', fixture.model, '--positions', 'compact,kep')).err).toContain('"kep" is no position mode');
   });
 });

@@ -58,7 +58,7 @@ export function register(program: Command): void {
 
 async function run(model: string | undefined, f: Flags): Promise<void> {
   const out = (value: unknown, text: () => string): void => {
-    if (f.json) printJson(value, 2, (k, v) => (k === 'linear' ? undefined : v));
+    if (f.json) printJson(value);
     else print(text());
   };
   if (f.paper) {

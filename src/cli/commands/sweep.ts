@@ -1,19 +1,22 @@
 /** `pdrop-compile sweep`: the trade-off curve over λ and stages. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import type { OutputFile } from '../../disk/transaction.js';
 import { ReportFiles } from '../../report/write.js';
 import { figure, share, si } from '../../report/validate-tables.js';
+import type { SweepReport } from '../../validate/sweep/curve.js';
 import { sweep } from '../../validate/sweep/sweep.js';
 import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
-import { addDataOptions, type DataFlags, dataOptions, progressLines, whole } from './validate-shared.js';
+import { addDataOptions, baselinesOf, type DataFlags, dataOptions, progressLines, whole, wrong } from './validate-shared.js';
 import { print, printJson } from '../output.js';
 
 interface Flags extends DataFlags {
   lambda: string;
   stages: string;
   imageMask?: string;
-  positions?: 'auto' | 'compact' | 'keep';
+  positions: string;
+  generate?: number;
+  baselines?: string;
   rank?: string;
   report?: string;
   html?: string;
@@ -31,8 +34,10 @@ export function register(program: Command): void {
     .option('--stages <list>', 'numbers of stages', '4')
     .option('--ep <name>', 'execution provider (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--image-mask <source>', 'as for compile')
-    .addOption(new Option('--positions <mode>', 'as for compile').choices(['auto', 'compact', 'keep']))
-    .option('--rank <method>', 'as for compile');
+    .option('--positions <list>', 'auto, compact, keep, or several: a curve each', 'auto')
+    .option('--rank <method>', 'as for compile')
+    .option('--generate <n>', 'greedy tokens each model generates, for answers (default: 0)', whole('--generate'))
+    .option('--baselines <list>', 'uniform, random[:seed] or none at every point (default: uniform with data, none without)');
   addDataOptions(command)
     .option('--report <file>', 'write the curve as JSON; `validate --curve` shows it')
     .option('--html <file>', 'write the curve as one HTML page')
@@ -52,7 +57,9 @@ async function run(original: string, f: Flags): Promise<void> {
       lambdas: parseLambdas(f.lambda),
       stages: f.stages.split(',').map((s) => whole('--stages', 2)(s.trim())),
       imageMask: f.imageMask,
-      positionMode: f.positions,
+      positionModes: modesOf(f.positions),
+      generate: f.generate,
+      baselines: baselinesOf(f.baselines),
       rank: f.rank,
     },
     progress,
@@ -65,11 +72,29 @@ async function run(original: string, f: Flags): Promise<void> {
   await files.write(texts);
   if (f.json) printJson(result, 1);
   else if (!f.quiet) {
-    const rows = result.points.map((p) => {
-      const all = p.fidelity?.all;
-      return [String(p.stages), p.lambda, si(p.macs), share(p.macsCut), share(p.cacheCut), figure(all?.kl.mean), figure(all?.kl.p99), share(all?.sameTop1)];
-    });
-    const right = true;
-    print(`${table([{ title: 'stages', right }, { title: 'λ', right }, { title: 'MACs', right }, { title: 'cut', right }, { title: 'cache cut', right }, { title: 'mean KL', right }, { title: 'KL 99%', right }, { title: 'same top-1', right }], rows)}${result.data.note ? `\nnote: ${result.data.note}` : ''}`);
+    print(`${table(...points(result))}${result.data.note ? `\nnote: ${result.data.note}` : ''}`);
   }
+}
+
+const MODES = ['auto', 'compact', 'keep'] as const;
+
+function modesOf(text: string): (typeof MODES)[number][] {
+  return [...new Set(text.split(','))].map((t) => {
+    const mode = MODES.find((m) => m === t.trim());
+    if (!mode) throw wrong(`--positions: "${t}" is no position mode`, '--positions', `use ${MODES.join(', ')}, or several with commas`);
+    return mode;
+  });
+}
+
+function points({ points }: SweepReport): Parameters<typeof table> {
+  const answered = points.some((p) => p.fidelity?.answers);
+  const baselines = points[0]?.baselines.map((b) => b.rank) ?? [];
+  const right = true;
+  const rows = points.map((p) => {
+    const all = p.fidelity?.all;
+    const others = p.baselines.flatMap((b) => [figure(b.fidelity?.all?.kl.mean), ...(answered ? [share(b.fidelity?.answers?.rewritten)] : [])]);
+    return [p.positions, String(p.stages), p.lambda, si(p.macs), share(p.macsCut), share(p.cacheCut), figure(all?.kl.mean), figure(all?.kl.p99), share(all?.sameTop1), ...(answered ? [share(p.fidelity?.answers?.rewritten)] : []), ...others];
+  });
+  const heads = ['stages', 'λ', 'MACs', 'cut', 'cache cut', 'mean KL', 'KL 99%', 'same top-1', ...(answered ? ['accuracy'] : []), ...baselines.flatMap((b) => [`${b}: KL`, ...(answered ? ['accuracy'] : [])])];
+  return [[{ title: 'positions' }, ...heads.map((title) => ({ title, right }))], rows];
 }

@@ -10,6 +10,7 @@ import { append, ReportFiles } from '../../report/write.js';
 import { toJunit } from '../../report/validate-junit.js';
 import { toMarkdown } from '../../report/validate-markdown.js';
 import { allTables, type TextTable, thresholdsTable } from '../../report/validate-tables.js';
+import { nextSteps } from '../../validate/next-steps.js';
 import type { Thresholds } from '../../validate/findings.js';
 import type { Progress, ValidateOptions } from '../../validate/options.js';
 import { parseProviders } from '../../validate/running/providers.js';
@@ -70,6 +71,14 @@ export function addDataOptions(command: Command): Command {
     .addOption(new Option('--optimize <level>', 'ONNX Runtime’s graph optimizations (default: all)').choices(['disabled', 'basic', 'extended', 'all']))
     .option('--keep-going', 'a bad sample does not end the run; the exit code is 4')
     .option('--work-dir <folder>', 'where variants of the original are written (default: beside it)');
+}
+
+export function baselinesOf(text: string | undefined): string[] | undefined {
+  if (text === undefined) return undefined;
+  if (text === 'none') return [];
+  const list = text.split(',').map((t) => t.trim());
+  for (const t of list) if (!/^(uniform|random(:\d{1,9})?)$/.test(t)) throw wrong(`--baselines: "${t}" is not a baseline`, '--baselines', 'use uniform, random, random:<seed> or none');
+  return list;
 }
 
 /** Limits; a missed one is exit code 1. */
@@ -266,6 +275,7 @@ export async function emit(report: ValidateReport, f: OutputFlags, outputs: Outp
   const gates = report.providers.flatMap((p) => p.gates.filter((g) => g.status === 'failed').map((g) => [g.gate, p.provider, g.detail]));
   if (gates.length > 0) printError(`${renderTables([{ title: 'Gates that failed', columns: [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], rows: gates }])}`);
   if (missed) printError(`${renderTables([missed])}`);
+  if (missed || gates.length > 0) for (const step of nextSteps(report)) printError(`next: ${step}`);
   for (const p of report.providers) for (const fault of p.faults.slice(0, 10)) printError(`error ${fault.code}: ${fault.message}\n  ${fault.hint}`);
   return report.verdict === 'failed' ? 1 : report.verdict === 'incomplete' ? 4 : 0;
 }

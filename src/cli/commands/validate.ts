@@ -1,7 +1,7 @@
 /** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
 import type { Command } from 'commander';
 import { validate } from '../../validate/validate.js';
-import { addDataOptions, addOutputs, addThresholds, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole, wrong } from './validate-shared.js';
+import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole } from './validate-shared.js';
 
 interface Flags extends DataFlags, OutputFlags, ThresholdFlags {
   generate?: number;
@@ -69,12 +69,4 @@ async function run(original: string, rewritten: string, f: Flags): Promise<void>
   );
   process.exitCode = await emit(report, f, outputs);
   finish();
-}
-
-function baselinesOf(text: string | undefined): string[] | undefined {
-  if (text === undefined) return undefined;
-  if (text === 'none') return [];
-  const list = text.split(',').map((t) => t.trim());
-  for (const t of list) if (!/^(uniform|random(:\d{1,9})?)$/.test(t)) throw wrong(`--baselines: "${t}" is not a baseline`, '--baselines', 'use uniform, random, random:<seed> or none');
-  return list;
 }

@@ -1,9 +1,10 @@
 /** The ranker against dropping as many tokens without looking: evenly spaced, or at random. */
 import type { Fidelity } from '../../validate/fidelity/records.js';
 import type { BaselineReport, ProviderReport, ValidateReport } from '../../validate/result.js';
+import { verdictOf } from '../../validate/findings.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { error, plain, share, size } from './numbers.js';
+import { plain, share, size } from './numbers.js';
 import { note, type Section, table, verdict } from './parts.js';
 
 export function baselinesSection(report: Cursor<ValidateReport>): Section | null {
@@ -11,7 +12,7 @@ export function baselinesSection(report: Cursor<ValidateReport>): Section | null
   if (providers.length === 0) return null;
   const rank = report.value.rewritten.plan.rank;
   const body = html`
-${note(`The same schedule and cost, other choices of tokens: what ranking by ${rank === 'attention' ? 'the last instruction token’s attention' : `“${rank}”`} is worth. The advantage is paired over samples: the baseline’s mean KL minus this model’s; within two standard errors there is no difference to speak of.`)}
+${note(`The same schedule and cost, other choices of tokens: what ranking by ${rank === 'attention' ? 'the last instruction token’s attention' : `“${rank}”`} is worth. The advantage is paired over samples: the baseline’s mean KL of a sample minus this model’s, with its 95% interval (Student’s t); where that holds zero, there is no difference to speak of. KL columns are means over positions.`)}
 ${providers.map((p) => html`${providers.length > 1 && html`<h3>On ${p.value.provider}</h3>`}${one(p, rank)}`)}`;
   return { id: 'baselines', title: 'Ranking against baselines', body };
 }
@@ -45,8 +46,6 @@ function one(p: Cursor<ProviderReport>, rank: string): Markup {
 function advantage(b: Cursor<BaselineReport>): [Piece, Piece] {
   const a = b.at('klAdvantage').some;
   if (!a || !known(a.value.mean)) return [html`<span class="none">–</span>`, ''];
-  const { mean, standardError } = a.value;
-  const sure = Math.abs(mean) > 2 * standardError;
-  const words = !sure ? verdict('doubt', 'no difference') : mean > 0 ? verdict('good', 'ranker is better') : verdict('bad', 'ranker loses');
-  return [html`${figure(a.at('mean'), plain)} <small>± ${figure(a.at('standardError'), error)}</small>`, words];
+  const words = { even: verdict('doubt', 'no difference'), better: verdict('good', 'ranker is better'), worse: verdict('bad', 'ranker loses') }[verdictOf(a.value)];
+  return [html`${figure(a.at('mean'), plain)} <small>${figure(a.at('low'), plain)} to ${figure(a.at('high'), plain)}</small>`, words];
 }

@@ -1,4 +1,5 @@
 /** What passed and what did not: thresholds and gates. */
+import { nextSteps } from '../../validate/next-steps.js';
 import { GATE_MEANING } from '../../validate/gates/types.js';
 import type { ThresholdResult, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure } from './cursor.js';
@@ -30,16 +31,23 @@ export function thresholdTable(list: readonly Cursor<ThresholdResult>[], label: 
   return table(label, [{ title: 'threshold' }, { title: 'provider' }, { title: 'limit', right: true }, { title: 'measured', right: true }, { title: '' }], rows, 'stack');
 }
 
+/** Text with what stands between backquotes as code. */
+function codes(text: string): Piece {
+  return text.split('`').map((t, i) => (i % 2 === 1 ? html`<code>${t}</code>` : t));
+}
+
 /** Thresholds that were missed and gates that failed; null when nothing fell short. */
 export function fellShort(report: Cursor<ValidateReport>): Markup | null {
   const missed = each(report.at('thresholds')).filter((t) => !t.value.met);
   const failed = report.value.providers.flatMap((p) => p.gates.filter((g) => g.status === 'failed').map((g) => ({ p, g })));
   const faults = report.value.providers.flatMap((p) => p.faults.map((f) => ({ p, f })));
   if (missed.length + failed.length + faults.length === 0) return null;
+  const next = nextSteps(report.value);
   return html`<section id="fell-short" class="card"><h2>What fell short</h2>
 ${failed.length > 0 && table('Gates that failed', [{ title: 'gate' }, { title: 'provider' }, { title: 'what was seen' }], failed.map(({ p, g }) => [html`${verdict('bad', g.gate)}`, p.provider, g.detail]), 'stack')}
 ${thresholdTable(missed, 'Thresholds that were missed')}
 ${faults.length > 0 && table('Samples that failed', [{ title: 'sample' }, { title: 'provider' }, { title: 'why' }, { title: 'what to do' }], faults.map(({ p, f }) => [f.id, p.provider, html`<code>${f.code}</code> ${f.message}`, f.hint]), 'stack')}
+${next.length > 0 && html`<h3>What to do next</h3><ul class="findings next">${next.map((n) => html`<li>${codes(n)}</li>`)}</ul>`}
 </section>`;
 }
 

@@ -76,6 +76,31 @@ function strip(first: number, count: number): Panel {
   return { grids: [{ grid, x: 0, y: 0 }], width: columns, height: rows, picture: { x: 0, y: 0, width: 0, height: 0 } };
 }
 
+/** Path around the regions for which `inside` holds: the edges between a cell inside and what is not, runs of them in one line. */
+export function outlinePath(panel: Panel, inside: (token: number) => boolean): string {
+  const at = new Set<string>();
+  for (const { grid, x, y } of panel.grids) {
+    for (let r = 0; r < grid.rows; r++) for (let c = 0; c < grid.columns; c++) if (inside(grid.first + r * grid.columns + c)) at.add(`${x + c},${y + r}`);
+  }
+  const is = (c: number, r: number): boolean => at.has(`${c},${r}`);
+  const lines: string[] = [];
+  for (let r = 0; r <= panel.height; r++) {
+    for (let c = 0; c < panel.width; c++) {
+      const start = c;
+      while (c < panel.width && is(c, r) !== is(c, r - 1)) c++;
+      if (c > start) lines.push(`M${start} ${r}h${c - start}`);
+    }
+  }
+  for (let c = 0; c <= panel.width; c++) {
+    for (let r = 0; r < panel.height; r++) {
+      const start = r;
+      while (r < panel.height && is(c, r) !== is(c - 1, r)) r++;
+      if (r > start) lines.push(`M${c} ${start}v${r - start}`);
+    }
+  }
+  return lines.join('');
+}
+
 /** Path of the cells for which `inside` holds, a rectangle for each run of neighbours in a line. */
 export function cellsPath(panel: Panel, inside: (token: number) => boolean): string {
   const runs: string[] = [];

@@ -2,7 +2,7 @@
 import type { ProviderReport, ValidateReport } from '../../validate/result.js';
 import { type Cursor, each, figure, known } from './cursor.js';
 import { html, type Markup, type Piece } from './markup.js';
-import { bytes, count, counted, plain, round, share, si, times } from './numbers.js';
+import { bytes, count, counted, ms, plain, round, share, si, times } from './numbers.js';
 import { table, verdict } from './parts.js';
 
 const VERDICT = { passed: ['good', 'Passed'], failed: ['bad', 'Failed'], incomplete: ['doubt', 'Incomplete'] } as const;
@@ -49,6 +49,11 @@ interface Tile {
   readonly name: string;
   readonly value: Piece;
   readonly detail: Piece;
+  /** Thresholds that judge this figure, and the provider they are of; null: of all. */
+  readonly limits?: readonly string[];
+  readonly provider?: string;
+  /** The figure is a cost that got worse. */
+  readonly worse?: boolean;
 }
 
 function tiles(report: Cursor<ValidateReport>): Markup {
@@ -56,27 +61,37 @@ function tiles(report: Cursor<ValidateReport>): Markup {
   const cost = report.at('cost').some;
   if (cost) {
     const p = cost.at('prefill');
-    list.push({ name: 'Prompt MACs cut', value: figure(p.at('cut'), share), detail: html`${figure(p.at('original').at('graph'), si)} → ${figure(p.at('rewritten').at('graph'), si)}` });
+    list.push({ name: 'Prompt MACs cut', value: figure(p.at('cut'), share), detail: html`${figure(p.at('original').at('graph'), si)} → ${figure(p.at('rewritten').at('graph'), si)}`, limits: ['--min-flops-cut'], worse: p.value.cut < 0 });
     const c = cost.at('cacheBytes');
-    list.push({ name: 'KV cache cut', value: figure(c.at('cut'), share), detail: html`${figure(c.at('original'), bytes)} → ${figure(c.at('rewritten'), bytes)}` });
+    list.push({ name: 'KV cache cut', value: figure(c.at('cut'), share), detail: html`${figure(c.at('original'), bytes)} → ${figure(c.at('rewritten'), bytes)}`, limits: ['--min-cache-cut'], worse: c.value.cut < 0 });
   }
   const first = each(report.at('providers'))[0];
   if (first) list.push(...providerTiles(first));
-  return html`<div class="tiles">${list.map((t) => html`<div class="tile"><span class="name">${t.name}</span><span class="value">${t.value}</span><span class="detail">${t.detail}</span></div>`)}</div>`;
+  return html`<div class="tiles">${list.map((t) => tile(t, report.value.thresholds))}</div>`;
+}
+
+/** A missed threshold, or a cost that got worse, shows in its tile, by a sign and words as well as by colour. */
+function tile(t: Tile, thresholds: ValidateReport['thresholds']): Markup {
+  const missed = thresholds.filter((x) => !x.met && t.limits?.includes(x.option) && (x.provider === null || t.provider === undefined || x.provider === t.provider));
+  const state = missed.length > 0 ? 'bad' : t.worse ? 'doubt' : '';
+  return html`<div class="tile${state && ` ${state}`}"><span class="name">${t.name}</span><span class="value">${t.value}</span><span class="detail">${t.detail}</span>${missed.map((x) => html`<span class="detail">${verdict('bad', `missed ${x.option} ${x.limit}`)}</span>`)}${state === 'doubt' && html`<span class="detail">${verdict('doubt', 'worse than the original')}</span>`}</div>`;
 }
 
 function providerTiles(p: Cursor<ProviderReport>): Tile[] {
   const out: Tile[] = [];
   const latency = p.at('latency').some;
-  if (latency) out.push({ name: `Prefill speed, ${p.value.provider}`, value: figure(latency.at('prefill').at('speedup'), times), detail: known(latency.value.achievedPrefill) ? html`${figure(latency.at('achievedPrefill'), share)} of the ideal ${figure(latency.at('idealPrefill'), times)}` : '' });
+  const { provider } = p.value;
+  if (latency) out.push({ name: `Prefill speed, ${provider}`, value: figure(latency.at('prefill').at('speedup'), times), detail: known(latency.value.achievedPrefill) ? html`${figure(latency.at('achievedPrefill'), share)} of the ideal ${figure(latency.at('idealPrefill'), times)}` : '', limits: ['--min-speedup'], provider, worse: latency.value.prefill.speedup < 1 });
+  const step = latency?.at('decode').some;
+  if (step) out.push({ name: `Decode speed, ${provider}`, value: figure(step.at('speedup'), times), detail: html`${figure(step.at('original').at('median'), ms)} → ${figure(step.at('rewritten').at('median'), ms)} a step`, worse: step.value.speedup < 1 });
   const fidelity = p.at('fidelity').some;
   const all = fidelity?.at('all').some;
   if (all) {
-    out.push({ name: 'Mean KL', value: html`${figure(all.at('kl').at('mean'), plain)} <small>nats</small>`, detail: html`99%: ${figure(all.at('kl').at('p99'), plain)}` });
-    out.push({ name: 'Same top-1', value: figure(all.at('sameTop1'), share), detail: counted(all.value.positions, 'position') });
+    out.push({ name: 'Mean KL', value: html`${figure(all.at('kl').at('mean'), plain)} <small>nats</small>`, detail: html`99%: ${figure(all.at('kl').at('p99'), plain)}`, limits: ['--max-kl', '--max-kl-p99', '--beat-baselines'], provider });
+    out.push({ name: 'Same top-1', value: figure(all.at('sameTop1'), share), detail: counted(all.value.positions, 'position'), limits: ['--min-top1'], provider });
   }
   const answers = fidelity?.at('answers').some;
-  if (answers) out.push({ name: 'Task accuracy', value: figure(answers.at('rewritten'), share), detail: html`${figure(answers.at('original'), share)} before` });
+  if (answers) out.push({ name: 'Task accuracy', value: figure(answers.at('rewritten'), share), detail: html`${figure(answers.at('original'), share)} before`, limits: ['--min-accuracy', '--max-accuracy-drop'], provider, worse: answers.value.rewritten < answers.value.original });
   return out;
 }
 

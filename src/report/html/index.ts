@@ -11,6 +11,7 @@ import { curveSection } from './curve.js';
 import { Cursor } from './cursor.js';
 import { fidelitySection } from './fidelity.js';
 import { header } from './header.js';
+import { flipsSection } from './answers.js';
 import { keptSection, type Pictures } from './kept.js';
 import { html, type Markup, scriptJson } from './markup.js';
 import { page } from './page.js';
@@ -36,13 +37,15 @@ const EMBED_LIMIT = 16 * 2 ** 20;
  */
 export function toHtml(report: ValidateReport, options: HtmlOptions = {}): string {
   const c = new Cursor(report);
+  // Pictures first: what is kept of them says more than any figure.
   const sections = [
+    keptSection(c, options.pictures ?? new Map()),
+    flipsSection(report),
     checksSection(c),
     costSection(c),
     speedSection(c),
     fidelitySection(c),
     baselinesSection(c),
-    keptSection(c, options.pictures ?? new Map()),
     curveSection(c.at('curve')),
     placementSection(c),
     samplesSection(c),
@@ -56,7 +59,7 @@ export function toHtml(report: ValidateReport, options: HtmlOptions = {}): strin
 export function sweepToHtml(sweep: SweepReport): string {
   const curve = curveSection(new Cursor({ points: sweep.points, chosen: -1 }));
   const { data } = sweep;
-  const head = html`<header><p class="kicker">pdrop-compile sweep</p><h1>${sweep.original}</h1><p class="note">${sweep.points.length} schedules on ${sweep.provider}; ${data.kind} data, ${data.source}, ${data.samples} samples.</p>${data.note && html`<p class="callout doubt"><strong>Note</strong> ${data.note}</p>`}</header>`;
+  const head = html`<header><p class="kicker">pdrop-compile sweep</p><h1>${sweep.original}</h1><p class="note">${sweep.points.length} schedules on ${sweep.provider}, rank ${sweep.rank}; ${data.kind} data, ${data.source}, ${data.samples} samples${sweep.generate > 0 ? `, ${sweep.generate} tokens generated for answers` : ''}.</p>${data.note && html`<p class="callout doubt"><strong>Note</strong> ${data.note}</p>`}</header>`;
   return page(`${sweep.original}: trade-off of schedules (pdrop-compile sweep)`, head, curve ? [curve] : [], scriptJson(sweep), 'pdrop-compile');
 }
 

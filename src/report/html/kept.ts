@@ -2,7 +2,8 @@
 import type { KeptReport, KeptSample, ValidateReport } from '../../validate/result.js';
 import { columnsChart } from './columns.js';
 import { type Cursor, each } from './cursor.js';
-import { cellsPath, type Panel, panelsOf } from './grids.js';
+import { saidMarkup, saidOf } from './answers.js';
+import { cellsPath, outlinePath, type Panel, panelsOf } from './grids.js';
 import { html, type Markup } from './markup.js';
 import { count, counted, share } from './numbers.js';
 import { behind, legend, note, type Section, table } from './parts.js';
@@ -13,22 +14,27 @@ export type Pictures = ReadonlyMap<string, string>;
 export function keptSection(report: Cursor<ValidateReport>, pictures: Pictures): Section | null {
   const kept = report.at('kept').some;
   if (!kept || (kept.value.samples.length === 0 && kept.value.histogram.samples === 0)) return null;
-  const { layers } = report.value.rewritten.plan;
   const samples = each(kept.at('samples'));
   const anyPicture = samples.some((s) => s.value.picture !== undefined && pictures.has(s.value.picture));
   const body = html`
-${samples.length > 0 && html`${note(`Patches that enter the layer at each boundary${anyPicture ? ', over the picture' : ''}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
-${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear where there is a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: anyPicture ? 'dropped (dark)' : 'dropped' }])}
-<div class="gallery">${samples.map((s, i) => sampleMaps(s, layers, pictures, `picture-${i}`))}</div>`}
+${samples.length > 0 && html`${note(`Patches that enter the layer at each boundary${anyPicture ? ', over the picture' : ''}, outlined; dropped ones are ${anyPicture ? 'grey and hatched' : 'hatched'}. Tiles of one picture lie at their places; an overview of the whole picture stands apart.`)}
+${legend([{ mark: 'box', tone: 'kept', text: anyPicture ? 'kept (clear where there is a picture)' : 'kept' }, { mark: 'box', tone: 'dropped', text: 'dropped' }])}
+${HATCH}
+<div class="gallery">${samples.map((s, i) => sampleMaps(s, report.value, pictures, `picture-${i}`))}</div>`}
 ${histogram(kept)}`;
   return { id: 'kept', title: 'Kept tokens', body };
 }
 
-function sampleMaps(s: Cursor<KeptSample>, layers: readonly number[], pictures: Pictures, id: string): Markup {
+/** A diagonal through every patch that is dropped, so that colour is never the only difference. */
+const HATCH = html`<svg class="store" width="0" height="0" aria-hidden="true"><defs><pattern id="hatch" width="1" height="1" patternUnits="userSpaceOnUse"><path class="hatch" d="M0 1 1 0"/></pattern></defs></svg>`;
+
+function sampleMaps(s: Cursor<KeptSample>, report: ValidateReport, pictures: Pictures, id: string): Markup {
+  const { layers } = report.rewritten.plan;
   const uri = s.value.picture === undefined ? undefined : pictures.get(s.value.picture);
   const safe = uri && /^data:image\/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+$/.test(uri) ? uri : undefined;
   const rows = each(s.at('rows'));
   return html`<article class="maps"><h3>${s.value.title ?? s.value.id}${s.value.title !== undefined && html` <small>${s.value.id}</small>`}</h3>
+${saidMarkup(saidOf(report, report.providers[0]?.samples.find((r) => r.id === s.value.id)))}
 ${safe && html`<svg class="store" width="0" height="0" aria-hidden="true"><defs><image id="${id}" href="${safe}" width="1" height="1" preserveAspectRatio="none"/></defs></svg>`}
 ${rows.map((row, r) => {
   const panels = panelsOf(row.value.grids, row.value.imageTokens);
@@ -45,9 +51,6 @@ function boundaryMaps(kept: Cursor<readonly number[]>, layer: number | undefined
 <div class="panels">${panels.map((p) => panelSvg(p, has, label, picture, kept.pointer))}</div></figure>`;
 }
 
-/** Up to as many patches across, kept ones are outlined; on finer grids outlines would be most of the map. */
-const COARSE = 16;
-
 function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: string | undefined, pointer: string): Markup {
   const many = p.grids.length > 1;
   const over = picture !== undefined && p.picture.width > 0;
@@ -56,7 +59,8 @@ function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: st
   const borders = many ? html`<path class="tiles" d="${p.grids.map(({ grid, x, y }) => `M${x} ${y}h${grid.columns}v${grid.rows}h${-grid.columns}z`).join('')}"/>` : '';
   const title = `${label}${many ? ` (${p.grids.length} tiles of ${p.grids[0]?.grid.rows} × ${p.grids[0]?.grid.columns})` : ` (grid of ${p.height} × ${p.width})`}`;
   return html`<svg role="img" class="patches${over && ' pictured'}" viewBox="0 0 ${p.width} ${p.height}" aria-label="${title}" data-grids="${covers}"><title>${title}</title>
-${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="edge${p.width <= COARSE && ' coarse'}" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/><path class="kept" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/>`}${borders}</svg>`;
+${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/>`}
+<path class="kept${over && ' clear'}" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/><path fill="url(#hatch)" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="outline" d="${outlinePath(p, (t) => has.has(t))}"/>${borders}</svg>`;
 }
 
 const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);

@@ -1,7 +1,7 @@
 /** The page's only style sheet: system fonts, both themes, from 320 px up. */
 export const STYLE = `
-:root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--line:#dfdfda;--faint:#ececea;--ink:#1c1d20;--muted:#575b63;--original:#b4b8c0;--rewritten:#2463bd;--second:#b05a10;--third:#7b4bb3;--good:#1a6e34;--bad:#b02318;--doubt:#7d5200;--good-bg:#e6f3ea;--bad-bg:#fbe9e7;--doubt-bg:#fbf1dc;--veil:rgba(18,20,24,.78);--edge:rgba(255,255,255,.9)}
-@media (prefers-color-scheme:dark){:root{--page:#131417;--card:#1b1d21;--line:#34373d;--faint:#26292e;--ink:#e8e9ec;--muted:#a9aeb8;--original:#5d626c;--rewritten:#6fa8f5;--second:#e6a15a;--third:#bf9cee;--good:#6cc98a;--bad:#ff9387;--doubt:#e2b556;--good-bg:#17301f;--bad-bg:#3a1c19;--doubt-bg:#33280f;--veil:rgba(10,11,13,.8)}}
+:root{color-scheme:light dark;--page:#f7f7f5;--card:#fff;--line:#dfdfda;--faint:#ececea;--ink:#1c1d20;--muted:#575b63;--original:#b4b8c0;--rewritten:#2463bd;--second:#b05a10;--third:#7b4bb3;--good:#1a6e34;--bad:#b02318;--doubt:#7d5200;--good-bg:#e6f3ea;--bad-bg:#fbe9e7;--doubt-bg:#fbf1dc;--veil:rgba(70,72,78,.82);--edge:rgba(255,255,255,.9)}
+@media (prefers-color-scheme:dark){:root{--page:#131417;--card:#1b1d21;--line:#34373d;--faint:#26292e;--ink:#e8e9ec;--muted:#a9aeb8;--original:#5d626c;--rewritten:#6fa8f5;--second:#e6a15a;--third:#bf9cee;--good:#6cc98a;--bad:#ff9387;--doubt:#e2b556;--good-bg:#17301f;--bad-bg:#3a1c19;--doubt-bg:#33280f;--veil:rgba(58,60,66,.82)}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%;text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans",sans-serif}
@@ -27,6 +27,10 @@ code{font:.88em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wr
 .callout strong{color:var(--doubt);margin-right:4px}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin:20px 0}
 .tile{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 14px;display:flex;flex-direction:column}
+.tile .state{white-space:normal}
+.tile.bad{border-color:var(--bad);background:var(--bad-bg)}.tile.doubt{border-color:var(--doubt);background:var(--doubt-bg)}
+.tile.bad .value{color:var(--bad)}.tile.doubt .value{color:var(--doubt)}
+.tile.bad .detail,.tile.bad .name,.tile.doubt .detail,.tile.doubt .name{color:var(--ink)}
 .tile .name,.tile .detail{color:var(--muted);font-size:.82rem}
 .tile .value{font-size:1.5rem;font-weight:600;line-height:1.3;font-variant-numeric:tabular-nums}
 .tile .value small{font-size:.8rem;font-weight:400;color:var(--muted)}
@@ -71,6 +75,8 @@ figcaption{font-size:.88rem;font-weight:600;margin-bottom:10px}
 .series.original{stroke:var(--original)}.series.rewritten{stroke:var(--rewritten)}.series.second{stroke:var(--second)}.series.third{stroke:var(--third)}
 .chosen{fill:none;stroke:var(--ink);stroke-width:1.75}
 .ideal{fill:none;stroke:var(--muted);stroke-width:1.25;stroke-dasharray:3 2}
+.baseline{fill:var(--card);stroke:var(--muted);stroke-width:1.25}.series.baseline{stroke-dasharray:4 3;opacity:.8}
+.lambda{font-size:10px;fill:var(--muted);paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 .hit{fill:transparent}
 g:hover>.hit{fill:var(--ink);fill-opacity:.07}
 .bars{display:grid;gap:7px;margin-bottom:10px}
@@ -90,11 +96,11 @@ g:hover>.hit{fill:var(--ink);fill-opacity:.07}
 .map small{color:var(--muted)}
 .panels{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}
 .patches{display:block;width:100%;max-width:220px;height:auto;overflow:hidden;border-radius:3px;shape-rendering:crispEdges}
-.kept{fill:var(--rewritten)}.dropped{fill:var(--faint);stroke:none}
+.kept{fill:var(--rewritten)}.kept.clear{fill:none}.dropped{fill:var(--faint);stroke:none}
+.outline{fill:none;stroke:var(--ink);stroke-width:1.5;vector-effect:non-scaling-stroke}.pictured .outline{stroke:var(--edge)}
+.hatch{stroke:var(--muted);stroke-width:.1;opacity:.8}.said{margin:2px 0 8px}.said q{font-weight:600}
 .legend .dropped{stroke:var(--line)}
 .veil{fill:var(--veil)}
-.edge{fill:none}
-.edge.coarse{stroke:var(--edge);stroke-width:1;vector-effect:non-scaling-stroke}
 .patches .tiles{fill:none;stroke:var(--page);stroke-width:2;vector-effect:non-scaling-stroke}
 .store{position:absolute}
 footer{color:var(--muted);font-size:.84rem;margin-top:24px}

@@ -1,6 +1,8 @@
 /** What a graph costs at given feeds, layer by layer: the shape evaluator and the MAC counter on the whole graph. */
 import { evaluateShapes, type InputBinding } from '../../analyse/shapes/index.js';
+import { sharedInMetadata } from '../../compile.js';
 import { countMacs } from '../../cost/macs.js';
+import { isRankNode, labelOf, rankingMacs } from '../../cost/ranking.js';
 import type { Node, Value } from '../../ir/graph.js';
 import { IS_MARKED } from '../../analyse/roles.js';
 import { IMAGE_MASK_INPUT } from '../running/io.js';
@@ -15,10 +17,8 @@ export interface GraphCost {
   readonly elementOps: number;
   /** MACs by part. */
   readonly parts: { readonly decoder: number; readonly lmHead: number; readonly rank: number; readonly other: number };
-  /** MACs per decoder layer, its rank subgraph not included. */
+  /** MACs per decoder layer, without what is ranking's (src/cost/ranking.ts). */
   readonly layers: readonly number[];
-  /** MACs of each layer's products with weights, by node name. */
-  readonly linear: ReadonlyMap<number, ReadonlyMap<string, number>>;
   /** Product ops whose sizes could not be evaluated. */
   readonly uncounted: readonly string[];
 }
@@ -28,8 +28,6 @@ export interface LayerMap {
   readonly layers: number;
   of(node: Node): { layer: number } | 'lm-head' | 'other' | 'rank';
 }
-
-const labelOf = (node: Node): string => node.name || node.outputs.find((o) => o !== null)?.name || '';
 
 /** Layers of the original graph's nodes by data flow from the cuts; other graphs map by the names they share with it. */
 export function layerMap(original: ModelFile): LayerMap | undefined {
@@ -48,9 +46,11 @@ export function layerMap(original: ModelFile): LayerMap | undefined {
   const head = lmHead(original);
   const names = new Map<string, { layer: number } | 'lm-head' | 'other'>();
   for (const [node, layer] of ofNode) names.set(labelOf(node), head.has(node) ? 'lm-head' : layer < 0 ? 'other' : { layer });
-  return { layers: facts.layers.length, of: (node) => names.get(labelOf(node)) ?? 'rank' };
+  // What a pass made of a node of the model belongs where that does.
+  return { layers: facts.layers.length, of: (node) => (isRankNode(node) ? 'rank' : (names.get(labelOf(node)) ?? names.get(labelOf(node).replace(MADE, '')) ?? 'other')) };
 }
 
+const MADE = /^pdrop\/(?:b\d+\/)?[\w-]+\//;
 const IS_PRODUCT = /MatMul|Gemm/;
 
 /** Products nearest to the logits: what is reached from them backwards before any other product. */
@@ -70,8 +70,11 @@ export function lmHead(file: ModelFile): Set<Node> {
   return head;
 }
 
-/** Bindings of feeds to the graph's inputs; contents of masks and ids steer how much is dropped. */
-export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefined): GraphCost {
+/**
+ * Bindings of feeds to the graph's inputs; contents of masks and ids steer how much is dropped. `stageTokens`: what each stage
+ * of a compiled graph sees of this chunk.
+ */
+export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefined, stageTokens: readonly number[] = []): GraphCost {
   const inputs = new Map<Value, InputBinding>();
   let elements = 4096;
   for (const value of file.model.graph.inputs) {
@@ -85,22 +88,19 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
   const facts = evaluateShapes(file.model.graph, { inputs, dataLimit: elements });
   const table = countMacs(file.model.graph, facts);
   const parts = { decoder: 0, lmHead: 0, rank: 0, other: 0 };
-  const linear = new Map<number, Map<string, number>>();
+  const ranking = rankingMacs(table.nodes, sharedInMetadata(file.model), stageTokens);
   const layers: number[] = new Array<number>(map?.layers ?? 0).fill(0);
-  for (const { node, macs } of table.nodes) {
-    if (macs === 0) continue;
+  for (const { node, macs: all } of table.nodes) {
+    if (all === 0) continue;
+    const ranks = ranking.get(node) ?? 0;
+    parts.rank += ranks;
+    const macs = all - ranks;
     const where = map?.of(node) ?? 'other';
     if (where === 'lm-head') parts.lmHead += macs;
-    else if (where === 'rank') parts.rank += macs;
-    else if (where === 'other') parts.other += macs;
+    else if (where === 'rank' || where === 'other') parts.other += macs;
     else {
       parts.decoder += macs;
       layers[where.layer] = (layers[where.layer] ?? 0) + macs;
-      if (node.inputs.some((v) => v?.tensor !== undefined)) {
-        const own = linear.get(where.layer) ?? new Map<string, number>();
-        own.set(labelOf(node), macs);
-        linear.set(where.layer, own);
-      }
     }
   }
   return {
@@ -108,7 +108,6 @@ export function graphCost(file: ModelFile, feeds: Feeds, map: LayerMap | undefin
     elementOps: table.elementOps,
     parts,
     layers,
-    linear,
     uncounted: [...new Set(table.uncounted.map((n) => n.opType).filter((op) => /MatMul|Gemm|Attention|Conv|Einsum/.test(op)))],
   };
 }

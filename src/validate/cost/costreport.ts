@@ -24,7 +24,7 @@ export function costReport(c: CostInputs): CostReport {
   const map = layerMap(c.original);
   const o = graphCost(c.original, c.feeds.original, map);
   const schedule = scheduleFor(c.plan, c.layout);
-  const r = withRankRows(o, graphCost(c.rewritten, c.feeds.rewritten, map), c.plan, schedule.stageTokens);
+  const r = graphCost(c.rewritten, c.feeds.rewritten, map, schedule.stageTokens);
   const count = (g: GraphCost, executed: number | undefined, uncounted: readonly string[] = []): MacCount => ({ graph: g.macs, executed: executed ?? null, parts: g.parts, elementOps: g.elementOps, uncounted: [...new Set([...g.uncounted, ...uncounted])] });
   const prefill = {
     original: count(o, c.profiled?.original.prefill.macs, c.profiled?.original.prefill.uncounted),
@@ -64,28 +64,6 @@ export function costReport(c: CostInputs): CostReport {
     cacheBytes: { ...cache, cut: cut(cache.original, cache.rewritten) },
     layers,
   };
-}
-
-/**
- * A boundary layer projects its keys for the tokens of the finished stage, for the rank and for itself. Rows of tokens
- * that are then dropped serve the rank alone, and are counted there, not in the layer.
- */
-function withRankRows(original: GraphCost, rewritten: GraphCost, plan: Plan, stageTokens: readonly number[]): GraphCost {
-  const whole = stageTokens[0] ?? 1;
-  const layers = [...rewritten.layers];
-  let moved = 0;
-  for (const [i, layer] of plan.layers.entries()) {
-    const kept = (stageTokens[i + 1] ?? whole) / whole;
-    for (const [name, macs] of rewritten.linear.get(layer) ?? []) {
-      const before = original.linear.get(layer)?.get(name);
-      const extra = before === undefined ? 0 : macs - before * kept;
-      if (extra < 0.5) continue;
-      moved += extra;
-      layers[layer] = (layers[layer] ?? 0) - extra;
-    }
-  }
-  const parts = { ...rewritten.parts, decoder: rewritten.parts.decoder - moved, rank: rewritten.parts.rank + moved };
-  return { ...rewritten, layers, parts };
 }
 
 const sum = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0);

@@ -22,6 +22,12 @@ export function parseLambdas(text: string): string[] {
   return unique;
 }
 
-export function planPositions(stages: readonly number[], lambdas: readonly string[]): { stages: number; lambda: string }[] {
-  return stages.flatMap((s) => lambdas.map((lambda) => ({ stages: s, lambda })));
+export interface GridPoint {
+  readonly positions: 'auto' | 'compact' | 'keep';
+  readonly stages: number;
+  readonly lambda: string;
+}
+
+export function gridOf(modes: readonly GridPoint['positions'][], stages: readonly number[], lambdas: readonly string[]): GridPoint[] {
+  return modes.flatMap((positions) => stages.flatMap((s) => lambdas.map((lambda) => ({ positions, stages: s, lambda }))));
 }

@@ -1,0 +1,190 @@
+/**
+ * Types and shapes to declare of what leaves the Ifs of the boundaries.
+ *
+ * Without a declared rank, a runtime that infers shapes loses it where a branch makes its output in a way that it cannot
+ * follow, and without a name for an extent ONNX Runtime follows shape arithmetic behind the boundary wrongly
+ * (Concat(Slice(Shape(x)), [n]) is inferred to be [n]). A name also says which extents are equal, which its fusions ask for.
+ *
+ * What the passes made is evaluated four times: at either probe, in a chunk that loses tokens (a prime number of them is
+ * left behind each boundary) and in one that loses none. An extent is a number where all four agree, and the tokens of
+ * stage j where it is their number in all four; a claim that is wrong would make ONNX Runtime plan memory wrongly. So
+ * nothing is claimed of sizes that are chosen (the longer of two, a table by the length of the prompt).
+ */
+import { evaluateShapes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
+import type { Probes } from '../analyse/probes.js';
+import { DataType, type Dim, Graph, Node, type Value } from '../ir/graph.js';
+import { SELECT } from './builder.js';
+
+type Side = 'dropping' | 'whole';
+type Evaluation = 0 | 1;
+
+export interface ShapeContext {
+  readonly graph: Graph;
+  readonly probes: Probes;
+  readonly content: ReadonlySet<Value>;
+  /** Nodes that passes made: the others are as the probes have them. */
+  readonly made: (node: Node) => boolean;
+  /** Stage that a value of the model's own nodes is in. */
+  readonly stageOf: (value: Value) => number;
+  /** Its shape is [0, S_1, S_2, …]. */
+  readonly left: Value;
+  /** Declared name of the batch, if it has one. */
+  readonly batch: Dim;
+}
+
+export class BranchShapes {
+  readonly #context: ShapeContext;
+  readonly #chosen: ReadonlySet<Value>;
+  readonly #facts: Record<Side, readonly [ShapeFacts, ShapeFacts]>;
+
+  constructor(context: ShapeContext) {
+    this.#context = context;
+    this.#chosen = chosenSizes(context);
+    this.#facts = { dropping: [evaluate(context, 'dropping', 0), evaluate(context, 'dropping', 1)], whole: [evaluate(context, 'whole', 0), evaluate(context, 'whole', 1)] };
+  }
+
+  /** Element type, 0 when it is not known. */
+  dtype(value: Value): number {
+    return this.#get(value, 'dropping', 0)?.dtype || this.#context.probes.dtype(value);
+  }
+
+  rank(value: Value): number | undefined {
+    return this.#get(value, 'dropping', 0)?.shape?.length;
+  }
+
+  /**
+   * Of an output of the boundary's If; without `whole` the other branch has something that is never read.
+   * @param name what an extent is called that nothing is known of; the axis is added.
+   */
+  dims(boundary: number, dropping: Value, whole: Value | undefined, name: string): Dim[] | undefined {
+    const a = ([0, 1] as const).map((at) => this.#get(dropping, 'dropping', at)?.shape);
+    const b = ([0, 1] as const).map((at) => this.#get(whole ?? dropping, 'whole', at)?.shape);
+    const rank = a[0]?.length;
+    if (rank === undefined || a[1]?.length !== rank) return undefined;
+    if (whole && b.some((s) => s?.length !== rank)) return undefined;
+    return Array.from({ length: rank }, (_, axis): Dim => {
+      const fixed = whole !== undefined && !this.#chosen.has(dropping) && !this.#chosen.has(whole);
+      return (fixed ? this.#known(boundary, [a[0]?.[axis], a[1]?.[axis], b[0]?.[axis], b[1]?.[axis]]) : undefined) ?? `${name}_${axis}`;
+    });
+  }
+
+  #known(boundary: number, sizes: readonly (number | null | undefined)[]): Dim | undefined {
+    const [first] = sizes;
+    if (typeof first === 'number' && sizes.every((s) => s === first)) return first;
+    const [s, t] = ([0, 1] as const).map((at) => this.#context.probes.sizes(at)) as [ReturnType<Probes['sizes']>, ReturnType<Probes['sizes']>];
+    const [k, l] = [kept(boundary, 0), kept(boundary, 1)];
+    const is = (...wanted: number[]): boolean => wanted.every((w, i) => sizes[i] === w);
+    if (is(s.batch, t.batch, s.batch, t.batch)) return this.#context.batch ?? undefined;
+    if (is(k, l, s.sequence, t.sequence)) return `sequence_length_stage${boundary}`;
+    if (is(s.past + k, t.past + l, s.past + s.sequence, t.past + t.sequence)) return `total_length_stage${boundary}`;
+    return undefined;
+  }
+
+  #get(value: Value, side: Side, at: Evaluation): Fact | undefined {
+    return this.#facts[side][at].get(value) ?? outside(this.#context, value, side, at);
+  }
+}
+
+const CHOOSING: ReadonlySet<string> = new Set(['Max', 'Min', 'Clip', 'Where', 'Mod']);
+
+/** Inputs that say how large the output is. */
+const SIZE_INPUTS: Readonly<Record<string, readonly number[]>> = { Reshape: [1], Expand: [1], Slice: [1, 2, 3, 4], Range: [0, 1, 2], ConstantOfShape: [0], Tile: [1], Pad: [1], TopK: [1], Split: [1] };
+
+/**
+ * Values whose sizes need not be at every length what they are at the probes: what control flow makes, what integers of at
+ * most one axis steer that are the larger or smaller of two, and what is made of such values without being content.
+ */
+function chosenSizes({ graph, probes, content, left }: ShapeContext): Set<Value> {
+  const chosen = new Set<Value>();
+  /** Small integers that are not the same sum of lengths everywhere. */
+  const numbers = new Set<Value>();
+  const isIn = (set: ReadonlySet<Value>, v: Value | null | undefined): boolean => v !== null && v !== undefined && set.has(v);
+  for (const n of graph.nodes) {
+    const [out] = n.outputs;
+    if (!out || content.has(out) || out === left) continue;
+    const steers = SIZE_INPUTS[n.opType] ?? [];
+    // Of how many there are, a TopK says itself how many it picks.
+    const sized = n.is('TopK') ? [] : [...n.inputs, ...n.captures];
+    const isChosen = n.subgraphs.length > 0 || (!n.is('Shape') && sized.some((v) => isIn(chosen, v))) || steers.some((i) => isIn(numbers, n.inputs[i]));
+    const small = (probes.facts[0].get(n.inputs.at(-1) ?? out)?.shape?.length ?? 0) <= 1;
+    const isNumber = (n.is('Shape') && isIn(chosen, n.inputs[0])) || n.inputs.some((v) => isIn(numbers, v)) || (CHOOSING.has(n.opType) && small && isInteger(probes.dtype(out)) && !isExpandSize(n));
+    for (const o of n.outputs) {
+      if (o && isChosen) chosen.add(o);
+      if (o && (isNumber || (isChosen && isInteger(probes.dtype(o))))) numbers.add(o);
+    }
+  }
+  return chosen;
+}
+
+const isInteger = (dtype: number): boolean => dtype === DataType.INT64 || dtype === DataType.INT32 || dtype === 0;
+
+/** torch's spelling of expand(…, -1, …): a size is taken where it is not −1, and a size never is. */
+const isExpandSize = (n: Node): boolean => n.is('Where') && n.inputs[0]?.producer?.is('Equal') === true;
+
+/** Tokens left behind a boundary in an evaluation that loses some: primes that are no other size. */
+function kept(boundary: number, at: Evaluation): number {
+  const primes = at === 0 ? PRIMES : [...PRIMES].reverse();
+  return primes[boundary % primes.length] as number;
+}
+
+const PRIMES: readonly number[] = Array.from({ length: 500 }, (_, i) => 401 + i).filter((n) => Array.from({ length: 30 }, (_, i) => i + 2).every((d) => n % d !== 0));
+
+/** What the probes know of a value of the model's own nodes, at the length of its stage. */
+function outside({ probes, stageOf }: ShapeContext, value: Value, side: Side, at: Evaluation): Fact | undefined {
+  const fact = probes.facts[at].get(value);
+  if (!fact) return undefined;
+  const stage = stageOf(value);
+  const dtype = probes.dtype(value);
+  if (side === 'whole' || stage === 0 || !fact.shape) return { ...fact, dtype };
+  const { batch, past } = probes.sizes(at);
+  const length = kept(stage, at);
+  const axes = probes.axes(value);
+  const extent = { S: length, T: past + length, BS: batch * length } as const;
+  const shape = fact.shape.map((d, i) => {
+    const a = axes?.[i];
+    return a === 'S' || a === 'T' || a === 'BS' ? extent[a] : d;
+  });
+  // Contents that move with the sizes are those of the whole chunk.
+  return { dtype, shape, data: probes.constant(value) };
+}
+
+function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts {
+  const { graph, made, left, probes } = context;
+  const part = new Graph();
+  const inputs = new Map<Value, InputBinding>();
+  const own = new Set<Value>();
+  const bind = (v: Value): void => {
+    if (own.has(v)) return;
+    own.add(v);
+    if (v.tensor) {
+      part.initializers.push(v);
+      return;
+    }
+    part.inputs.push(v);
+    const fact = outside(context, v, side, at);
+    if (fact?.shape && !fact.shape.includes(null)) inputs.set(v, { shape: fact.shape as number[], dtype: fact.dtype, data: fact.data });
+  };
+  const { sequence } = probes.sizes(at);
+  if (left.producer) {
+    own.add(left);
+    part.inputs.push(left);
+    const boundaries = Math.max(0, ...graph.nodes.filter((n) => n.is(SELECT.op, SELECT.domain)).map((n) => n.int('boundary', 0)));
+    inputs.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? sequence : kept(j + 1, at)))], dtype: 1 });
+  }
+  for (const n of graph.nodes) {
+    if (!made(n) || n === left.producer) continue;
+    const chosen = n.is(SELECT.op, SELECT.domain) ? n.inputs[SELECT[side]] : undefined;
+    for (const v of chosen ? [chosen] : [...n.inputs, ...n.captures]) if (v) bind(v);
+    part.nodes.push(chosen ? handingOn(n, chosen) : n);
+    for (const o of n.outputs) if (o) own.add(o);
+  }
+  return evaluateShapes(part, { inputs });
+}
+
+/** Stands in for a selection: what the side has. */
+function handingOn(select: Node, chosen: Value): Node {
+  const node = new Node('Identity', '', select.name);
+  node.inputs.push(chosen);
+  node.outputs.push(...select.outputs);
+  return node;
+}
