@@ -87,7 +87,7 @@ export async function readModel(source: ByteSource): Promise<Model> {
   return { irVersion, opsets, graph, metadata, producer, functions, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
 }
 
-/** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type. */
+/** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type, and a Constant have one that it cannot have. */
 function refuseIncomplete(graph: Graph, opsets: ReadonlyMap<string, number>): void {
   for (const node of graph.nodes) {
     if (!opsets.has(node.domain)) {
@@ -102,9 +102,17 @@ function refuseIncomplete(graph: Graph, opsets: ReadonlyMap<string, number>): vo
       // A declared type would hide it from ONNX Runtime, and a copy of the node has none.
       throw new Refusal({ code: 'PD102', message: 'a Cast does not say to what type', culprit: node.name || node.opType, hint: 'export the model again' });
     }
+    for (const [name, kind] of node.is('Constant') ? CONSTANT_KINDS : []) {
+      const attribute = node.attributes.get(name);
+      if (!attribute || attribute.kind === kind) continue;
+      // ONNX Runtime takes it in some places and dies of it in others (a find of the fuzzer).
+      throw new Refusal({ code: 'PD102', message: `attribute "${name}" of a Constant is not of the type that the op asks for`, culprit: node.name || node.opType, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it' });
+    }
     for (const g of node.subgraphs) refuseIncomplete(g, opsets);
   }
 }
+
+const CONSTANT_KINDS = [['value', 'tensor'], ['value_int', 'int'], ['value_ints', 'ints'], ['value_float', 'float'], ['value_floats', 'floats'], ['value_string', 'string'], ['value_strings', 'strings']] as const;
 
 function functionName(body: Uint8Array): string {
   let name = '';

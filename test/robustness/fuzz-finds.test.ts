@@ -79,4 +79,11 @@ describe('finds of the fuzzer', () => {
     expect(session.outputNames).toContain('logits');
     await session.release();
   });
+
+  it('a Constant whose tensor says it is a list of integers: in a branch, onnxruntime dies of it', async () => {
+    const model = loadModel('genai-gemma2-fp32');
+    const constant = graphOf(model).node?.find((n) => n.opType === 'Constant');
+    for (const a of constant?.attribute ?? []) a.type = 7;
+    expect((await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2'])).culprit).toBe(constant?.name);
+  });
 });
