@@ -137,7 +137,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
   for (const path of [...configsBeside(input), ...(options.alsoReads ?? []), ...(typeof options.plan === 'string' ? [options.plan] : [])]) transaction?.reads(path);
   const file = transaction?.writes(output);
   const reportFile = options.report === undefined ? undefined : transaction?.writes(options.report);
-  const source = new FileSource(input);
+  const source = new FileSource(input, allowExternalLinks);
   let copy: CopyUnderWay | undefined;
   try {
     const aroundWeights = source.size >= (options.copyFirstBytes ?? COPY_FIRST_BYTES);

@@ -1,25 +1,17 @@
 /** External data on disk: checking that it is all there, and getting it beside the output (reference, hard link or copy). */
 import { spawn } from 'node:child_process';
-import { constants, copyFileSync, realpathSync, rmSync, statSync } from 'node:fs';
-import { basename, dirname, isAbsolute, join, normalize, relative, resolve, sep } from 'node:path';
-import { Refusal, UsageError } from '../diagnostics.js';
+import { constants, copyFileSync, rmSync, statSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { UsageError } from '../diagnostics.js';
 import type { Graph, Model, Tensor } from '../ir/graph.js';
+import { type ExternalFile, externalFile, requireProper, truncated } from './external-location.js';
 import { changed, FileSource } from './files.js';
 import { inodeOf } from './target.js';
 import type { OutputFile, OutputTransaction } from './transaction.js';
 
-export type ExternalDataMode = 'auto' | 'reference' | 'link' | 'copy';
+export type { ExternalFile } from './external-location.js';
 
-/** A file of external data as it was found. */
-export interface ExternalFile {
-  /** As the model names it: relative to the model's folder. */
-  readonly location: string;
-  /** The file itself, behind all links. */
-  readonly path: string;
-  readonly size: number;
-  readonly inode: string | undefined;
-  readonly changed: bigint;
-}
+export type ExternalDataMode = 'auto' | 'reference' | 'link' | 'copy';
 
 /**
  * Finds every file of external data and checks every tensor in them: inside the model's folder, present, and long enough.
@@ -38,18 +30,11 @@ export function checkExternalData(model: Model, modelPath: string, allowLinks = 
     requireProper(external, tensor.byteLength, name);
     let file = files.get(location);
     if (file === undefined) {
-      file = find(folder, location, name, allowLinks);
+      file = externalFile(folder, location, name, allowLinks);
       files.set(location, file);
     }
     const end = offset + (length ?? tensor.byteLength);
-    if (end > file.size) {
-      throw new Refusal({
-        code: 'PD105',
-        message: `external data file "${location}" has ${file.size} bytes, but a tensor in it ends at ${end}`,
-        culprit: name,
-        hint: 'the file is truncated or belongs to another model: download or export it again',
-      });
-    }
+    if (end > file.size) throw truncated(location, file.size, end, name);
   }
   return [...files.values()];
 }
@@ -63,81 +48,6 @@ export function requireUnchanged(files: readonly ExternalFile[]): void {
     if (Number(stat.size) !== file.size) throw changed(file.path, `it has ${stat.size} bytes now, and had ${file.size}`);
     if (stat.mtimeNs !== file.changed) throw changed(file.path, 'it was written to');
   }
-}
-
-function requireProper({ location, offset, length }: NonNullable<Tensor['external']>, byteLength: number, culprit: string): void {
-  const wrong =
-    location === '' || /^\.?[/\\]*$/.test(normalize(location)) || location.includes('\0') ? `has the location "${location}"`
-    : !Number.isSafeInteger(offset) || offset < 0 ? 'has no proper offset'
-    : length !== undefined && (!Number.isSafeInteger(length) || length < 0) ? 'has no proper length'
-    : !Number.isSafeInteger(offset + (length ?? byteLength)) ? `lies at offset ${offset}, length ${length ?? byteLength}`
-    : length !== undefined && length < byteLength ? `has ${length} bytes of data, but its dimensions and type take ${byteLength}`
-    : undefined;
-  if (wrong === undefined) return;
-  throw new Refusal({ code: 'PD107', message: `a tensor in external data ${wrong}`, culprit, hint: 'the model file is damaged: download or export it again' });
-}
-
-function find(folder: string, location: string, culprit: string, allowLinks: boolean): ExternalFile {
-  const path = resolve(folder, location);
-  const inside = relative(folder, path);
-  if (isAbsolute(location) || inside.startsWith('..') || isAbsolute(inside) || normalize(location).split(sep).includes('..')) {
-    throw new Refusal({
-      code: 'PD104',
-      message: `external data "${location}" lies outside the model’s folder`,
-      culprit,
-      hint: 'such paths are not followed, for safety: move the data beside the model and save the model again',
-    });
-  }
-  let real: string;
-  try {
-    real = realpathSync(path);
-  } catch {
-    throw new Refusal({
-      code: 'PD103',
-      message: `external data file "${location}" is missing`,
-      culprit,
-      hint: `put it beside the model (it was looked for in the model’s folder); a model of this kind is the .onnx file and its data files together`,
-    });
-  }
-  if (!allowLinks && !isHeldBy(real, folder)) throw leadsOut(location, real, culprit);
-  const stat = statSync(real, { bigint: true });
-  if (!stat.isFile()) throw new Refusal({ code: 'PD107', message: `external data "${location}" is not a file`, culprit, hint: 'put the file of the weights there' });
-  return { location, path: real, size: Number(stat.size), inode: `${stat.dev}:${stat.ino}`, changed: stat.mtimeNs };
-}
-
-/** Whether a file, by its real path, is in a folder or below it, or in the cache that the folder is a snapshot of. */
-export function isHeldBy(real: string, folder: string): boolean {
-  return isBelow(real, realpathSync(folder)) || isBlobOfSnapshot(real, folder);
-}
-
-export function leadsOut(file: string, real: string, culprit = file): Refusal {
-  return new Refusal({
-    code: 'PD108',
-    message: `"${file}" is a link that leads out of the model’s folder, to ${real}`,
-    culprit,
-    hint: 'a model from elsewhere could get at any of your files this way; if the link is yours, use --allow-external-links',
-  });
-}
-
-function isBelow(path: string, folder: string): boolean {
-  const inside = relative(folder, path);
-  return inside !== '' && inside !== '..' && !inside.startsWith(`..${sep}`) && !isAbsolute(inside);
-}
-
-/** `models--org--name/snapshots/<revision>/…` → `models--org--name/blobs/<hash>`: how Hugging Face's cache keeps files. */
-function isBlobOfSnapshot(real: string, folder: string): boolean {
-  for (const start of [folder, realpathSync(folder)]) {
-    for (let at = start; dirname(at) !== at; at = dirname(at)) {
-      if (basename(dirname(at)) !== 'snapshots') continue;
-      const blobs = join(dirname(dirname(at)), 'blobs');
-      try {
-        if (dirname(real) === realpathSync(blobs)) return true;
-      } catch {
-        // No such cache.
-      }
-    }
-  }
-  return false;
 }
 
 function* externalTensors(graph: Graph): Generator<{ name: string; tensor: Tensor }> {

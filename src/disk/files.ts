@@ -1,7 +1,9 @@
 /** The file-backed ByteSource and ByteSink. The core imports nothing of Node; here it meets the disk. */
 import { closeSync, constants, fstatSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { UsageError } from '../diagnostics.js';
-import type { ByteSink, ByteSource } from '../onnx/bytes.js';
+import type { ByteSink, ByteSource, ExternalPlace } from '../onnx/bytes.js';
+import { externalFile, requireProper, truncated } from './external-location.js';
 
 /** A file, read by position. Keep it open until the model read from it has been written. */
 export class FileSource implements ByteSource {
@@ -11,10 +13,16 @@ export class FileSource implements ByteSource {
   /** Less of it is on the disk than its size says: it has holes. */
   readonly sparse: boolean;
   readonly #changed: bigint;
+  readonly #allowLinks: boolean;
+  readonly #beside = new Map<string, FileSource>();
 
-  /** @throws {UsageError} PD002 when it cannot be read or is no regular file */
-  constructor(path: string) {
+  /**
+   * @param allowLinks whether links of external data are followed out of the folder
+   * @throws {UsageError} PD002 when it cannot be read or is no regular file
+   */
+  constructor(path: string, allowLinks = false) {
     this.path = path;
+    this.#allowLinks = allowLinks;
     let fd: number | undefined;
     try {
       // A FIFO without a writer would block here for ever.
@@ -50,6 +58,17 @@ export class FileSource implements ByteSource {
     }
   }
 
+  async external(place: ExternalPlace, byteLength: number, culprit: string): Promise<Uint8Array> {
+    requireProper(place, byteLength, culprit);
+    let file = this.#beside.get(place.location);
+    if (!file) {
+      file = new FileSource(externalFile(dirname(resolve(this.path)), place.location, culprit, this.#allowLinks).path);
+      this.#beside.set(place.location, file);
+    }
+    if (place.offset + byteLength > file.size) throw truncated(place.location, file.size, place.offset + byteLength, culprit);
+    return file.read(place.offset, byteLength);
+  }
+
   /** @throws {UsageError} PD021 when somebody wrote to the file since it was opened: what was read of it may not fit together */
   requireUnchanged(): void {
     const stat = fstatSync(this.fd, { bigint: true });
@@ -58,6 +77,7 @@ export class FileSource implements ByteSource {
   }
 
   close(): void {
+    for (const file of this.#beside.values()) file.close();
     closeSync(this.fd);
   }
 }

@@ -31,7 +31,7 @@ export function partsBeside(decoder: string): { embed: string | undefined; visio
 export async function proveMarksOfFiles(paths: readonly string[], wanted?: Marks, allowLinks = false): Promise<MarksProof> {
   const open: FileSource[] = [];
   const opened = (path: string): FileSource => {
-    const source = new FileSource(path);
+    const source = new FileSource(path, allowLinks);
     open.push(source);
     return source;
   };
@@ -98,7 +98,7 @@ export interface MarkedFile {
 
 /** Writes the vision encoder with marked features, where the transaction will put it in place. */
 export async function markVisionFile({ vision: input, output, proof }: PreparedMarks, transaction: OutputTransaction | undefined, allowLinks = false): Promise<MarkedFile> {
-  const source = new FileSource(input);
+  const source = new FileSource(input, allowLinks);
   try {
     const model = await readModel(source);
     const data: ExternalFile[] = checkExternalData(model, input, allowLinks);

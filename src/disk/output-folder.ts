@@ -2,7 +2,7 @@
 import { copyFileSync, existsSync, linkSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve, sep } from 'node:path';
 import { UsageError } from '../diagnostics.js';
-import { isHeldBy, leadsOut } from './external-files.js';
+import { isHeldBy, leadsOut } from './external-location.js';
 import { newTag } from './owner.js';
 import { begun, finished, sweep, temporaryName } from './temporaries.js';
 

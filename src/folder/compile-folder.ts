@@ -211,7 +211,7 @@ async function inputsOf(path: string): Promise<string[]> {
 
 /** External data files of a graph, checked. */
 async function externalOf(path: string, allowLinks = false): Promise<readonly string[]> {
-  const source = new FileSource(path);
+  const source = new FileSource(path, allowLinks);
   try {
     const model = await readModel(source);
     return checkExternalData(model, path, allowLinks).map((f) => f.location);

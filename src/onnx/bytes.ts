@@ -7,6 +7,19 @@ export interface ByteSource {
   readonly size: number;
   /** Reads exactly `length` bytes at `offset`; rejects when they are not all there. */
   read(offset: number, length: number): Promise<Uint8Array>;
+  /**
+   * Reads a small tensor that the model keeps in another file; undefined where there are no files.
+   *
+   * @throws {Refusal} PD103, PD104, PD105, PD107, PD108 when it cannot be had
+   */
+  external?(place: ExternalPlace, byteLength: number, culprit: string): Promise<Uint8Array | undefined>;
+}
+
+/** Where a tensor lies in external data. */
+export interface ExternalPlace {
+  readonly location: string;
+  readonly offset: number;
+  readonly length: number | undefined;
 }
 
 export interface ByteSink {
@@ -61,6 +74,11 @@ export class PieceSource implements ByteSource {
       done += n;
     }
     return out;
+  }
+
+  /** What stands beside the source stands beside what is made of it. */
+  async external(place: ExternalPlace, byteLength: number, culprit: string): Promise<Uint8Array | undefined> {
+    return this.#source.external?.(place, byteLength, culprit);
   }
 
   /** The piece that holds the byte at `offset`. */

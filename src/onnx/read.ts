@@ -3,7 +3,7 @@
  * the source, and every record remembers its own bytes so that it can be written back unchanged.
  */
 import { Refusal } from '../diagnostics.js';
-import type { Graph, Model } from '../ir/graph.js';
+import { DataType, type Graph, type Model, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
 import { type ByteSource, type Piece, WindowedSource } from './bytes.js';
 import { decodeOpset, normaliseDomain } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
@@ -84,7 +84,31 @@ export async function readModel(source: ByteSource): Promise<Model> {
     });
   }
   refuseIncomplete(graph, opsets);
+  await readSmallExternal(graph, source);
   return { irVersion, opsets, graph, metadata, producer, functions, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
+}
+
+/** Of floats that steer shapes there are few in a tensor: a scale, the four of a Resize. */
+const FLOATS_THAT_STEER = 16;
+
+/**
+ * Constants that shapes are made of, where they are external data as well (`size_threshold=0`): integers of up to
+ * SMALL_TENSOR_BYTES and a few floats. Weights stay where they are.
+ */
+async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void> {
+  if (!source.external) return;
+  const load = async (tensor: Tensor, culprit: string): Promise<Tensor> => {
+    const { external, byteLength, dataType, dims } = tensor;
+    if (!external || tensor.data || byteLength > SMALL_TENSOR_BYTES || byteLength === 0) return tensor;
+    const isFloat = dataType === DataType.FLOAT || dataType === DataType.FLOAT16 || dataType === DataType.DOUBLE || dataType === DataType.BFLOAT16;
+    if (isFloat && dims.reduce((a, b) => a * b, 1) > FLOATS_THAT_STEER) return tensor;
+    return { ...tensor, data: await source.external?.(external, byteLength, culprit) };
+  };
+  for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);
+  for (const n of graph.nodes) {
+    for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.attributes.set(name, { kind: 'tensor', value: await load(a.value, n.name) });
+    for (const g of n.subgraphs) await readSmallExternal(g, source);
+  }
 }
 
 /** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type, and a Constant have one that it cannot have. */

@@ -8,13 +8,13 @@ import { encodeModel, graphOf, loadModel } from './proto.js';
  * Moves all initializers above 1 KiB to `file`. `location` and `offset` are what the model then says, when they are
  * to differ from the truth.
  */
-export function externalize(fixture: string, file: string, location = file, offset?: string): string {
+export function externalize(fixture: string, file: string, location = file, offset?: string, over = 1024): string {
   const model = loadModel(fixture);
   const parts: Uint8Array[] = [];
   let at = 0;
   for (const t of graphOf(model).initializer ?? []) {
     const raw = t.rawData as Uint8Array | undefined;
-    if (!raw || raw.length <= 1024) continue;
+    if (!raw || raw.length <= over) continue;
     t.rawData = new Uint8Array(0);
     t.dataLocation = 1;
     t.externalData = [
