@@ -9,6 +9,7 @@ import { InternalError, Refusal } from '../src/diagnostics.js';
 import { DataType, Value } from '../src/ir/graph.js';
 import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
+import { fixedDrops } from '../src/plan/fixed.js';
 import { carryDropped } from '../src/rewrite/carried.js';
 import { recogniseMarks } from '../src/rewrite/marks.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
@@ -57,15 +58,7 @@ export const imageTokens: Pass = {
     const count = b.reduce('ReduceSum', 'image_count', markedCount, [1], true);
     const limit = b.reduce('ReduceSum', 'droppable_count', droppable, [1], true);
 
-    // floor(n·num/den + 1e-6) = (n·num + den/10⁶) / den, exactly, in int64.
-    const ratios = plan.keep.map((k) => parseRatio(k));
-    const numbers = (pick: (r: { num: bigint; den: bigint }) => bigint): Value => b.ints(ratios.map((r) => Number(pick(r))));
-    const scaled = b.op('Add', 'keep_numerator', [b.op('Mul', 'keep_scaled', [count, numbers((r) => r.num)]), numbers((r) => r.den / 1000000n)]);
-    const keep = b.op('Div', 'keep', [scaled, numbers((r) => r.den)]);
-    const perRow = b.op('Min', 'drop_per_row', [b.op('Sub', 'drop_wanted', [count, keep]), limit]);
-    // The smallest of the rows. Shape tools downstream stumble over ReduceMin of int64.
-    const [least] = b.multi('TopK', 'dropped', [perRow, b.ints([1])], 2, { axis: { kind: 'int', value: 0 }, largest: { kind: 'int', value: 0 } });
-    const dropped = b.reshape('dropped_vector', least as Value, [-1]);
+    const dropped = plan.fix ? b.ints(fixedDrops(plan, plan.fix)) : countDrops(context, count, limit);
     const lengths = b.op('Sub', 'lengths', [length1, dropped]);
     const left = b.op('ConstantOfShape', 'lengths_as_shape', [b.concat('lengths_after_0', [b.ints([0]), lengths], 0)]);
     const protect = b.op('Mul', 'protect', [
@@ -78,6 +71,19 @@ export const imageTokens: Pass = {
     return { applied: [`image tokens from ${plan.imageMask.kind}`], declined: [] };
   },
 };
+
+/** int64 [m]: tokens that every row loses after each boundary, counted in the graph. */
+function countDrops({ plan, builder: b }: PassContext, count: Value, limit: Value): Value {
+  // floor(n·num/den + 1e-6) = (n·num + den/10⁶) / den, exactly, in int64.
+  const ratios = plan.keep.map((k) => parseRatio(k));
+  const numbers = (pick: (r: { num: bigint; den: bigint }) => bigint): Value => b.ints(ratios.map((r) => Number(pick(r))));
+  const scaled = b.op('Add', 'keep_numerator', [b.op('Mul', 'keep_scaled', [count, numbers((r) => r.num)]), numbers((r) => r.den / 1000000n)]);
+  const keep = b.op('Div', 'keep', [scaled, numbers((r) => r.den)]);
+  const perRow = b.op('Min', 'drop_per_row', [b.op('Sub', 'drop_wanted', [count, keep]), limit]);
+  // The smallest of the rows. Shape tools downstream stumble over ReduceMin of int64.
+  const [least] = b.multi('TopK', 'dropped', [perRow, b.ints([1])], 2, { axis: { kind: 'int', value: 0 }, largest: { kind: 'int', value: 0 } });
+  return b.reshape('dropped_vector', least as Value, [-1]);
+}
 
 /** The chunk's own entries of the attention mask, [B, S], as booleans and as int64; undefined without a mask. */
 function validTokens({ facts, builder: b }: PassContext, length1: Value): { bool: Value; number: Value } | undefined {
@@ -147,6 +153,8 @@ function markImages(
         b.op('Not', 'not_before_span', [b.op('Less', 'before_span', [ordinal, b.int(source.start)])]),
         b.op('Less', 'not_after_span', [ordinal, b.int(end)]),
       ]);
+      // With sizes fixed the plan says that the prompt has its image there.
+      if (plan.fix) return { marked: inside, any: b.constant(DataType.BOOL, [1], []) };
       const longEnough = b.op('Not', 'long_enough', [b.op('Less', 'too_short', [total, b.int(end)])]);
       const first = b.op('Equal', 'nothing_cached', [frames.lengths.past(0), b.ints([0])]);
       const marked = b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);

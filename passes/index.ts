@@ -3,9 +3,10 @@ import type { Pass } from '../src/rewrite/pass.js';
 import { branch } from './branch.js';
 import { clean } from './clean.js';
 import { declare } from './declare.js';
+import { fix } from './fix.js';
 import { imageTokens } from './image-tokens.js';
 import { rank } from './rank.js';
 import { restage } from './restage.js';
 import { restore } from './restore.js';
 
-export const PASSES: readonly Pass[] = [imageTokens, rank, restage, restore, declare, clean, branch];
+export const PASSES: readonly Pass[] = [imageTokens, rank, restage, restore, declare, clean, branch, fix];

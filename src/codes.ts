@@ -20,7 +20,9 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD017: ['A JSON file does not follow its schema.', 'See the schema of that name in schemas/.'],
   PD018: ['check was given a model without a plan in it.', 'Give a compiled model, with its metadata.'],
   PD019: ['Two outputs are the same file.', 'Give every output a path of its own.'],
+  PD020: ['The sizes of `--fix` are none, or do not go with the runtime.', 'Write `--fix batch=1,sequence=640`.'],
   PD021: ['An input changed while it was read.', 'Wait until the download, export or copy is done and run again.'],
+  PD022: ['With fixed shapes it must be told where the image is.', 'Give `--image-mask span:<start>:<count>` within the sequence.'],
   PD024: ['A tensor that would have to be made up is too large.', 'Check the declared sizes and `--dim`, or give real samples.'],
   PD025: ['An output path is a device, a pipe or another special file that cannot be replaced.', 'Give the path of a regular file.'],
   PD026: ['Another run is putting the same files in place, or was interrupted while it did.', 'Wait for it, or follow what the message says about the journal.'],
@@ -80,6 +82,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD514: ['An output holds NaN or infinite values.', 'Run the original with the same sample: if it does too, the sample or the export is at fault.'],
   PD515: ['Nothing says which of a sample’s tokens are image tokens.', 'Add image_token_mask, or images with start.'],
   PD516: ['The logits have no shape [rows, tokens, vocab].', 'Give the decoder with its LM head.'],
+  PD517: ['A graph of fixed shapes is not validated: runs are of many lengths.', 'Validate the same plan compiled without `--fix`.'],
   PD530: ['The run was interrupted.', 'Run the same command again: it goes on where it was.'],
   PD601: ['Marks need a graph that takes embeddings.', 'Use `--image-mask input-ids:<id>`.'],
   PD602: ['Marks need the embedding graph or table.', 'Give it as the message says.'],
@@ -97,6 +100,9 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD614: ['No session of the model takes image_token_mask.', 'Compile the decoder with --image-mask input, or leave pyramidDrop out: a folder compiled as a whole needs no adapter.'],
   PD615: ['The model’s config does not say which token stands for an image.', 'Give it: pyramidDrop(model, { imageTokenId }).'],
   PD616: ['It cannot be told which tokens of a prompt are image tokens.', 'Check image_token_id and image_token_index of the config, or give pyramidDrop(model, { imageTokenId }).'],
+  PD622: ['The graph was exported with other sizes than those of `--fix`.', 'Use the sizes it was exported with, or export again.'],
+  PD623: ['A size depends on data, so there are no fixed shapes.', 'Compile without `--fix`.'],
+  PD624: ['The graph has what cannot be had in fixed shapes: caches that are rings, or control flow of its own.', 'Compile without `--fix`.'],
   PD900: ['A bug in pdrop-compile.', 'Run again with PDROP_DEBUG=1 and report what it prints.'],
 };
 

@@ -10,13 +10,15 @@ import type { Model } from './ir/graph.js';
 import { checkSoundness, selfContradiction } from './check/soundness.js';
 import { requireFollowsPlan } from './check/follows-plan.js';
 import { type ByteSink, type ByteSource, type Piece, PieceSource } from './onnx/bytes.js';
+import { payloadOf } from './onnx/payload.js';
 import { readModel } from './onnx/read.js';
 import { type InPlaceLayout, layoutInPlace, layoutModel, piecesInPlace, writePieces } from './onnx/write.js';
-import type { Plan } from './plan/plan.js';
+import type { FixedSizes, Plan } from './plan/plan.js';
 import { checkPlan, parseImageMask, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { type SharedProducts, sharedProducts } from './cost/ranking.js';
 import { type RewriteOptions, type RewriteResult, rewrite } from './rewrite/rewrite.js';
 import { exposeRotary } from './rewrite/expose-rotary.js';
+import { type Unfixed, unfixSequence } from './rewrite/unfix.js';
 import { PASSES } from '../passes/index.js';
 import { VERSION } from './version.js';
 
@@ -97,14 +99,17 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   const model = await readModel(source);
   refuseCompiled(model);
   const nodesBefore = model.graph.nodes.length;
-  let facts = analyseDecoder(model);
-  const { plan, warnings } = options.planToReplay ? { plan: checkPlan(facts, withMask(options.planToReplay, options)), warnings: [] } : resolvePlan(facts, options);
+  const unfixed = await unfix(model);
+  let facts = analyseDecoder(model, { sizes: unfixed?.sizes });
+  const { plan, warnings } = options.planToReplay
+    ? { plan: checkPlan(facts, withFix(withMask(options.planToReplay, options), unfixed)), warnings: [] }
+    : resolvePlan(facts, { ...options, fix: fixOf(unfixed, options.fix) });
   requireTokenWise(facts, plan.layers[0] as number);
   options.analysed?.(facts, plan);
-  if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model, { noOps: facts.noOps });
+  if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model, { noOps: facts.noOps, sizes: unfixed?.sizes });
   const result = rewrite(facts, plan, PASSES, options);
   const whole = options.stopAfter === undefined && (options.skip ?? []).length === 0;
-  if (whole) checkSoundness(model, facts, plan, result);
+  if (whole && !plan.fix) checkSoundness(model, facts, plan, result);
   const metadata = new Map([
     [METADATA.version, VERSION],
     [METADATA.plan, JSON.stringify(plan)],
@@ -118,6 +123,31 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
     });
   }
   return { model, facts, plan, warnings, rewrite: result, nodesBefore, nodesAfter: model.graph.nodes.length, byteLength, pieces, inPlace };
+}
+
+/** Makes a graph that was exported for one length follow any, for the time being. */
+export function unfix(model: Model): Promise<Unfixed | undefined> {
+  const external = (location: string): never => {
+    throw new Refusal({ code: 'PD307', message: 'the sequence length is fixed, and a constant that stands for it is external data', culprit: location, hint: 'export with a dynamic sequence axis, or embed small constants in the model' });
+  };
+  return unfixSequence(model, async (value) => {
+    const payload = await payloadOf(model, value, external);
+    return payload?.read(0, payload.size);
+  });
+}
+
+/** The sizes of the export are the ones to fix again. */
+export function fixOf(unfixed: Unfixed | undefined, wanted: FixedSizes | undefined): FixedSizes | undefined {
+  if (!unfixed) return wanted;
+  const { batch, sequence } = unfixed;
+  if (wanted && (wanted.batch !== batch || wanted.sequence !== sequence)) {
+    throw new Refusal({ code: 'PD622', message: `the graph was exported for ${batch} × ${sequence} tokens, not ${wanted.batch} × ${wanted.sequence}`, culprit: '--fix', hint: `use --fix batch=${batch},sequence=${sequence}, or leave it out` });
+  }
+  return { batch, sequence };
+}
+
+export function withFix(plan: Plan, unfixed: Unfixed | undefined): Plan {
+  return unfixed ? { ...plan, fix: fixOf(unfixed, plan.fix) } : plan;
 }
 
 /** A pair of graphs shares one plan; where image tokens are marked may differ between its halves. */

@@ -11,7 +11,7 @@ import { analyseDecoder } from './analyse/decoder.js';
 import type { Trace } from './analyse/near-miss.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
-import { compileModel, planInMetadata, refuseCompiled, writeCompiled } from './compile.js';
+import { compileModel, fixOf, planInMetadata, refuseCompiled, unfix, withFix, writeCompiled } from './compile.js';
 import { countAtPrompt, MOST_PROMPT_TOKENS, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
 import { CopyUnderWay } from './disk/copier.js';
@@ -28,12 +28,14 @@ import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
 import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-files.js';
 import type { MarksProof } from './marks/prove.js';
+import { fixedPrompt } from './plan/fixed.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { requirePlan } from './schemas.js';
 import { similar } from './similar.js';
 import { type CompileReport, compileReport, type MarksReport, originalCost } from './report/compile-report.js';
 import { type InspectReport, inspectReport } from './report/inspect-report.js';
 import type { RewriteOptions } from './rewrite/rewrite.js';
+import type { Unfixed } from './rewrite/unfix.js';
 
 export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
 export type { ImageMaskSource, Plan } from './plan/plan.js';
@@ -90,7 +92,7 @@ export interface CompileOptions extends PlanOptions, RewriteOptions {
 
 /** Every option by name: the compiler sees to it that none is missing here. */
 const OPTIONS: Readonly<Record<keyof CompileFolderOptions | keyof CompileOptions, true>> = {
-  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true,
+  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true, fix: true,
   controlFlow: true, imageTokenId: true,
   verify: true, stopAfter: true, skip: true, observe: true, output: true, externalData: true, force: true, allowExternalLinks: true, report: true,
   alsoReads: true, dryRun: true, plan: true, embed: true, vision: true, visionOutput: true, imageTokens: true, textTokens: true, runtime: true,
@@ -147,7 +149,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
     }
     const config = readModelConfig(input);
     const planToReplay = typeof options.plan === 'string' ? readPlanFile(options.plan) : options.plan;
-    const prompt: PromptSizes = {
+    let prompt: PromptSizes = {
       ...TYPICAL_PROMPT,
       imageTokens: options.imageTokens ?? config.imageTokens ?? TYPICAL_PROMPT.imageTokens,
       textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
@@ -164,6 +166,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
       headWeights: options.headWeights ?? headWeightsOf(options.rank),
       imageTokenId: options.imageTokenId ?? config.imageTokenId,
       analysed: (facts, plan) => {
+        if (plan.fix) prompt = fixedPrompt(plan, plan.fix, prompt);
         data = checkExternalData(facts.model, input, allowExternalLinks);
         // Beside a device there is no place for it.
         if (transaction && file && !file.target.through) placing = planExternalData(transaction, data, input, output, options.externalData ?? 'auto');
@@ -266,12 +269,12 @@ const COPY_FIRST_BYTES = 256 * 1024 * 1024;
  * @throws {UsageError | Refusal} as `compile` does
  */
 export async function plan(input: string, options: PlanOptions = {}): Promise<Plan> {
-  return withFacts(input, (facts) => followable(facts, resolvePlan(facts, { ...options, headWeights: options.headWeights ?? headWeightsOf(options.rank), imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan));
+  return withFacts(input, (facts, unfixed) => followable(facts, resolvePlan(facts, { ...options, fix: fixOf(unfixed, options.fix), headWeights: options.headWeights ?? headWeightsOf(options.rank), imageTokenId: options.imageTokenId ?? readModelConfig(input).imageTokenId }).plan));
 }
 
 /** Checks a plan against the graph it is meant for, and returns it completed. */
 export async function verifyPlan(input: string, candidate: Plan): Promise<Plan> {
-  return withFacts(input, (facts) => followable(facts, checkPlan(facts, requirePlan(candidate, 'plan'))));
+  return withFacts(input, (facts, unfixed) => followable(facts, checkPlan(facts, withFix(requirePlan(candidate, 'plan'), unfixed))));
 }
 
 function followable(facts: DecoderFacts, made: Plan): Plan {
@@ -279,12 +282,13 @@ function followable(facts: DecoderFacts, made: Plan): Plan {
   return made;
 }
 
-async function withFacts<T>(input: string, use: (facts: DecoderFacts) => T): Promise<T> {
+async function withFacts<T>(input: string, use: (facts: DecoderFacts, unfixed: Unfixed | undefined) => T): Promise<T> {
   const source = new FileSource(input);
   try {
     const model = await readModel(source);
     refuseCompiled(model);
-    return use(analyseDecoder(model));
+    const unfixed = await unfix(model);
+    return use(analyseDecoder(model, { sizes: unfixed?.sizes }), unfixed);
   } finally {
     source.close();
   }
@@ -307,7 +311,7 @@ export async function inspect(input: string): Promise<InspectReport> {
     try {
       checkExternalData(model, input);
       refuseCompiled(model);
-      facts = analyseDecoder(model, { trace });
+      facts = analyseDecoder(model, { trace, sizes: (await unfix(model))?.sizes });
       resolvePlan(facts, { stages: 2, imageTokenId: readModelConfig(input).imageTokenId });
       // The first boundary of the default schedule.
       requireTokenWise(facts, Math.max(1, Math.floor(facts.layers.length / 4)));

@@ -23,6 +23,8 @@ import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 export interface AnalyseOptions {
   /** For a compiled graph: where its image tokens are marked. It is then analysed as for a prompt without images. */
   readonly compiledWith?: ImageMaskSource | undefined;
+  /** Sizes to probe at, where the usual ones are too long for the graph. */
+  readonly sizes?: readonly [ProbeSizes, ProbeSizes] | undefined;
   /** What an earlier analysis of this graph has taken out of the way. */
   readonly noOps?: NoOps | undefined;
   /** Filled with what was found, also when the graph is refused. */
@@ -45,7 +47,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   const noOps = options.noOps ?? new NoOps(graph);
   let facts: DecoderFacts | undefined;
   try {
-    facts = analyse(model, noOps, options.compiledWith, options.trace);
+    facts = analyse(model, noOps, options);
     return facts;
   } finally {
     if (!facts || takeBack) noOps.restore();
@@ -53,7 +55,7 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   }
 }
 
-function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | undefined, trace: Trace | undefined): DecoderFacts {
+function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wanted }: AnalyseOptions): DecoderFacts {
   const { graph } = model;
   refuseOldOpset(model);
   noOps.bypass([evaluateShapes(graph, { inputs: new Map() })]);
@@ -77,7 +79,7 @@ function analyse(model: Model, noOps: NoOps, compiledWith: ImageMaskSource | und
         return made.at(-1) as ShapeBindings;
       },
       fixed,
-      compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES,
+      wanted ?? (compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES),
     );
     // In a compiled graph lengths depend on data: those of a text prompt prove nothing.
     if (!compiledWith) noOps.bypass(probes.facts, dependentsOf(graph, guessed));

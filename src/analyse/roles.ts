@@ -33,7 +33,7 @@ function isTransparent(node: Node): boolean {
 }
 
 /** Input slots of fused attention ops that take a KV cache. */
-const PAST_SLOTS: Record<string, readonly number[]> = {
+export const PAST_SLOTS: Record<string, readonly number[]> = {
   'com.microsoft.GroupQueryAttention': [3, 4],
   'com.microsoft.MultiHeadAttention': [6, 7],
   'com.microsoft.DecoderMaskedMultiHeadAttention': [5, 6],

@@ -12,6 +12,7 @@ import { keepCount } from '../cost/keep.js';
 import { type DiagnosticDetail, describeNode, PdropError } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
+import { checkFixed } from './fixed.js';
 import { failsCheck } from './soundness.js';
 import type { ByteSource } from '../onnx/bytes.js';
 import { readModel } from '../onnx/read.js';
@@ -52,6 +53,8 @@ export function checkFollowsPlan(model: Model, plan: Plan): Check[] {
     { name: 'structure: names, order, scopes, links', problems: verifyGraph(model.graph).map((p) => `${p.culprit}: ${p.reason}`) },
     { name: 'opset imports', problems: opsetProblems(model) },
   ];
+  // With every length a number there is nothing left to find by trying lengths.
+  if (plan.fix) return [...checks, ...checkFixed(model, plan, plan.fix)];
   let facts: DecoderFacts | undefined;
   const problems = problemsOf(() => {
     facts = analyseDecoder(model, { compiledWith: plan.imageMask });

@@ -185,6 +185,11 @@ function layoutGraph(graph: Graph): Piece[] {
   const newInputs = graph.inputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.input, encodeValueInfo(v.name, mustType(v))));
   const newOutputs = graph.outputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.output, encodeValueInfo(v.name, mustType(v))));
   const newInitializers = graph.initializers.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.initializer, encodeInitializer(v)));
+  const declared = new Set(segments.flatMap((s) => (s.kind === 'value' ? [s.value] : [])));
+  // Values that a pass made, or found the size of, and that were not declared.
+  const undeclared = [...graph.values.values()].filter((v) => v.typeState === 'changed' && v.type && !v.tensor && !v.isInput && !v.isOutput && !declared.has(v));
+  const newDeclarations = undeclared.map((v) => encodeBytesField(GRAPH.valueInfo, encodeValueInfo(v.name, mustType(v))));
+  const inputs = new Set(graph.inputs);
   const presentInitializers = new Set(graph.initializers);
   let nodesDone = false;
   for (const s of segments) {
@@ -195,6 +200,8 @@ function layoutGraph(graph: Graph): Piece[] {
     } else if (s.kind === 'raw') pieces.push(s.piece);
     else if (s.field === GRAPH.initializer) {
       if (presentInitializers.has(s.value)) pieces.push(s.piece);
+    } else if (s.field === GRAPH.input && !inputs.has(s.value)) {
+      // An input that is none any more.
     } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(s.value, s.piece)));
     else if (s.field !== GRAPH.valueInfo || s.value.typeState === 'read') pieces.push(s.piece);
     if (s === lastInput) for (const p of newInputs) pieces.push(p);
@@ -204,6 +211,7 @@ function layoutGraph(graph: Graph): Piece[] {
   if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
   if (!lastInput) for (const p of newInputs) pieces.push(p);
   if (!lastOutput) for (const p of newOutputs) pieces.push(p);
+  for (const p of newDeclarations) pieces.push(p);
   if (!lastInitializer) for (const p of newInitializers) pieces.push(p);
   return pieces;
 }

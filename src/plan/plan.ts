@@ -17,6 +17,12 @@ export interface Marks {
   readonly bits: { readonly float32: number; readonly float16: number };
 }
 
+/** One prompt's sizes: rows, and tokens of each row, padding included. The image is where the plan's span says. */
+export interface FixedSizes {
+  readonly batch: number;
+  readonly sequence: number;
+}
+
 export interface Plan {
   /** Version of this format. */
   readonly version: 1;
@@ -39,6 +45,8 @@ export interface Plan {
   readonly probe: boolean;
   /** For onnxruntime-genai, which keeps all caches at one length: what stages have dropped is carried in a state. */
   readonly runtime?: 'genai' | undefined;
+  /** Sizes of the one prompt the graph is for: every length in it is a number. */
+  readonly fix?: FixedSizes | undefined;
   /** False: no `If` in the graph; ranking and selecting then run in every decode step. Default true. */
   readonly controlFlow?: boolean | undefined;
 }

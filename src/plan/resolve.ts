@@ -4,7 +4,8 @@ import { Refusal, UsageError } from '../diagnostics.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { imageIdComparedInGraph } from './image-source.js';
 import { markType } from './marks.js';
-import type { ImageMaskSource, Marks, Plan } from './plan.js';
+import type { FixedSizes, ImageMaskSource, Marks, Plan } from './plan.js';
+import { requireFixable } from './fixed.js';
 import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
 import { rankNeeds } from './ranks.js';
 
@@ -32,6 +33,8 @@ export interface PlanOptions {
   readonly controlFlow?: boolean | undefined;
   /** What the result runs in; `genai` changes the graph, the others only what is chosen by default. */
   readonly runtime?: 'generic' | 'transformers.js' | 'genai' | undefined;
+  /** Sizes of the one prompt that the graph is compiled for. Default: any. */
+  readonly fix?: FixedSizes | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
   readonly imageTokenId?: number | undefined;
 }
@@ -50,9 +53,11 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
   const keep = resolveKeep(layers.length, options);
   const imageMask = resolveImageMask(facts, options, warnings);
   const positions = resolvePositions(facts, options.positions ?? 'auto');
+  const fix = options.fix && { batch: options.fix.batch, sequence: options.fix.sequence };
+  if (fix) requireFixable(facts, fix, imageMask, options.runtime);
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
 }
@@ -65,6 +70,7 @@ export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
   const keep = resolveKeep(layers.length, { keep: plan.keep });
   if (plan.imageMask.kind === 'marks') requireEmbeds(facts, plan.imageMask);
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
+  if (plan.fix) requireFixable(facts, plan.fix, source, plan.runtime);
   const weights = plan.rank === 'heads' ? { headWeights: headWeightsAt(facts, layers, Object.fromEntries(layers.map((l, i) => [l, plan.headWeights?.[i] ?? []]))) } : {};
   return { ...plan, ...weights, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
 }
@@ -188,7 +194,7 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
   if (options.imageMask !== undefined) {
     const source = parseImageMask(options.imageMask, options.marks);
     if (source.kind === 'marks') requireEmbeds(facts, source);
-    if (source.kind === 'span') warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
+    if (source.kind === 'span' && !options.fix) warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
     return source;
   }
   if (facts.fixedSequence === 1) return { kind: 'none' };

@@ -166,6 +166,10 @@ export class Builder {
       value.tensor = make();
       this.graph.initializers.push(value);
       this.#constants.set(key, value);
+    } else if (!this.graph.values.has(value.name)) {
+      // A pass took it out when nothing read it.
+      this.graph.values.set(value.name, value);
+      this.graph.initializers.push(value);
     }
     return value;
   }

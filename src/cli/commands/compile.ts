@@ -6,7 +6,7 @@ import { UsageError } from '../../diagnostics.js';
 import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
 import { readRegularText } from '../../disk/small-files.js';
 import { ReportFiles } from '../../report/write.js';
-import { describeRank } from '../../plan/plan.js';
+import { describeRank, type FixedSizes } from '../../plan/plan.js';
 import { explain } from '../../codes.js';
 import { requireSchema } from '../../schemas.js';
 import { similar } from '../../similar.js';
@@ -38,6 +38,7 @@ interface Flags {
   dryRun?: boolean;
   probe?: boolean;
   controlFlow?: boolean;
+  fix?: FixedSizes;
   rank?: string;
   force?: boolean;
   json?: boolean;
@@ -58,6 +59,13 @@ const promptTokens = (text: string): number => {
 export function wholeNumber(text: string): number {
   if (!/^\d{1,9}$/.test(text)) throw new UsageError({ code: 'PD001', message: `"${text}" is not a whole number`, culprit: text, hint: 'give whole numbers from 0; see pdrop-compile --help' });
   return Number(text);
+}
+
+function fixedSizes(text: string): FixedSizes {
+  const sizes = new Map(text.split(',').map((part) => part.split('=').map((t) => t.trim()) as [string, string | undefined]));
+  const unknown = [...sizes.keys()].find((k) => k !== 'batch' && k !== 'sequence');
+  if (unknown !== undefined || !sizes.has('sequence')) throw new UsageError({ code: 'PD020', message: `--fix ${text} is not understood`, culprit: '--fix', hint: 'write --fix batch=1,sequence=640' });
+  return { batch: wholeNumber(sizes.get('batch') ?? '1'), sequence: wholeNumber(sizes.get('sequence') ?? '') };
 }
 
 const list = (text: string): string[] => text.split(',').map((t) => t.trim());
@@ -94,6 +102,7 @@ export function register(program: Command): void {
     .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
     .option('--no-control-flow', 'no If in the graph, for runtimes that have none: every decode step then ranks and selects')
+    .option('--fix <sizes>', 'batch=<n>,sequence=<n>: a graph for prompts of one length, every shape in it a number (with --image-mask span)', fixedSizes)
     .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
     .option('--force', 'replace existing files')
     .option('--json', 'print the report as JSON')
@@ -138,7 +147,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options = {
-    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'fix', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
