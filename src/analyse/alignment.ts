@@ -10,7 +10,7 @@ import { isFloat } from './roles.js';
 import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import { carriesNoContent } from './spine.js';
-import { mixes, RULES, type Step, type TokenState } from './token-rules.js';
+import { mixes, RULES, type Step, type TokenState } from './token-rules/index.js';
 import type { Probes } from './probes.js';
 
 export interface AlignmentView {

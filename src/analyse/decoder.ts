@@ -17,7 +17,7 @@ import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './pr
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { findRoles, headDimsOf, isFloat, shapesAt } from './roles.js';
-import { RULES } from './token-rules.js';
+import { RULES } from './token-rules/index.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
 export interface AnalyseOptions {

@@ -18,7 +18,7 @@ import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
 import type { Axis } from './probes.js';
 import { carriesNoContent, dominatorChain, lastLinks, type Link } from './spine.js';
 import { TokenProof } from './terms/index.js';
-import { mixes, RULES, type Step, type TokenState } from './token-rules.js';
+import { mixes, RULES, type Step, type TokenState } from './token-rules/index.js';
 
 /**
  * @param boundary first layer that sees fewer tokens
