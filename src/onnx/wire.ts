@@ -2,7 +2,7 @@
  * Fields of protobuf messages with their exact byte ranges. Reading through a schema would lose what the schema does not know;
  * keeping ranges loses nothing. How numbers, lengths and text are spelt is protobufjs's business; where they lie is ours.
  */
-import { Reader, util, Writer } from 'protobufjs/minimal.js';
+import { Reader, Writer } from 'protobufjs/minimal.js';
 import { Refusal } from '../diagnostics.js';
 
 /** Wire types that ONNX uses. */
@@ -36,12 +36,17 @@ function unreadable(error: unknown, at: number): Refusal {
   return malformed(error instanceof RangeError ? 'a number is cut off' : error instanceof Error ? error.message : String(error), at);
 }
 
+// A byte order mark is a character like any other: taken off, the name would be written back as another one. protobufjs's own
+// reader does the same, but puts short text together eight characters at a time, which costs more than all else here.
+const looseDecoder = new TextDecoder('utf-8', { ignoreBOM: true });
+const strictDecoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
+
 /**
- * The range of the field that the reader stands before; the payload may lie beyond what the reader holds.
+ * The field that the reader stands before; the payload may lie beyond what the reader holds.
  *
  * @param base where the reader's bytes lie: added to the range, and to places in messages
  */
-function rangeAt(reader: Reader, base: number): FieldRange {
+function fieldAt(reader: Reader, base: number): Field {
   const start = base + reader.pos;
   try {
     const tag = reader.tag();
@@ -55,7 +60,7 @@ function rangeAt(reader: Reader, base: number): FieldRange {
         reader.skip();
         const end = base + reader.pos;
         if (end - dataStart > 10) throw malformed('a number is longer than ten bytes', dataStart);
-        return { number, wire, start, dataStart, end };
+        return new Field(reader, number, wire, start, dataStart, end);
       }
       case FIXED64:
         payload = 8;
@@ -70,7 +75,7 @@ function rangeAt(reader: Reader, base: number): FieldRange {
         throw malformed(`wire type ${wire} is not used by ONNX`, start);
     }
     const dataStart = base + reader.pos;
-    return { number, wire, start, dataStart, end: dataStart + payload };
+    return new Field(reader, number, wire, start, dataStart, dataStart + payload);
   } catch (error) {
     throw error instanceof Refusal ? error : unreadable(error, start);
   }
@@ -78,36 +83,30 @@ function rangeAt(reader: Reader, base: number): FieldRange {
 
 /** The range of the field whose header `bytes` start with. */
 export function fieldRange(bytes: Uint8Array, base: number): FieldRange {
-  return rangeAt(new Reader(bytes), base);
+  return fieldAt(new Reader(bytes), base);
 }
 
 /** A field of a message in memory. What is asked of it must be what its wire type holds. */
 export class Field implements FieldRange {
-  readonly number: number;
-  readonly wire: number;
-  readonly start: number;
-  readonly dataStart: number;
-  readonly end: number;
-  readonly #message: Uint8Array;
-
-  constructor(message: Uint8Array, { number, wire, start, dataStart, end }: FieldRange) {
-    this.#message = message;
-    this.number = number;
-    this.wire = wire;
-    this.start = start;
-    this.dataStart = dataStart;
-    this.end = end;
-  }
+  // Fields are many and short-lived: one object each, over the reader of their message.
+  constructor(
+    private readonly reader: Reader,
+    readonly number: number,
+    readonly wire: number,
+    readonly start: number,
+    readonly dataStart: number,
+    readonly end: number,
+  ) {}
 
   /** The whole field, tag and length included. */
   get record(): Uint8Array {
-    return this.#message.subarray(this.start, this.end);
+    return this.reader.buf.subarray(this.start, this.end);
   }
 
   /** Bytes, text or a message. */
   get payload(): Uint8Array {
     this.#require(LENGTH_DELIMITED);
-    return this.#message.subarray(this.dataStart, this.end);
+    return this.reader.buf.subarray(this.dataStart, this.end);
   }
 
   /**
@@ -116,9 +115,9 @@ export class Field implements FieldRange {
    * @throws {Refusal} PD101
    */
   name(): string {
-    this.#require(LENGTH_DELIMITED);
+    const { payload } = this;
     try {
-      return util.utf8.readStrict(this.#message, this.dataStart, this.end);
+      return strictDecoder.decode(payload);
     } catch {
       throw malformed(`the name "${this.text()}" is not UTF-8`, 0);
     }
@@ -126,18 +125,19 @@ export class Field implements FieldRange {
 
   /** Text that is shown or matched but never written back: it may hold any bytes. */
   text(): string {
-    this.#require(LENGTH_DELIMITED);
-    return util.utf8.read(this.#message, this.dataStart, this.end);
+    return looseDecoder.decode(this.payload);
   }
 
   integer(): Integer {
     this.#require(VARINT);
-    return toInteger(this.#reader().int64());
+    const reader = this.#at();
+    // Up to 28 bits are no pair of halves.
+    return this.end - this.dataStart <= 4 ? reader.uint32() : toInteger(reader.int64());
   }
 
   float(): number {
     this.#require(FIXED32);
-    return this.#reader().float();
+    return this.#at().float();
   }
 
   /** Appends what a field of repeated integers holds: one element, or many when it is packed. */
@@ -152,7 +152,7 @@ export class Field implements FieldRange {
   }
 
   pushDoubles(into: Integer[]): void {
-    if (this.wire === FIXED64) into.push(this.#reader().double());
+    if (this.wire === FIXED64) into.push(this.#at().double());
     else this.#unpack((reader) => into.push(reader.double()));
   }
 
@@ -165,10 +165,10 @@ export class Field implements FieldRange {
     }
   }
 
-  #reader(): Reader {
-    const reader = new Reader(this.#message);
-    reader.pos = this.dataStart;
-    return reader;
+  /** The reader of the message, before the payload. */
+  #at(): Reader {
+    this.reader.pos = this.dataStart;
+    return this.reader;
   }
 
   #require(wire: number): void {
@@ -186,10 +186,11 @@ function toInteger(value: number | ReturnType<Reader['int64']>): Integer {
 export function* fieldsOf(message: Uint8Array): Generator<Field> {
   const reader = new Reader(message);
   while (reader.pos < message.length) {
-    const range = rangeAt(reader, 0);
-    if (range.end > message.length) throw malformed(`field ${range.number} is cut off`, range.start);
-    reader.pos = range.end;
-    yield new Field(message, range);
+    const field = fieldAt(reader, 0);
+    if (field.end > message.length) throw malformed(`field ${field.number} is cut off`, field.start);
+    yield field;
+    // Whoever got it may have read it.
+    reader.pos = field.end;
   }
 }
 
