@@ -76,8 +76,12 @@ function constant(name, dims, numbers, dataType = type) {
   return name;
 }
 
+const MS = 'com.microsoft';
+const CONTRIB = new Set(['GroupQueryAttention', 'SkipSimplifiedLayerNormalization']);
+
 /** @returns its outputs */
-function op(opType, name, inputs, outputs, attributes = {}, domain = '') {
+function op(opType, name, inputs, outputs, attributes = {}) {
+  const domain = CONTRIB.has(opType) ? MS : '';
   const attribute = Object.entries(attributes).map(([key, v]) => (Number.isInteger(v) && key !== 'epsilon' ? { name: key, type: AttributeType.INT, i: v } : { name: key, type: AttributeType.FLOAT, f: v }));
   nodes.push({ opType, name, domain, input: inputs.map((x) => x ?? ''), output: outputs.map((x) => x ?? ''), attribute });
   return outputs;
@@ -85,7 +89,6 @@ function op(opType, name, inputs, outputs, attributes = {}, domain = '') {
 
 const declare = (name, elemType, dims) => ({ name, type: { tensorType: { elemType, shape: { dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
 
-const MS = 'com.microsoft';
 const embeds = 'inputs_embeds';
 const mask = 'attention_mask';
 const ones = (n) => new Array(n).fill(1);
@@ -115,10 +118,10 @@ for (let i = 0; i < layers; i++) {
   const [qkv] = op('MatMul', `${at}/qkv_proj`, [normed, weight(`layers.${i}.qkv_proj.weight`, [hidden, qkvWidth])], [`${at}/qkv_proj:0`]);
   const past = ['key', 'value'].map((kind) => `past_key_values.${i}.${kind}`);
   for (const p of past) inputs.push(declare(p, type, ['batch_size', kvHeads, 'past_sequence_length', headDim]));
-  const [attention] = op('GroupQueryAttention', `${at}/attention`, [qkv, null, null, ...past, seqlens, total, cos, sin], [`${at}/attention:0`, `present.${i}.key`, `present.${i}.value`], { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: 0 }, MS);
+  const [attention] = op('GroupQueryAttention', `${at}/attention`, [qkv, null, null, ...past, seqlens, total, cos, sin], [`${at}/attention:0`, `present.${i}.key`, `present.${i}.value`], { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: 0 });
   for (const kind of ['key', 'value']) outputs.push(declare(`present.${i}.${kind}`, type, ['batch_size', kvHeads, 'total_sequence_length', headDim]));
   const [attended] = op('MatMul', `${at}/o_proj`, [attention, weight(`layers.${i}.o_proj.weight`, [hidden, hidden])], [`${at}/o_proj:0`]);
-  const [postNorm, , , between] = op('SkipSimplifiedLayerNormalization', `${at}/post_norm`, [skip, attended, constant(`layers.${i}.post_norm.weight`, [hidden], ones(hidden))], [`${at}/post_norm:0`, null, null, `${at}/post_norm:3`], { epsilon: 1e-5 }, MS);
+  const [postNorm, , , between] = op('SkipSimplifiedLayerNormalization', `${at}/post_norm`, [skip, attended, constant(`layers.${i}.post_norm.weight`, [hidden], ones(hidden))], [`${at}/post_norm:0`, null, null, `${at}/post_norm:3`], { epsilon: 1e-5 });
   const [gate] = op('MatMul', `${at}/gate_proj`, [postNorm, weight(`layers.${i}.gate_proj.weight`, [hidden, mlp])], [`${at}/gate_proj:0`]);
   const [up] = op('MatMul', `${at}/up_proj`, [postNorm, weight(`layers.${i}.up_proj.weight`, [hidden, mlp])], [`${at}/up_proj:0`]);
   const [sigmoid] = op('Sigmoid', `${at}/sigmoid`, [gate], [`${at}/sigmoid:0`]);
@@ -126,7 +129,7 @@ for (let i = 0; i < layers; i++) {
   const [gated] = op('Mul', `${at}/gated`, [silu, up], [`${at}/gated:0`]);
   const [down] = op('MatMul', `${at}/down_proj`, [gated, weight(`layers.${i}.down_proj.weight`, [mlp, hidden])], [`${at}/down_proj:0`]);
   const next = i + 1 < layers ? `/layers.${i + 1}/input_norm` : '/final_norm';
-  const out = op('SkipSimplifiedLayerNormalization', next, [between, down, constant(`${next.slice(1)}.weight`, [hidden], ones(hidden))], [`${next}:0`, null, null, i + 1 < layers ? `${next}:3` : null], { epsilon: 1e-5 }, MS);
+  const out = op('SkipSimplifiedLayerNormalization', next, [between, down, constant(`${next.slice(1)}.weight`, [hidden], ones(hidden))], [`${next}:0`, null, null, i + 1 < layers ? `${next}:3` : null], { epsilon: 1e-5 });
   normed = out[0];
   skip = out[3];
 }

@@ -50,28 +50,35 @@ export function refuseNesting(depth: number): void {
   });
 }
 
+/** A message that is elided: what it is, and how many graphs are around it. */
+interface Place {
+  readonly start: number;
+  readonly end: number;
+  readonly kind: MessageKind;
+  readonly depth: number;
+}
+
 /**
- * The message at [start, end) without payloads above WHOLE_RECORD_BYTES: a valid, smaller message.
+ * A message without payloads above WHOLE_RECORD_BYTES: a valid, smaller message.
  *
- * @param depth graphs around the message
  * @returns the message, and of a tensor the size of the raw payload that was left out
  */
-export async function elide(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number): Promise<{ readonly bytes: Uint8Array; readonly rawBytes: number | undefined }> {
+export async function elide(source: WindowedSource, place: Place): Promise<{ readonly bytes: Uint8Array; readonly rawBytes: number | undefined }> {
   const parts: Uint8Array[] = [];
   let rawBytes: number | undefined;
-  await collect(source, start, end, kind, depth, parts, (field) => {
-    if (kind === 'tensor' && field.number === TENSOR.rawData) rawBytes = field.end - field.dataStart;
+  await collect(source, place, parts, (field) => {
+    if (place.kind === 'tensor' && field.number === TENSOR.rawData) rawBytes = field.end - field.dataStart;
   });
   return { bytes: concat(parts), rawBytes };
 }
 
 /** A whole model without its large payloads: what is left is a model that fits in memory. */
 export async function withoutPayloads(source: ByteSource): Promise<Uint8Array> {
-  return (await elide(new WindowedSource(source), 0, source.size, 'model', 0)).bytes;
+  return (await elide(new WindowedSource(source), { start: 0, end: source.size, kind: 'model', depth: 0 })).bytes;
 }
 
 /** Appends what is kept of a message to `parts`, which are joined once; returns its length. */
-async function collect(source: WindowedSource, start: number, end: number, kind: MessageKind, depth: number, parts: Uint8Array[], leftOut: (field: FieldRange) => void): Promise<number> {
+async function collect(source: WindowedSource, { start, end, kind, depth }: Place, parts: Uint8Array[], leftOut: (field: FieldRange) => void): Promise<number> {
   let length = 0;
   const put = (part: Uint8Array): void => {
     parts.push(part);
@@ -88,7 +95,7 @@ async function collect(source: WindowedSource, start: number, end: number, kind:
         const within = nested === 'graph' && kind !== 'model' ? depth + 1 : depth;
         refuseNesting(within);
         const headerAt = parts.push(new Uint8Array(0)) - 1;
-        const inner = await collect(source, field.dataStart, field.end, nested, within, parts, () => {});
+        const inner = await collect(source, { start: field.dataStart, end: field.end, kind: nested, depth: within }, parts, () => {});
         const header = encodeHeader(field.number, inner);
         parts[headerAt] = header;
         length += header.length + inner;

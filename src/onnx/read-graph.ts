@@ -80,7 +80,7 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
     }
     const whole = held || span.length <= HELD_RECORD_BYTES || (span.length <= WHOLE_RECORD_BYTES && entry !== 'tensor');
     const full: Piece = whole ? await take(f) : span;
-    const elided = full instanceof Uint8Array ? undefined : await elide(source, f.dataStart, f.end, entry === 'node' ? 'node' : 'tensor', depth);
+    const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
     const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {
       const decoded = decodeNode(body);

@@ -50,17 +50,16 @@ function fieldAt(reader: Reader, base: number): Field {
   const start = base + reader.pos;
   try {
     const tag = reader.tag();
-    const number = tag >>> 3;
     const wire = tag & 7;
     let payload = 0;
-    if (number === 0) throw malformed('field number 0', start);
+    if (tag >>> 3 === 0) throw malformed('field number 0', start);
     switch (wire) {
       case VARINT: {
         const dataStart = base + reader.pos;
         reader.skip();
         const end = base + reader.pos;
         if (end - dataStart > 10) throw malformed('a number is longer than ten bytes', dataStart);
-        return new Field(reader, number, wire, start, dataStart, end);
+        return new Field(reader, tag, start, dataStart, end);
       }
       case FIXED64:
         payload = 8;
@@ -75,7 +74,7 @@ function fieldAt(reader: Reader, base: number): Field {
         throw malformed(`wire type ${wire} is not used by ONNX`, start);
     }
     const dataStart = base + reader.pos;
-    return new Field(reader, number, wire, start, dataStart, dataStart + payload);
+    return new Field(reader, tag, start, dataStart, dataStart + payload);
   } catch (error) {
     throw error instanceof Refusal ? error : unreadable(error, start);
   }
@@ -91,12 +90,19 @@ export class Field implements FieldRange {
   // Fields are many and short-lived: one object each, over the reader of their message.
   constructor(
     private readonly reader: Reader,
-    readonly number: number,
-    readonly wire: number,
+    private readonly tag: number,
     readonly start: number,
     readonly dataStart: number,
     readonly end: number,
   ) {}
+
+  get number(): number {
+    return this.tag >>> 3;
+  }
+
+  get wire(): number {
+    return this.tag & 7;
+  }
 
   /** The whole field, tag and length included. */
   get record(): Uint8Array {

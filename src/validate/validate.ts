@@ -31,6 +31,15 @@ import { wordsOf } from './feeding/words.js';
 
 type Context = BaseContext & { readonly rewritten: ModelFile };
 
+/** One execution provider's part of a run. */
+interface OnProvider {
+  readonly context: Context;
+  readonly provider: Provider;
+  readonly partial: PartialReport;
+  readonly progress: Progress;
+  readonly signal: AbortSignal | undefined;
+}
+
 export interface Validation {
   readonly report: ValidateReport;
   /** Removes the partial report; call it once the report itself is written. */
@@ -48,7 +57,7 @@ export async function validate(options: ValidateOptions, progress: Progress = SI
     let cost: CostReport | null = null;
     let kept: KeptReport | null = null;
     for (const provider of options.providers ?? ['cpu']) {
-      const one = await validateOn(context, provider, done, progress, signal, kept === null);
+      const one = await validateOn({ context, provider, partial: done, progress, signal }, kept === null);
       providers.push(one.report);
       cost ??= one.cost;
       kept ??= one.kept;
@@ -94,7 +103,8 @@ function idsOf(providers: readonly ProviderReport[]): Set<number> {
   return new Set((first?.samples ?? []).flatMap((s) => [...(s.generated ?? []), ...(s.candidates.rewritten?.generated ?? []), ...(s.answers ?? []).flat()].flat()));
 }
 
-async function validateOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, wantKept: boolean): Promise<{ report: ProviderReport; cost: CostReport | null; kept: KeptReport | null }> {
+async function validateOn(on: OnProvider, wantKept: boolean): Promise<{ report: ProviderReport; cost: CostReport | null; kept: KeptReport | null }> {
+  const { context, provider, progress, signal } = on;
   const { options } = context;
   const samples = await firstSamples(context, options.gateSamples ?? 2);
   const notes: string[] = [];
@@ -102,14 +112,14 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
   let gates: { results: GateResult[]; control: number | null } = { results: [], control: null };
   if (options.gates !== false && samples.length > 0) {
     try {
-      gates = await gatesOn(context, provider, samples, progress, signal);
+      gates = await gatesOn(on, samples);
     } catch (error) {
       // A sample that breaks a model is reported with the samples; the gates could not be decided with it.
       if (!options.keepGoing || error instanceof Interrupted) throw error;
       notes.push(`the gates could not be decided: ${(error as Error).message}`);
     }
   }
-  const { records, baselines } = await fidelityOn(context, provider, partial, progress, signal, faults);
+  const { records, baselines } = await fidelityOn(on, faults);
   if (signal?.aborted) throw new Interrupted(options.report !== undefined);
   const good = new Set(records.map((r) => r.id));
   const sample = samples.find((s) => good.has(s.id)) ?? samples[0];
@@ -117,7 +127,7 @@ async function validateOn(context: Context, provider: Provider, partial: Partial
   if (signal?.aborted) throw new Interrupted(options.report !== undefined);
   notes.push(...(measured?.notes ?? []));
   let kept: KeptReport | null = null;
-  if (wantKept && options.maps !== 0 && sample) kept = await keptOn(context, provider, new Set(faults.keys()), progress, notes);
+  if (wantKept && options.maps !== 0 && sample) kept = await keptOn(on, new Set(faults.keys()), notes);
   return {
     report: {
       provider,
@@ -147,7 +157,7 @@ async function firstSamples(context: Context, count: number): Promise<Sample[]> 
   return out;
 }
 
-async function gatesOn(context: Context, provider: Provider, samples: readonly Sample[], progress: Progress, signal: AbortSignal | undefined): Promise<{ results: GateResult[]; control: number | null }> {
+async function gatesOn({ context, provider, progress, signal }: OnProvider, samples: readonly Sample[]): Promise<{ results: GateResult[]; control: number | null }> {
   const variants = context.variants();
   const { plan } = context;
   const dtype = context.original.precision;
@@ -199,7 +209,7 @@ async function controlDifference(context: Context, provider: Provider, original:
   }
 }
 
-async function fidelityOn(context: Context, provider: Provider, partial: PartialReport, progress: Progress, signal: AbortSignal | undefined, faults: Map<string, FaultRecord>): Promise<{ records: SampleRecord[]; baselines: BaselineReport[] }> {
+async function fidelityOn({ context, provider, partial, progress, signal }: OnProvider, faults: Map<string, FaultRecord>): Promise<{ records: SampleRecord[]; baselines: BaselineReport[] }> {
   const { options, data } = context;
   const means = context.textMeans || data.kind === 'synthetic';
   const generate = means ? (options.generate ?? 0) : 0;
@@ -255,7 +265,7 @@ async function fidelityOn(context: Context, provider: Provider, partial: Partial
   return { records, baselines: ranks.map((rank) => baselineReport(records, rank)) };
 }
 
-async function keptOn(context: Context, provider: Provider, skip: ReadonlySet<string>, progress: Progress, notes: string[]): Promise<KeptReport | null> {
+async function keptOn({ context, provider, progress }: OnProvider, skip: ReadonlySet<string>, notes: string[]): Promise<KeptReport | null> {
   progress.start('kept tokens', undefined);
   try {
     const fresh = await context.variants().replay('fresh', { ...context.plan, probe: true });

@@ -80,7 +80,7 @@ function mapped(call: Call, shape: readonly number[], operands: readonly Operand
     if (op === 'Add') return x[0] === 0 ? x[1] : x[1] === 0 ? x[0] : undefined;
     return undefined;
   };
-  return apply(call.terms, label, shape, operands, [], compute);
+  return apply(call.terms, { label, shape, operands, compute });
 }
 
 function modulo(a: number, b: number): number {
@@ -99,10 +99,11 @@ function product(call: Call, a: Tensor, b: Tensor, label: string): Tensor {
   const m = lead.length;
   const shape = [...lead, a.shape.at(-2) as number, b.shape.at(-1) as number];
   const batch = (t: Tensor): number[] => t.shape.slice(0, -2).map((_, i) => i + m - (t.shape.length - 2));
-  return apply(call.terms, label, shape, [
+  const operands = [
     { t: a, map: [...batch(a), m, -1] },
     { t: b, map: [...batch(b), -1, m + 1] },
-  ]);
+  ];
+  return apply(call.terms, { label, shape, operands });
 }
 
 export const matMul: Handler = (call) => [product(call, call.tensor(0), call.tensor(1), 'MatMul')];
@@ -120,7 +121,7 @@ export const gemm: Handler = (call) => {
     { t: b, map: tb ? [1, -1] : [-1, 1] },
   ];
   if (c) operands.push({ t: c, map: aligned(c, 2) });
-  return [apply(terms, `Gemm ${attributesOf(node)}`, shape, operands)];
+  return [apply(terms, { label: `Gemm ${attributesOf(node)}`, shape, operands })];
 };
 
 /** Each entry of the leading axes by itself; weights and tables come whole, and the last axis is of the op's own making. */
@@ -136,7 +137,7 @@ export const projection: Handler = (call) => {
     const t = call.tensor(i);
     operands.push({ t, map: t.shape.map(() => -1) });
   });
-  return [apply(call.terms, `${call.node.opType} ${attributesOf(call.node)}`, shape, operands, [rank - 1])];
+  return [apply(call.terms, { label: `${call.node.opType} ${attributesOf(call.node)}`, shape, operands, fresh: [rank - 1] })];
 };
 
 /** Works along one axis and keeps it: softmax, norms of the last axis. */
@@ -149,7 +150,7 @@ function along(lastOnly: boolean): Handler {
     if (axis !== rank - 1 && (lastOnly || call.opset < 13)) throw new CannotEvaluate('works along more than the last axis');
     const operands: Operand[] = [{ t: x, map: x.shape.map((_, i) => (i === axis ? -1 : i)) }];
     for (const t of call.tensors().slice(1)) operands.push({ t, map: t.shape.map(() => -1) });
-    return [apply(call.terms, `${call.node.opType} ${attributesOf(call.node)}`, x.shape, operands, [axis])];
+    return [apply(call.terms, { label: `${call.node.opType} ${attributesOf(call.node)}`, shape: x.shape, operands, fresh: [axis] })];
   };
 }
 
@@ -173,7 +174,7 @@ export const reduce: Handler = (call) => {
   if (!sums) {
     let next = 0;
     const map = x.shape.map((_, i) => (axes.includes(i) ? -1 : keep ? i : next++));
-    return [apply(terms, `${node.opType} ${attributesOf(node)}`, shape, [{ t: x, map }])];
+    return [apply(terms, { label: `${node.opType} ${attributesOf(node)}`, shape, operands: [{ t: x, map }] })];
   }
   // A sum does not depend on the order: numbers are added, terms are collected.
   x = opened(terms, x, axes);

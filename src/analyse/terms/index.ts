@@ -104,7 +104,7 @@ export class TokenProof {
         if (seed === TRIALS.length - 1) whole.requireReachedLimits();
         for (let row = 0; row < batch; row++) {
           for (const [i, place] of (places[row] as number[]).entries()) {
-            if (!sameEntries(a, row, place, b, row, i)) return 'what it gives for a token depends on which other tokens there are';
+            if (entryOf(a, row, place) !== entryOf(b, row, i)) return 'what it gives for a token depends on which other tokens there are';
           }
         }
       }
@@ -124,16 +124,11 @@ function subset(terms: Terms, row: number, size: number, left: number): number[]
     .sort((a, b) => a - b);
 }
 
-function sameEntries(a: Tensor, rowA: number, i: number, b: Tensor, rowB: number, j: number): boolean {
-  const entry = (t: Tensor, row: number, at: number): string => {
-    const inner = t.data.length / ((t.shape[0] as number) * (t.shape[1] as number));
-    const from = (row * (t.shape[1] as number) + at) * inner;
-    return t.data
-      .slice(from, from + inner)
-      .map(keyOf)
-      .join();
-  };
-  return a.open.join() === b.open.join() && entry(a, rowA, i) === entry(b, rowB, j);
+/** What a tensor holds for one token. */
+function entryOf(t: Tensor, row: number, place: number): string {
+  const inner = t.data.length / ((t.shape[0] as number) * (t.shape[1] as number));
+  const from = (row * (t.shape[1] as number) + place) * inner;
+  return `${t.open} | ${t.data.slice(from, from + inner).map(keyOf)}`;
 }
 
 /** Values that depend on an input of the graph, also through a shape. */

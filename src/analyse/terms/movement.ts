@@ -107,7 +107,7 @@ export const transpose: Handler = (call) => {
   const order = closedAxes(x);
   const turned = perm.filter((p) => !x.open[p]);
   const same = order.every((axis, i) => axis === turned[i]);
-  return [apply(call.terms, `Transpose ${turned.map((p) => order.indexOf(p))}`, shape, [{ t: x, map }], [], ([e]) => (same || typeof e === 'number' ? e : undefined))];
+  return [apply(call.terms, { label: `Transpose ${turned.map((p) => order.indexOf(p))}`, shape, operands: [{ t: x, map }], compute: ([e]) => (same || typeof e === 'number' ? e : undefined) })];
 };
 
 export const expand: Handler = (call) => {
@@ -154,7 +154,7 @@ export const concat: Handler = (call) => {
   if (filled.some((t) => t.shape.some((d, i) => i !== axis && d !== shape[i]))) throw new CannotEvaluate('parts that do not fit together');
   if (features) {
     const map = shape.map((_, i) => (i === axis ? -1 : i));
-    return [apply(call.terms, `Concat ${filled.map((t) => t.shape[axis])}`, shape, filled.map((t) => ({ t, map })), [axis])];
+    return [apply(call.terms, { label: `Concat ${filled.map((t) => t.shape[axis])}`, shape, operands: filled.map((t) => ({ t, map })), fresh: [axis] })];
   }
   // Along tokens or indices: what is open anywhere is open everywhere.
   const others = shape.flatMap((_, i) => (i !== axis && filled.some((t) => t.open[i] && t.shape[i] !== 1) ? [i] : []));
@@ -198,7 +198,7 @@ function taken(call: Call, x: Tensor, axis: number, places: readonly number[], l
   if (!x.open[axis]) {
     if (places.length === size && places.every((p, i) => p === i)) return x;
     const map = shape.map((_, i) => (i === axis ? -1 : i));
-    return apply(call.terms, label, shape, [{ t: x, map }], [axis], undefined);
+    return apply(call.terms, { label, shape, operands: [{ t: x, map }], fresh: [axis] });
   }
   if (shape.includes(0)) return openTensor(shape, []);
   const open = shape.map((d, i) => d === 1 || i === axis || (x.open[i] as boolean));

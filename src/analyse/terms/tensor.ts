@@ -141,20 +141,19 @@ export interface Operand {
   readonly map: readonly number[];
 }
 
-/**
- * An op that computes each entry of the output's axes by itself from the entries at the same place of its inputs.
- *
- * @param fresh output axes that no input has, of the op's own making: closed
- * @param compute for numbers and for orders of terms; undefined leaves it a term. Not asked when the op works along an axis.
- */
-export function apply(
-  terms: Terms,
-  label: string,
-  shape: readonly number[],
-  operands: readonly Operand[],
-  fresh: readonly number[] = [],
-  compute?: (elements: readonly Element[], single: boolean) => Element | undefined,
-): Tensor {
+/** An op that computes each entry of the output's axes by itself from the entries at the same place of its inputs. */
+export interface Application {
+  /** What two entries must share, beside their inputs, to be one term. */
+  readonly label: string;
+  readonly shape: readonly number[];
+  readonly operands: readonly Operand[];
+  /** Output axes that no input has, of the op's own making: closed. */
+  readonly fresh?: readonly number[];
+  /** For numbers and for orders of terms; undefined leaves it a term. Not asked when the op works along an axis. */
+  readonly compute?: ((elements: readonly Element[], single: boolean) => Element | undefined) | undefined;
+}
+
+export function apply(terms: Terms, { label, shape, operands, fresh = [], compute }: Application): Tensor {
   for (const { t, map } of operands) {
     if (map.some((m, i) => m >= 0 && t.shape[i] !== 1 && t.shape[i] !== shape[m])) throw new CannotEvaluate('sizes that do not fit together');
   }

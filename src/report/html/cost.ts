@@ -16,9 +16,9 @@ export function costSection(report: Cursor<ValidateReport>): Section | null {
 ${note(`At sample ${at.sample}: ${at.rows > 1 ? `${at.rows} rows of ` : ''}${counted(at.tokens, 'token')}, ${count(at.imageTokens)} of them of the image. FLOPs are twice the MACs.`)}
 ${layers.length > 0 && html`${legend([{ mark: 'box', tone: 'original', text: 'original' }, { mark: 'box', tone: 'rewritten', text: 'rewritten' }, { mark: 'dash', tone: 'boundary', text: 'tokens are dropped here' }])}
 <div class="three">
-${perLayer('Tokens per layer', layers, boundaries, (l) => l.at('tokens'), count)}
-${perLayer('MACs of the prompt per layer', layers, boundaries, (l) => l.at('macs'), si)}
-${perLayer('KV cache per layer', layers, boundaries, (l) => l.at('cacheBytes'), bytes, true)}
+${perLayer('Tokens per layer', layers, boundaries, { of: (l) => l.at('tokens'), format: count })}
+${perLayer('MACs of the prompt per layer', layers, boundaries, { of: (l) => l.at('macs'), format: si })}
+${perLayer('KV cache per layer', layers, boundaries, { of: (l) => l.at('cacheBytes'), format: bytes, inBytes: true })}
 </div>
 ${behind('Figures per layer', layerTable(layers))}`}
 <h3>Whole model</h3>
@@ -31,7 +31,14 @@ ${parts(cost)}`;
 
 type Pair = { readonly original: number; readonly rewritten: number };
 
-function perLayer(title: string, layers: readonly Cursor<LayerCost>[], boundaries: readonly number[], of: (l: Cursor<LayerCost>) => Cursor<Pair>, format: (v: number) => string, inBytes = false): Markup {
+/** What is drawn of each layer. */
+interface Drawn {
+  readonly of: (l: Cursor<LayerCost>) => Cursor<Pair>;
+  readonly format: (v: number) => string;
+  readonly inBytes?: boolean;
+}
+
+function perLayer(title: string, layers: readonly Cursor<LayerCost>[], boundaries: readonly number[], { of, format, inBytes = false }: Drawn): Markup {
   const columns = layers.map((l) => {
     const pair = of(l);
     return { title: `Layer ${l.value.layer}: ${format(pair.value.original)} before, ${format(pair.value.rewritten)} after`, tick: String(l.value.layer), values: [pair.at('original'), pair.at('rewritten')] };

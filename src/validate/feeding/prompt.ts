@@ -47,7 +47,7 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
   const ids = sample.feeds.get(io.ids?.name ?? 'input_ids');
   let imageKnown = true;
   if (source?.kind === 'span') {
-    for (let r = 0; r < rows; r++) markSpan(valid, image, r, length, source.start, source.count);
+    for (let r = 0; r < rows; r++) markSpan(valid.subarray(r * length, (r + 1) * length), image.subarray(r * length, (r + 1) * length), source.start, source.count);
   } else if (source?.kind === 'input-ids' && ids) {
     for (let i = 0; i < image.length; i++) image[i] = at(ids, i) === source.id ? 1 : 0;
   } else if (source?.kind === 'marks' && io.embeds && !marked) {
@@ -65,11 +65,12 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
   return { rows, length, valid, image, imageKnown, trailing, past };
 }
 
-function markSpan(valid: Uint8Array, image: Uint8Array, row: number, length: number, start: number, count: number): void {
+/** Marks `count` of a row's valid tokens, from the `start`th on. */
+function markSpan(valid: Uint8Array, image: Uint8Array, start: number, count: number): void {
   let seen = 0;
-  for (let i = 0; i < length; i++) {
-    if (valid[row * length + i] === 0) continue;
-    if (seen >= start && seen < start + count) image[row * length + i] = 1;
+  for (let i = 0; i < valid.length; i++) {
+    if (valid[i] === 0) continue;
+    if (seen >= start && seen < start + count) image[i] = 1;
     seen++;
   }
 }

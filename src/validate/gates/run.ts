@@ -30,7 +30,7 @@ export interface GateSetup {
 export async function runGates(setup: GateSetup): Promise<GateResult[]> {
   const results: GateResult[] = [];
   setup.tick?.('identity');
-  results.push(await withDecoder('identity', setup.openIdentity, async (identity) => equalRuns('identity', setup, setup.original, identity, setup.samples, 'λ = 1')));
+  results.push(await withDecoder('identity', setup.openIdentity, async (identity) => equalRuns('identity', setup, { reference: setup.original, other: identity, samples: setup.samples, what: 'λ = 1' })));
   setup.tick?.('text-only');
   results.push(await textOnlyGate(setup));
   setup.tick?.('choice');
@@ -71,8 +71,16 @@ function verdict(gate: GateName, d: Difference, bound: Bound, what: string): Gat
   };
 }
 
+/** Two models that must say the same of some samples. */
+interface Runs {
+  readonly reference: Decoder;
+  readonly other: Decoder;
+  readonly samples: readonly Sample[];
+  readonly what: string;
+}
+
 /** Prompt and decode steps of both models, each through its own caches, with the reference's greedy tokens. */
-async function equalRuns(gate: GateName, setup: GateSetup, reference: Decoder, other: Decoder, samples: readonly Sample[], what: string): Promise<GateResult> {
+async function equalRuns(gate: GateName, setup: GateSetup, { reference, other, samples, what }: Runs): Promise<GateResult> {
   const names = outputNames(reference, other);
   let worst = NO_DIFFERENCE;
   let at = '';
@@ -108,7 +116,7 @@ async function textOnlyGate(setup: GateSetup): Promise<GateResult> {
     else samples.push(made);
   }
   if (samples.length === 0) return { gate, status: 'skipped', detail: reason };
-  return equalRuns(gate, setup, setup.original, setup.rewritten, samples, 'prompts without image tokens');
+  return equalRuns(gate, setup, { reference: setup.original, other: setup.rewritten, samples, what: 'prompts without image tokens' });
 }
 
 async function withFresh(setup: GateSetup): Promise<GateResult[]> {

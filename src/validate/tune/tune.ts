@@ -126,7 +126,7 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
       const held = options.state?.get(key) as Outcome | undefined;
       if (held) return held;
       if (signal?.aborted) throw new Interrupted(options.state !== undefined);
-      const outcome = await onePass(context, reference, provider, plan, half, generate, label, progress, signal);
+      const outcome = await onePass({ context, reference, provider, generate, progress, signal }, plan, half, label);
       options.state?.put(key, outcome);
       return outcome;
     };
@@ -273,7 +273,17 @@ function costMeter(path: string, prompt: PromptSizes, layers: number): (plan: Pl
   };
 }
 
-async function onePass(context: Context, reference: Reference, provider: Parameters<Context['open']>[1], plan: Plan, half: Half, generate: number, label: string, progress: Progress, signal: AbortSignal | undefined): Promise<Outcome> {
+/** What all measurements of a search share. */
+interface Measuring {
+  readonly context: Context;
+  readonly reference: Reference;
+  readonly provider: Parameters<Context['open']>[1];
+  readonly generate: number;
+  readonly progress: Progress;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function onePass({ context, reference, provider, generate, progress, signal }: Measuring, plan: Plan, half: Half, label: string): Promise<Outcome> {
   const variants = context.variants();
   const variant = await variants.replay(`tune-${plan.layers.join('-')}-${plan.keep.join('-')}-${plan.rank}-${plan.positions}`, plan);
   const decoder = await context.open(variant.path, provider);
