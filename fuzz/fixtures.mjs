@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import ort from 'onnxruntime-node';
+import { fromHalf } from '../dist/src/ir/half.js';
 import { slice } from './slice.mjs';
 
 const ROOT = fileURLToPath(new URL('../fixtures/', import.meta.url));
@@ -108,18 +109,9 @@ export function open(model, level = 'disabled') {
   return ort.InferenceSession.create(model, { intraOpNumThreads: 1, interOpNumThreads: 1, logSeverityLevel: 4, graphOptimizationLevel: level });
 }
 
-function halfToNumber(h) {
-  const sign = h >> 15 ? -1 : 1;
-  const exponent = (h >> 10) & 31;
-  const fraction = h & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
 /** Numbers of a tensor; float16 is decoded whether the runtime has Float16Array or not. */
 export function values(tensor) {
-  if (tensor.type === 'float16' && tensor.data.constructor.name !== 'Float16Array') return Array.from(tensor.data, halfToNumber);
+  if (tensor.type === 'float16' && tensor.data.constructor.name !== 'Float16Array') return Array.from(tensor.data, fromHalf);
   if (tensor.type === 'int64' || tensor.type === 'uint64') return Array.from(tensor.data, Number);
   return tensor.data;
 }

@@ -7,6 +7,7 @@ import { FLOPS_PER_MAC } from '../cost/macs.js';
 import { keepCount } from '../cost/keep.js';
 import type { Node } from '../ir/graph.js';
 import { formatImageMask, type Plan } from '../plan/plan.js';
+import type { MarksEffect } from '../validate/marks-effect.js';
 import { VERSION } from '../version.js';
 
 export interface StageReport {
@@ -37,19 +38,6 @@ export interface MarksReport {
     /** What marking did to features of made-up pictures; null where it was not, or could not be, measured. */
     readonly effect: MarksEffect | null;
   };
-}
-
-/** What marks do to a vision encoder's features, measured: the original and the marked graph on the same pictures. */
-export interface MarksEffect {
-  /** Feature rows, and how many of them are recognised as image tokens. */
-  readonly rows: number;
-  readonly recognised: number;
-  /** Largest and root mean square change of a value in a marked channel, and the features' own root mean square there. */
-  readonly largest: number;
-  readonly rms: number;
-  readonly featuresRms: number;
-  /** Values beyond what can be marked: they are clipped. */
-  readonly clipped: number;
 }
 
 export interface CompileReport {

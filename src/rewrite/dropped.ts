@@ -2,6 +2,7 @@
 import type { Node, Value } from '../ir/graph.js';
 import { DataType } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
+import { noteCopy, once } from './copies.js';
 import type { FramesView } from './frames-view.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
@@ -52,20 +53,11 @@ export class DroppedView {
     const memo = this.#memo[j] as Map<Value, Value>;
     const copy = this.#frames.cloneNode(node, (v) => this.instantiate(v, j));
     if (this.#frames.form === 'flat') this.#frames.noteClone(node, copy);
-    node.outputs.forEach((o, i) => {
-      const made = copy.outputs[i];
-      if (o && made) memo.set(o, made);
-    });
-    return copy.outputs[value.outputIndex] as Value;
+    return noteCopy(node, copy, memo, value);
   }
 
   #once(key: string, make: () => Value): Value {
-    let v = this.#cache.get(key);
-    if (!v) {
-      v = make();
-      this.#cache.set(key, v);
-    }
-    return v;
+    return once(this.#cache, key, make);
   }
 
   /** int64 [1]: S_j, known before anything of stage j is there. */

@@ -9,6 +9,7 @@ import { Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../analyse/roles.js';
+import { noteCopy, once } from './copies.js';
 import type { Frames } from './frames.js';
 import { hasTokenRows, isRotaryOp, isShapeSlot } from './stages.js';
 import { at, settle, type Step } from '../ir/settle.js';
@@ -83,12 +84,7 @@ export class LastToken {
       if (facts.content.has(v)) return this.#memo.get(v) as Value;
       return isShapeSlot(node, i) ? this.#shape(v) : this.#data(v, node, i);
     });
-    const copy = builder.clone(node, inputs);
-    node.outputs.forEach((o, i) => {
-      const out = copy.outputs[i];
-      if (o && out) this.#memo.set(o, out);
-    });
-    return copy.outputs[value.outputIndex] as Value;
+    return noteCopy(node, builder.clone(node, inputs), this.#memo, value);
   }
 
   /** int64 [B, 1]: row of the last valid token in [B·S_j, …]. */
@@ -106,12 +102,7 @@ export class LastToken {
   }
 
   #once(key: string, make: () => Value): Value {
-    let v = this.#cache.get(key);
-    if (!v) {
-      v = make();
-      this.#cache.set(key, v);
-    }
-    return v;
+    return once(this.#cache, key, make);
   }
 
   /** 1 at the last valid token, 0 elsewhere: [B, S_j]. A weighted sum picks the token whatever the layout is. */

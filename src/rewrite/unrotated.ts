@@ -6,6 +6,7 @@
  */
 import { describeNode, Refusal } from '../diagnostics.js';
 import type { Node, Value } from '../ir/graph.js';
+import { noteCopy } from './copies.js';
 import type { Frames } from './frames.js';
 import type { LastToken } from './last-token.js';
 import { isRotaryOp, isShapeSlot } from './stages.js';
@@ -50,12 +51,7 @@ export class Unrotated {
       if (!data) throw rotationUnknown(node);
       return data;
     });
-    const copy = builder.clone(node, inputs);
-    node.outputs.forEach((o, i) => {
-      const out = copy.outputs[i];
-      if (o && out) this.#memo.set(o, out);
-    });
-    return copy.outputs[value.outputIndex] as Value;
+    return noteCopy(node, builder.clone(node, inputs), this.#memo, value);
   }
 }
 

@@ -7,13 +7,16 @@ import { Random } from './feeding/random.js';
 import { openSession } from './running/session.js';
 import { at, cast, type Feeds, fromNumbers, isDtype } from './running/tensor.js';
 
-/** What was measured; the report's own type (src/report) says the same. */
+/** What was measured. */
 export interface MarksEffect {
+  /** Feature rows, and how many of them are recognised as image tokens. */
   readonly rows: number;
   readonly recognised: number;
+  /** Largest and root mean square change of a value in a marked channel, and the features' own root mean square there. */
   readonly largest: number;
   readonly rms: number;
   readonly featuresRms: number;
+  /** Values beyond what can be marked: they are clipped. */
   readonly clipped: number;
 }
 

@@ -25,6 +25,19 @@ function changed(edit: (nodes: NodeProto[], find: (opType: string, from?: number
 
 const int32 = (name: string, value: number): TensorProto => ({ name, dims: [], dataType: INT32, rawData: new Uint8Array(Int32Array.of(value).buffer) }) as unknown as TensorProto;
 
+/** Room for `count` tokens an expert: the count is cut, and with it the group that is multiplied. */
+function withRoom(count: number): string {
+  return changed(
+    (nodes, find) => {
+      const at = find('CumSum');
+      const counts = nodes[at] as NodeProto;
+      nodes.splice(at, 0, node('Min', [(counts.input as string[])[0] as string, 'room'], ['cut']));
+      (counts.input as string[])[0] = 'cut';
+    },
+    [int32('room', count)],
+  );
+}
+
 describe('experts', () => {
   it('as the exporter writes them are each token’s own', async () => {
     const { code, json } = await cliJson(changed(() => undefined), ...BOUNDARIES, '--dry-run');
@@ -55,30 +68,13 @@ describe('experts', () => {
   });
 
   it('that are sent a token less when others come first are refused', async () => {
-    // Room for four tokens an expert: the count is cut, and with it the group that is multiplied.
-    const path = changed(
-      (nodes, find) => {
-        const at = find('CumSum');
-        const counts = nodes[at] as NodeProto;
-        nodes.splice(at, 0, node('Min', [(counts.input as string[])[0] as string, 'room'], ['cut']));
-        (counts.input as string[])[0] = 'cut';
-      },
-      [int32('room', 4)],
-    );
+    const path = withRoom(4);
     const error = await expectRefusal(path, 'PD308', BOUNDARIES);
     expect(error.culprit).toBeDefined();
   });
 
   it('with more room than any trial fills are refused as well', async () => {
-    const path = changed(
-      (nodes, find) => {
-        const at = find('CumSum');
-        const counts = nodes[at] as NodeProto;
-        nodes.splice(at, 0, node('Min', [(counts.input as string[])[0] as string, 'room'], ['cut']));
-        (counts.input as string[])[0] = 'cut';
-      },
-      [int32('room', 100_000)],
-    );
+    const path = withRoom(100_000);
     const error = await expectRefusal(path, 'PD308', BOUNDARIES);
     expect(error.message).toContain('100000');
   });

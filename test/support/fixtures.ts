@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
+import { fromHalf } from '../../src/ir/half.js';
 
 export const FIXTURES = join(import.meta.dirname, '..', '..', 'fixtures');
 
@@ -83,20 +84,11 @@ export function fixtureNames(): string[] {
     .sort();
 }
 
-function halfToNumber(h: number): number {
-  const sign = h >> 15 ? -1 : 1;
-  const exponent = (h >> 10) & 31;
-  const fraction = h & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
-
 /** Values of a tensor as JS numbers; float16 is decoded whether the runtime has Float16Array or not. */
 export function toNumbers(tensor: ort.Tensor): number[] {
   if (tensor.type === 'float16') {
     const data = tensor.data as unknown as Uint16Array;
-    return data.constructor.name === 'Float16Array' ? Array.from(data as unknown as ArrayLike<number>) : Array.from(data, halfToNumber);
+    return data.constructor.name === 'Float16Array' ? Array.from(data as unknown as ArrayLike<number>) : Array.from(data, fromHalf);
   }
   if (tensor.type === 'int64') return Array.from(tensor.data as BigInt64Array, Number);
   return Array.from(tensor.data as Float32Array);

@@ -43,6 +43,13 @@ function onGrid(s, weight) {
   return { steps, scale };
 }
 
+/** A weight whose numbers were put on a grid, with the node that reads it. */
+function pickOnGrid(s) {
+  const found = pickWeight(s);
+  const grid = found && onGrid(s, found.weight);
+  return grid && { ...found, grid };
+}
+
 function sameBytes(a, b) {
   return a.dataType === b.dataType && a.dims.map(Number).join() === b.dims.map(Number).join() && isRaw(a) && Buffer.compare(Buffer.from(a.rawData), Buffer.from(b.rawData)) === 0;
 }
@@ -211,10 +218,9 @@ export const CONSTANTS = [
     exact: true,
     plain: true,
     apply(s) {
-      const found = pickWeight(s);
-      const grid = found && onGrid(s, found.weight);
-      if (!grid) return undefined;
-      const { node, weight } = found;
+      const found = pickOnGrid(s);
+      if (!found) return undefined;
+      const { node, weight, grid } = found;
       const channels = Number(weight.dims[1]);
       const perChannel = s.r.chance(0.5);
       const y = s.fresh('dq');
@@ -235,10 +241,9 @@ export const CONSTANTS = [
     exact: true,
     plain: true,
     apply(s) {
-      const found = pickWeight(s);
-      const grid = found && onGrid(s, found.weight);
-      if (!grid) return undefined;
-      const { node, weight } = found;
+      const found = pickOnGrid(s);
+      if (!found) return undefined;
+      const { node, weight, grid } = found;
       weight.rawData = new Uint8Array(Float32Array.from(grid.steps, (q) => q * grid.scale).buffer);
       const [q, y] = [s.fresh('q'), s.fresh('dq')];
       const scale = s.literal('float32', [grid.scale], []);
@@ -269,10 +274,9 @@ export const CONSTANTS = [
     name: 'constants: a weight in half precision, cast where it is read',
     exact: true,
     apply(s) {
-      const found = pickWeight(s);
-      const grid = found && onGrid(s, found.weight);
-      if (!grid) return undefined;
-      const { node, weight } = found;
+      const found = pickOnGrid(s);
+      if (!found) return undefined;
+      const { node, weight, grid } = found;
       const y = s.know(s.fresh(), 'float32', [weight.dims.map(Number)]);
       const half = grid.steps.map((q) => q * grid.scale);
       if (half.some((v) => v !== 0 && (Math.abs(v) < 2 ** -13 || Math.abs(v) > 1000))) return undefined;

@@ -1,17 +1,6 @@
 /** Products and norms written otherwise: Gemm and MatMul, weights transposed, packed or cut, fused norms spelled out. */
 import { DATA_TYPES, intOf, is, makeNode, numbers, rawTensor } from '../../proto.mjs';
-
-const rewrite = (name, accept, make, exact = false) => ({
-  name,
-  exact,
-  apply(s) {
-    const node = s.pickNode((n) => accept(n, s));
-    const nodes = node && make(s, node);
-    if (!nodes) return undefined;
-    s.replace(node, nodes);
-    return s.describe(node);
-  },
-});
+import { rewrite } from './rewrite.mjs';
 
 const FLOAT = DATA_TYPES.float32;
 const raw = (t) => t?.rawData?.length > 0;

@@ -1,19 +1,11 @@
 /** Shape arithmetic and movement written otherwise: Shape and Gather, Reshape targets, Split and Slice, Transpose. */
 import { intOf, intsOf, is, makeNode, numbers, setAttribute } from '../../proto.mjs';
+import { rewrite } from './rewrite.mjs';
 
 const FAR = Number.MAX_SAFE_INTEGER;
 
-const rewrite = (name, accept, make) => ({
-  name,
-  exact: true,
-  apply(s) {
-    const node = s.pickNode((n) => accept(n, s));
-    const nodes = node && make(s, node);
-    if (!nodes) return undefined;
-    s.replace(node, nodes);
-    return s.describe(node);
-  },
-});
+/** All of these are exact. */
+const exactly = (name, accept, make) => rewrite(name, accept, make, true);
 
 /** Numbers of an initializer or a Constant node. */
 const list = (s, name) => {
@@ -25,12 +17,12 @@ const targetOf = (s, n) => (is(n, 'Reshape') && n.input.length === 2 ? list(s, n
 const whole = (n) => is(n, 'Shape') && !n.attribute.some((a) => a.name === 'start' || a.name === 'end');
 
 export const SHAPES = [
-  rewrite(
+  exactly(
     'shapes: Reshape, 0 as the number it stands for',
     (n, s) => targetOf(s, n)?.some((d, i) => d === 0 && s.fixedDim(n.input[0], i) !== undefined),
     (s, n) => [makeNode('Reshape', [n.input[0], s.literal('int64', targetOf(s, n).map((d, i) => (d === 0 ? (s.fixedDim(n.input[0], i) ?? 0) : d)))], n.output, attributesOf(n))],
   ),
-  rewrite(
+  exactly(
     'shapes: Reshape, −1 as the number it stands for',
     (n, s) => {
       const at = targetOf(s, n)?.indexOf(-1) ?? -1;
@@ -38,7 +30,7 @@ export const SHAPES = [
     },
     (s, n) => [makeNode('Reshape', [n.input[0], s.literal('int64', targetOf(s, n).map((d, i) => (d === -1 ? s.fixedDim(n.output[0], i) : d)))], n.output, attributesOf(n))],
   ),
-  rewrite(
+  exactly(
     'shapes: Reshape, a number as −1',
     (n, s) => {
       const t = targetOf(s, n);
@@ -50,7 +42,7 @@ export const SHAPES = [
       return [makeNode('Reshape', [n.input[0], s.literal('int64', t.map((d, i) => (i === at ? -1 : d)))], n.output, attributesOf(n))];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Reshape target out of Shape of what it makes room for',
     (n, s) => targetOf(s, n)?.some((d) => d === 0) && !intOf(n, 'allowzero', 0),
     (s, n) => {
@@ -69,7 +61,7 @@ export const SHAPES = [
       return [...before, makeNode('Concat', parts, [target], { axis: 0 }), makeNode('Reshape', [n.input[0], target], n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: two Reshapes for one',
     (n, s) => {
       const t = targetOf(s, n);
@@ -80,7 +72,7 @@ export const SHAPES = [
       return [makeNode('Reshape', [n.input[0], s.literal('int64', [-1])], [m]), makeNode('Reshape', [m, n.input[1]], n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Gather of Shape as Shape(start, end) and Squeeze',
     (n, s) => s.opset() >= 15 && shapeGather(s, n)?.index >= 0,
     (s, n) => {
@@ -90,7 +82,7 @@ export const SHAPES = [
       return scalar ? [shape, makeNode('Squeeze', [m, s.literal('int64', [0])], n.output)] : [shape];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Gather of Shape as Slice of Shape',
     (n, s) => shapeGather(s, n) !== undefined,
     (s, n) => {
@@ -102,7 +94,7 @@ export const SHAPES = [
       return scalar ? [...head, makeNode('Reshape', [m, s.literal('int64', [], [0])], n.output)] : head;
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Shape(start, end) as Gather of Shape',
     (n, s) => is(n, 'Shape') && !whole(n) && s.rank(n.input[0]) !== undefined,
     (s, n) => {
@@ -114,7 +106,7 @@ export const SHAPES = [
       return [makeNode('Shape', n.input, [shape]), makeNode('Gather', [shape, s.literal('int64', at)], n.output, { axis: 0 })];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: a scalar Gather as Gather of one and Squeeze',
     (n, s) => is(n, 'Gather') && list(s, n.input[1])?.length === 1 && s.constant(n.input[1]).dims.length === 0,
     (s, n) => {
@@ -123,7 +115,7 @@ export const SHAPES = [
       return [makeNode('Gather', [n.input[0], s.literal('int64', list(s, n.input[1]))], [m], { axis }), makeNode('Squeeze', [m, s.literal('int64', [axis])], n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Split as Slices',
     (n, s) => is(n, 'Split') && n.output.every((o) => o !== '' && s.fixedDim(o, intOf(n, 'axis', 0)) !== undefined),
     (s, n) => {
@@ -153,7 +145,7 @@ export const SHAPES = [
       return s.describe(split);
     },
   },
-  rewrite(
+  exactly(
     'shapes: Slice bounds counted from the other end',
     (n, s) => halfOf(s, n) !== undefined,
     (s, n) => {
@@ -161,7 +153,7 @@ export const SHAPES = [
       return [makeNode('Slice', [n.input[0], s.literal('int64', [start - size]), s.literal('int64', [end === size ? FAR : end - size]), s.literal('int64', [axis < 0 ? axis + s.rank(n.input[0]) : axis])], n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Slice as Gather',
     (n, s) => halfOf(s, n) !== undefined,
     (s, n) => {
@@ -169,7 +161,7 @@ export const SHAPES = [
       return [makeNode('Gather', [n.input[0], s.literal('int64', Array.from({ length: end - start }, (_, i) => start + i))], n.output, { axis })];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Transpose in two steps',
     (n, s) => is(n, 'Transpose') && s.rank(n.input[0]) > 1,
     (s, n) => {
@@ -180,7 +172,7 @@ export const SHAPES = [
       return [makeNode('Transpose', n.input, [m], { perm: first }), makeNode('Transpose', [m], n.output, { perm: perm.map((p) => first.indexOf(p)) })];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Concat in two steps',
     (n) => is(n, 'Concat') && n.input.length > 2,
     (s, n) => {
@@ -191,12 +183,12 @@ export const SHAPES = [
       return b.length === 0 ? undefined : [makeNode('Concat', a, [m], { axis }), makeNode('Concat', [m, ...b], n.output, { axis })];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Unsqueeze at the end as Reshape',
     (n, s) => is(n, 'Unsqueeze') && list(s, n.input[1])?.length === 1 && s.rank(n.input[0]) !== undefined && [s.rank(n.input[0]), -1].includes(list(s, n.input[1])[0]),
     (s, n) => [makeNode('Reshape', [n.input[0], s.literal('int64', [...new Array(s.rank(n.input[0])).fill(0), 1])], n.output)],
   ),
-  rewrite(
+  exactly(
     'shapes: implicit broadcast as Expand',
     (n, s) => is(n, 'Add', 'Mul', 'Sub') && n.input.length === 2 && lesser(s, n) !== undefined,
     (s, n) => {
@@ -207,7 +199,7 @@ export const SHAPES = [
       return [makeNode('Shape', [n.input[1 - at]], [shape]), makeNode('Expand', [n.input[at], shape], [m]), makeNode(n.opType, input, n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Expand before a broadcast left out',
     (n, s) => is(n, 'Add', 'Mul', 'Where', 'Sub') && n.input.some((i) => expanded(s, n, i)),
     (s, n) => {
@@ -217,7 +209,7 @@ export const SHAPES = [
       return [makeNode(n.opType, input, n.output)];
     },
   ),
-  rewrite(
+  exactly(
     'shapes: Flatten as Reshape, or the other way',
     (n, s) => is(n, 'Flatten') && intOf(n, 'axis', 1) === 1 && s.fixedDim(n.output[0], 1) !== undefined,
     (s, n) => [makeNode('Reshape', [n.input[0], s.literal('int64', [0, -1])], n.output)],

@@ -341,23 +341,32 @@ function alike(call: Call, tensors: readonly Tensor[], axis: number): Tensor[] {
   return tensors.map((t) => opened(call.terms, t, axes));
 }
 
+/** Where in `x` an entry of the indices `at` points: at its own place, but for `axis`. */
+function placesIn(x: Tensor, at: Tensor, axis: number): (index: readonly number[], to: Element | undefined) => number {
+  const steps = stepsOf(x);
+  const size = x.shape[axis] as number;
+  const axes = at.shape.flatMap((_, i) => (at.open[i] ? [i] : []));
+  return (index, to) => {
+    if (typeof to !== 'number') throw new CannotEvaluate('an index is not known');
+    if (to >= size || to < -size) throw new CannotEvaluate('an index out of range');
+    let offset = normal(to, size) * (steps[axis] as number);
+    axes.forEach((a, i) => {
+      if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
+    });
+    return offset;
+  };
+}
+
 export const gatherElements: Handler = (call) => {
   const data = call.tensor(0);
   const axis = normal(call.node.int('axis', 0), data.shape.length);
   const [x, at] = alike(call, [data, call.tensor(1)], axis) as [Tensor, Tensor];
   const shape = at.shape;
   if (shape.includes(0)) return [openTensor(shape, [])];
-  const steps = stepsOf(x);
-  const axes = shape.flatMap((_, i) => (at.open[i] ? [i] : []));
+  const place = placesIn(x, at, axis);
   const out: Element[] = [];
   each(openSizes(at), (index, n) => {
-    const p = at.data[n];
-    if (typeof p !== 'number') throw new CannotEvaluate('an index is not known');
-    if (normal(p, x.shape[axis] as number) >= (x.shape[axis] as number) || p < -(x.shape[axis] as number)) throw new CannotEvaluate('an index out of range');
-    let offset = normal(p, x.shape[axis] as number) * (steps[axis] as number);
-    axes.forEach((a, i) => {
-      if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
-    });
+    const offset = place(index, at.data[n]);
     out.push(x.data[offset] as Element);
   });
   return [{ shape, open: at.open, data: out }];
@@ -369,17 +378,10 @@ export const scatterElements: Handler = (call) => {
   if (isEmpty(call.tensor(1))) return [given];
   const [x, at, updates] = alike(call, [given, call.tensor(1), call.tensor(2)], axis) as [Tensor, Tensor, Tensor];
   if (at.shape.join() !== updates.shape.join() || at.shape.some((d, i) => i !== axis && d > (x.shape[i] as number))) throw new CannotEvaluate('updates that do not fit');
-  const steps = stepsOf(x);
-  const axes = at.shape.flatMap((_, i) => (at.open[i] ? [i] : []));
+  const place = placesIn(x, at, axis);
   const out = [...x.data];
   each(openSizes(at), (index, n) => {
-    const p = at.data[n];
-    if (typeof p !== 'number') throw new CannotEvaluate('an index is not known');
-    if (normal(p, x.shape[axis] as number) >= (x.shape[axis] as number) || p < -(x.shape[axis] as number)) throw new CannotEvaluate('an index out of range');
-    let offset = normal(p, x.shape[axis] as number) * (steps[axis] as number);
-    axes.forEach((a, i) => {
-      if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
-    });
+    const offset = place(index, at.data[n]);
     out[offset] = update(call, out[offset] as Element, updates.data[n] as Element);
   });
   return [{ ...x, data: out }];

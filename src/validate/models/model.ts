@@ -10,22 +10,7 @@ import { FileSource } from '../../disk/files.js';
 import { DataType, type Model, type Value } from '../../ir/graph.js';
 import { readModel } from '../../onnx/read.js';
 import { type DecoderIo, describeIo, type IoInfo, type KnownCache, readDim } from '../running/io.js';
-import type { Dtype } from '../running/tensor.js';
-
-const DTYPES: Readonly<Record<number, Dtype>> = {
-  [DataType.FLOAT]: 'float32',
-  [DataType.UINT8]: 'uint8',
-  [DataType.INT8]: 'int8',
-  [DataType.UINT16]: 'uint16',
-  [DataType.INT16]: 'int16',
-  [DataType.INT32]: 'int32',
-  [DataType.INT64]: 'int64',
-  [DataType.BOOL]: 'bool',
-  [DataType.FLOAT16]: 'float16',
-  [DataType.DOUBLE]: 'float64',
-  [DataType.UINT32]: 'uint32',
-  [DataType.UINT64]: 'uint64',
-};
+import { DTYPE_OF } from '../running/tensor.js';
 
 export interface ModelFile {
   readonly path: string;
@@ -118,7 +103,7 @@ function knownCaches(facts: DecoderFacts): Map<string, KnownCache> {
 }
 
 function info(v: Value): IoInfo {
-  return { name: v.name, dtype: DTYPES[v.type?.elemType ?? 0] ?? 'unknown', dims: (v.type?.dims ?? []).map((d) => readDim(d ?? '')) };
+  return { name: v.name, dtype: DTYPE_OF[v.type?.elemType ?? 0] ?? 'unknown', dims: (v.type?.dims ?? []).map((d) => readDim(d ?? '')) };
 }
 
 /** Symbolic names of one decoder's dims are enough to size a cache: key and value heads by head size. */

@@ -1,6 +1,8 @@
 /** Tensors on the host, as data loaders make them and sessions take and give them; and half precision. */
 import { UsageError } from '../../diagnostics.js';
+import { DataType } from '../../ir/data-type.js';
 import { fromHalf, toHalf } from '../../ir/half.js';
+
 export type TensorData =
   | Float32Array
   | Float64Array
@@ -15,6 +17,22 @@ export type TensorData =
 
 /** Element type names are ONNX Runtime's. float16 is held as its bits in a Uint16Array, bool as bytes 0 and 1. */
 export type Dtype = 'float32' | 'float64' | 'float16' | 'int64' | 'uint64' | 'int32' | 'uint32' | 'int16' | 'uint16' | 'int8' | 'uint8' | 'bool';
+
+/** Names of ONNX's element types that models take. */
+export const DTYPE_OF: Readonly<Record<number, Dtype>> = {
+  [DataType.FLOAT]: 'float32',
+  [DataType.UINT8]: 'uint8',
+  [DataType.INT8]: 'int8',
+  [DataType.UINT16]: 'uint16',
+  [DataType.INT16]: 'int16',
+  [DataType.INT32]: 'int32',
+  [DataType.INT64]: 'int64',
+  [DataType.BOOL]: 'bool',
+  [DataType.FLOAT16]: 'float16',
+  [DataType.DOUBLE]: 'float64',
+  [DataType.UINT32]: 'uint32',
+  [DataType.UINT64]: 'uint64',
+};
 
 export interface HostTensor {
   readonly dtype: Dtype;

@@ -1,23 +1,7 @@
 /** TensorProto files (`input_0.pb` of ONNX test data sets) → tensors. They are whole messages, small enough to be held: onnx-proto reads them. */
 import type { onnx } from 'onnx-proto';
-import { DataType } from '../../../ir/data-type.js';
 import { DataLocation } from '../../../onnx/proto.js';
-import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../../running/tensor.js';
-
-const DTYPES: Readonly<Record<number, Dtype>> = {
-  [DataType.FLOAT]: 'float32',
-  [DataType.UINT8]: 'uint8',
-  [DataType.INT8]: 'int8',
-  [DataType.UINT16]: 'uint16',
-  [DataType.INT16]: 'int16',
-  [DataType.INT32]: 'int32',
-  [DataType.INT64]: 'int64',
-  [DataType.BOOL]: 'bool',
-  [DataType.FLOAT16]: 'float16',
-  [DataType.DOUBLE]: 'float64',
-  [DataType.UINT32]: 'uint32',
-  [DataType.UINT64]: 'uint64',
-};
+import { type Dtype, DTYPE_OF, elementCount, fromBytes, fromNumbers, type HostTensor } from '../../running/tensor.js';
 
 /** Name ('' when the file has none) and tensor. @throws {Error} with the reason. */
 export async function parseTensorProto(bytes: Uint8Array): Promise<{ name: string; tensor: HostTensor }> {
@@ -28,7 +12,7 @@ export async function parseTensorProto(bytes: Uint8Array): Promise<{ name: strin
   } catch (error) {
     throw new Error(`it is no complete TensorProto: ${(error as Error).message}`, { cause: error });
   }
-  const dtype = DTYPES[proto.dataType];
+  const dtype = DTYPE_OF[proto.dataType];
   if (!dtype) throw new Error(`element type number ${proto.dataType} is not one that models take`);
   if (proto.dataLocation === DataLocation.EXTERNAL) throw new Error('its payload is external data; store it inside the .pb file');
   const dims = proto.dims.map(Number);
