@@ -12,7 +12,7 @@ import { isMark, MARK_BITS, markChannels, toMark } from '../src/plan/marks.js';
 import { cli } from './support/cli.js';
 import { FIXTURES, SESSION, toNumbers } from './support/fixtures.js';
 import { files, folder } from './support/folder.js';
-import { encodeModel, FLOAT, float32, INT64, modelOf, node, type NodeProto, type TensorProto, valueInfo } from './support/proto.js';
+import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, type NodeProto, type TensorProto, valueInfo } from './support/proto.js';
 
 const FLOAT16 = 10;
 
@@ -177,6 +177,22 @@ test.each([4, 8])('an embedding table of blocks of %i bits is read as the graph 
   writeFileSync(path, bytes);
   const given = (await run(path, { input_ids: new ort.Tensor('int64', BigInt64Array.from({ length: rows }, (_, i) => BigInt(i)), [1, rows]) })).inputs_embeds as ort.Tensor;
   expect([...(await table.read(0, 5)), ...(await table.read(5, rows - 5))]).toEqual(toNumbers(given));
+});
+
+test('an embedding graph may be as long as it likes: merges are followed, and conversions only so far', async () => {
+  const chain = (count: number, link: (i: number, x: string, y: string) => NodeProto) => (out: string) => Array.from({ length: count }, (_, i) => link(i, i === 0 ? 'looked' : `v${i - 1}`, i === count - 1 ? out : `v${i}`));
+  const tableOf = async (after: (out: string) => NodeProto[]): Promise<number> => {
+    const model = modelOf({
+      nodes: [node('Gather', ['table', 'input_ids'], ['looked']), ...after('inputs_embeds')],
+      inputs: [valueInfo('input_ids', INT64, ['batch', 'sequence']), valueInfo('features', FLOAT, ['batch', 'sequence', 4])],
+      outputs: [valueInfo('inputs_embeds', FLOAT, ['batch', 'sequence', 4])],
+      initializers: [float32('table', random(80, 1), [20, 4]), int64('where', [0, 0], [1, 2])],
+    });
+    return (await embeddingTable(await readModel(new MemorySource(encodeModel(model))), () => Promise.reject(new Error('nothing is outside')))).rows;
+  };
+  expect(await tableOf(chain(20_000, (_, x, y) => node('ScatterND', [x, 'where', 'features'], [y])))).toBe(20);
+  expect(await tableOf(chain(40, (_, x, y) => node('Cast', [x], [y], { to: FLOAT })))).toBe(20);
+  await expect(tableOf(chain(100, (_, x, y) => node('Cast', [x], [y], { to: FLOAT })))).rejects.toMatchObject({ code: 'PD604', message: expect.stringContaining('more than 64 conversions') });
 });
 
 /** Pixels times a constant, as features of `type`: a vision encoder at its barest. */

@@ -137,12 +137,14 @@ export class NoOps {
       const waiting = this.#order.filter((n) => back.has(n));
       const place = new Map(this.#order.map((n, i) => [n, i]));
       const nodes: Node[] = [];
+      let next = 0;
       for (const n of this.#graph.nodes) {
         const at = place.get(n);
-        while (at !== undefined && waiting[0] && (place.get(waiting[0]) as number) < at) nodes.push(waiting.shift() as Node);
+        for (; at !== undefined && next < waiting.length && (place.get(waiting[next] as Node) as number) < at; next++) nodes.push(waiting[next] as Node);
         nodes.push(n);
       }
-      refill(this.#graph.nodes, [...nodes, ...waiting]);
+      for (; next < waiting.length; next++) nodes.push(waiting[next] as Node);
+      refill(this.#graph.nodes, nodes);
     }
     this.#edits.length = 0;
     this.#detached.clear();

@@ -147,6 +147,7 @@ function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: C
   const problemsAt = (dataLimit: number): string[] => {
     const sizes = evaluateShapes(graph, { inputs, dataLimit, floatLimit: dataLimit });
     if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
+    if (sizes.exhausted) return ['masks go through more nodes than are followed element by element'];
     return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];
   };
   const quick = problemsAt(ROWS_OF_TOKENS);

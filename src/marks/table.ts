@@ -19,6 +19,9 @@ export interface EmbeddingTable {
   read(first: number, count: number): Promise<Float32Array>;
 }
 
+/** Conversions and factors, each worked out for every element of the table; a graph has two or three. */
+const MOST_STEPS = 64;
+
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];
 
 /**
@@ -36,6 +39,7 @@ export async function embeddingTable(model: Model, external: ExternalOpener): Pr
   let value: Value = throughMerge(output);
   for (;;) {
     const node = value.producer;
+    if (steps.length > MOST_STEPS) throw notUnderstood(`embeddings go through more than ${MOST_STEPS} conversions`, value.name);
     if (!node) throw notUnderstood('its output does not come from a table', value.name);
     if (node.is('Identity')) value = node.inputs[0] as Value;
     else if (node.is('Cast')) {
@@ -60,14 +64,17 @@ export async function embeddingTable(model: Model, external: ExternalOpener): Pr
 
 /** Where image features are merged in the graph: the side the text comes from. The features themselves may only be moved. */
 function throughMerge(output: Value): Value {
-  const node = output.producer;
-  if (!node || !(node.is('ScatterND') || node.is('Where') || node.is('ScatterElements'))) return output;
-  const [first, second, third] = node.inputs as (Value | null)[];
-  const sides = node.is('Where') ? [second, third] : [first, third];
-  const features = sides.find((v) => v && movedInput(v));
-  const text = sides.find((v) => v && v !== features);
-  if (!features || !text) throw notUnderstood('image features are changed on their way into the embeddings', describeNode(node));
-  return throughMerge(text);
+  let value = output;
+  for (;;) {
+    const node = value.producer;
+    if (!node || !(node.is('ScatterND') || node.is('Where') || node.is('ScatterElements'))) return value;
+    const [first, second, third] = node.inputs as (Value | null)[];
+    const sides = node.is('Where') ? [second, third] : [first, third];
+    const features = sides.find((v) => v && movedInput(v));
+    const text = sides.find((v) => v && v !== features);
+    if (!features || !text) throw notUnderstood('image features are changed on their way into the embeddings', describeNode(node));
+    value = text;
+  }
 }
 
 /** True when the value is a float graph input, moved about but not changed. */
@@ -150,6 +157,7 @@ async function gathered(model: Model, node: Node, type: MarkType, steps: readonl
   let scale = quantized;
   const before: ((x: number) => number)[] = [];
   while (!value.tensor && value.producer && (value.producer.is('Cast') || value.producer.is('Identity') || (value.producer.is('DequantizeLinear') && !scale))) {
+    if (before.length > MOST_STEPS) throw notUnderstood(`its table goes through more than ${MOST_STEPS} conversions`, value.name);
     if (value.producer.is('Cast')) before.unshift(rounding(value.producer.int('to', 0)));
     if (value.producer.is('DequantizeLinear')) scale = scaleOf(value.producer);
     value = value.producer.inputs[0] as Value;

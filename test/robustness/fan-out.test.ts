@@ -106,6 +106,40 @@ describe('a value with many readers', () => {
   });
 });
 
+describe('contents that are changed in many nodes', () => {
+  const evaluate = (op: string, count: number) => {
+    const graph = new Graph();
+    const mask = new Value('mask');
+    mask.isInput = true;
+    mask.type = { elemType: DataType.INT64, dims: [4, 1024] };
+    graph.inputs.push(mask);
+    const one = constant(graph, 'one');
+    one.tensor = { dataType: DataType.INT64, dims: [1], data: new Uint8Array(BigInt64Array.of(1n).buffer), byteLength: 8, external: undefined };
+    let v = mask;
+    for (let i = 0; i < count; i++) v = add(graph, op, op === 'Add' ? [v, one] : [v], `v${i}`);
+    const facts = evaluateShapes(graph, { inputs: new Map([[mask, { shape: [4, 1024], data: Array.from({ length: 4096 }, (_, i) => i % 7) }]]) });
+    return { facts, graph, last: v };
+  };
+
+  it('are kept once where they are the same', () => {
+    const { facts, graph, last } = evaluate('Neg', 20_000);
+    const kept = new Set(graph.nodes.map((n) => facts.get(n.outputs[0] as Value)?.data));
+    expect(kept.size).toBe(2);
+    expect(facts.exhausted).toBe(false);
+    expect(facts.get(last)?.data?.slice(0, 3)).toEqual([0, 1, 2]);
+  });
+
+  it('are followed only so far where they are always others; sizes still are', () => {
+    const { facts, graph, last } = evaluate('Add', 10_000);
+    expect(facts.exhausted).toBe(true);
+    expect(facts.get(last)).toMatchObject({ shape: [4, 1024] });
+    expect(facts.get(last)?.data).toBeUndefined();
+    const kept = new Set(graph.nodes.map((n) => facts.get(n.outputs[0] as Value)?.data));
+    expect(kept.size).toBeGreaterThan(8000);
+    expect(kept.size).toBeLessThan(8300);
+  });
+});
+
 /** More than one call may have arguments (about 120,000 with the default stack). */
 const MANY = 200_000;
 

@@ -11,40 +11,58 @@ export interface Place {
   readonly rank: number;
 }
 
+/** One node of a chain, from `x` to `y`. */
+interface Spot {
+  readonly i: number;
+  readonly x: string;
+  readonly y: string;
+  /** What the node before this one reads. */
+  readonly before: string;
+  readonly place: Place;
+  /** Name of the chain, in front of its constants' names. */
+  readonly chain: string;
+}
+
 export interface Link {
   readonly name: string;
   readonly fits: (place: Place) => boolean;
-  /** The i-th node of the chain, from `x` to `y`. */
-  readonly node: (i: number, x: string, y: string, place: Place) => NodeProto;
-  readonly constants?: (place: Place) => TensorProto[];
+  readonly node: (spot: Spot) => NodeProto;
+  readonly constants?: (place: Place, chain: string) => TensorProto[];
 }
 
 const signed = (p: Place): boolean => p.dtype === FLOAT || p.dtype === INT64 || p.dtype === INT32;
 
 export const LINKS: readonly Link[] = [
-  { name: 'Neg', fits: signed, node: (_, x, y) => node('Neg', [x], [y]) },
-  { name: 'Identity', fits: () => true, node: (_, x, y) => node('Identity', [x], [y]) },
+  { name: 'Neg', fits: signed, node: ({ x, y }) => node('Neg', [x], [y]) },
+  { name: 'Identity', fits: () => true, node: ({ x, y }) => node('Identity', [x], [y]) },
   {
     name: 'Add 0',
     fits: (p) => p.dtype === FLOAT || p.dtype === INT64,
-    node: (_, x, y) => node('Add', [x, 'chain/zero'], [y]),
-    constants: (p) => [p.dtype === FLOAT ? float32('chain/zero', [0], []) : int64('chain/zero', [0], [])],
+    node: ({ x, y, chain }) => node('Add', [x, `${chain}/zero`], [y]),
+    constants: (p, chain) => [p.dtype === FLOAT ? float32(`${chain}/zero`, [0], []) : int64(`${chain}/zero`, [0], [])],
   },
-  { name: 'Unsqueeze, Squeeze', fits: () => true, node: (i, x, y) => node(i % 2 === 0 ? 'Unsqueeze' : 'Squeeze', [x, 'chain/axis'], [y]), constants: () => [int64('chain/axis', [0])] },
-  { name: 'Cast', fits: () => true, node: (_, x, y, p) => node('Cast', [x], [y], { to: p.dtype }) },
-  { name: 'Cast there and back', fits: (p) => p.dtype !== BOOL, node: (i, x, y, p) => node('Cast', [x], [y], { to: i % 2 === 1 ? p.dtype : p.dtype === FLOAT ? 11 : p.dtype === INT64 ? FLOAT : INT64 }) },
-  { name: 'Reshape', fits: (p) => p.rank > 0, node: (_, x, y) => node('Reshape', [x, 'chain/same'], [y]), constants: (p) => [int64('chain/same', new Array<number>(p.rank).fill(0))] },
-  { name: 'Reshape to its own shape', fits: (p) => p.rank > 0, node: (i, x, y) => (i % 2 === 0 ? node('Shape', [x], [y]) : node('Reshape', [previous(x), x], [y])) },
-  { name: 'Abs', fits: (p) => p.dtype === INT64 || p.dtype === INT32, node: (_, x, y) => node('Abs', [x], [y]) },
-  { name: 'Not', fits: (p) => p.dtype === BOOL, node: (_, x, y) => node('Not', [x], [y]) },
+  {
+    name: 'Unsqueeze, Squeeze',
+    fits: () => true,
+    node: ({ i, x, y, chain }) => node(i % 2 === 0 ? 'Unsqueeze' : 'Squeeze', [x, `${chain}/axis`], [y]),
+    constants: (_, chain) => [int64(`${chain}/axis`, [0])],
+  },
+  { name: 'Cast', fits: () => true, node: ({ x, y, place }) => node('Cast', [x], [y], { to: place.dtype }) },
+  {
+    name: 'Cast there and back',
+    fits: (p) => p.dtype !== BOOL,
+    node: ({ i, x, y, place: p }) => node('Cast', [x], [y], { to: i % 2 === 1 ? p.dtype : p.dtype === FLOAT ? 11 : p.dtype === INT64 ? FLOAT : INT64 }),
+  },
+  {
+    name: 'Reshape',
+    fits: (p) => p.rank > 0,
+    node: ({ x, y, chain }) => node('Reshape', [x, `${chain}/same`], [y]),
+    constants: (p, chain) => [int64(`${chain}/same`, new Array<number>(p.rank).fill(0))],
+  },
+  { name: 'Reshape to its own shape', fits: (p) => p.rank > 0, node: ({ i, x, y, before }) => (i % 2 === 0 ? node('Shape', [x], [y]) : node('Reshape', [before, x], [y])) },
+  { name: 'Abs', fits: (p) => p.dtype === INT64 || p.dtype === INT32, node: ({ x, y }) => node('Abs', [x], [y]) },
+  { name: 'Not', fits: (p) => p.dtype === BOOL, node: ({ x, y }) => node('Not', [x], [y]) },
 ];
-
-/** What the node before the last read. */
-let source = '';
-function previous(shape: string): string {
-  const i = Number(shape.slice('chain/'.length));
-  return i === 0 ? source : `chain/${i - 1}`;
-}
 
 /** Where chains can stand; the places that a graph has not are left out. */
 export function placesOf(facts: DecoderFacts): Place[] {
@@ -79,25 +97,25 @@ export function placesOf(facts: DecoderFacts): Place[] {
 }
 
 /** Puts `length` (even) nodes behind a value; in front of the output where the value is one. */
-export function insertChain(model: ModelProto, place: Place, link: Link, length: number): void {
+export function insertChain(model: ModelProto, place: Place, link: Link, length: number, chain = 'chain'): void {
   const graph = graphOf(model);
   const output = graph.output?.some((o) => o.name === place.value);
-  const start = output ? 'chain/start' : place.value;
+  const start = output ? `${chain}/start` : place.value;
   if (output) {
     for (const n of graph.node ?? []) {
       n.input = (n.input ?? []).map((i) => (i === place.value ? start : i));
       n.output = (n.output ?? []).map((o) => (o === place.value ? start : o));
     }
   }
-  source = start;
+  const nameOf = (i: number): string => (i < 0 ? start : output && i === length - 1 ? place.value : `${chain}/${i}`);
   const nodes: NodeProto[] = [];
   for (let i = 0; i < length; i++) {
-    const made = link.node(i, i === 0 ? start : `chain/${i - 1}`, output && i === length - 1 ? place.value : `chain/${i}`, place);
-    made.name = `chain/${i}`;
+    const made = link.node({ i, x: nameOf(i - 1), y: nameOf(i), before: nameOf(Math.max(i - 2, -1)), place, chain });
+    made.name = `${chain}/${i}`;
     nodes.push(made);
   }
-  insertAfter(graph, start, [], output ? start : `chain/${length - 1}`);
+  insertAfter(graph, start, [], output ? start : nameOf(length - 1));
   const at = (graph.node ?? []).findIndex((n) => n.output?.includes(start));
   graph.node = [...(graph.node ?? []).slice(0, at + 1), ...nodes, ...(graph.node ?? []).slice(at + 1)];
-  graph.initializer?.push(...(link.constants?.(place) ?? []));
+  graph.initializer?.push(...(link.constants?.(place, chain) ?? []));
 }

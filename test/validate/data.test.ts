@@ -136,6 +136,15 @@ describe('data sets', () => {
     expect(seen[3]).toBe('good');
   });
 
+  it('nesting may be as deep as the file is long', async () => {
+    const path = join(folder, 'deep.json');
+    const depth = 100_000;
+    writeFileSync(path, `{"inputs": {"input_ids": ${'['.repeat(depth)}1${']'.repeat(depth)}}}`);
+    expect(await faultOf(path)).toMatch(/input "input_ids": arrays are nested deeper than 64 levels/);
+    writeFileSync(path, `{"inputs": {"input_ids": [${'{"a":'.repeat(depth)}1${'}'.repeat(depth)}]}}`);
+    expect(await faultOf(path)).toMatch(/input "input_ids": an object is not a number/);
+  });
+
   it('refuses what is not data', async () => {
     expect(() => openData([join(folder, 'nowhere')])).toThrow(/no data at/);
     mkdirSync(join(folder, 'empty'));

@@ -7,7 +7,7 @@
  */
 
 import type { Graph, Node, Tensor, Value } from '../../ir/graph.js';
-import { Call, constantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
+import { Call, ConstantFact, constantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
 import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
 import { elementwise } from './elementwise.js';
@@ -25,6 +25,10 @@ export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts
 
 const DEFAULT_DATA_LIMIT = 4096;
 const DEFAULT_FLOAT_LIMIT = 256;
+/** Contents of this size are always followed. */
+const FEW_ELEMENTS = 256;
+/** Elements of larger contents that an evaluation keeps. */
+const MOST_HELD_ELEMENTS = 2 ** 25;
 
 const HANDLERS: ReadonlyMap<string, ReadonlyMap<string, Handler>> = new Map([
   ['', table(elementwise, movement, indexing, generate, reduction, linear, convolution, normalization, recurrence, standardAttentionOps)],
@@ -63,7 +67,10 @@ class Evaluator implements ShapeFacts {
   readonly conflicts: ShapeConflict[] = [];
   readonly takenBranches = new Map<Node, Graph>();
   private readonly facts = new Map<Value, Fact>();
-  private readonly limits: DataLimits;
+  private limits: DataLimits;
+  /** Contents that are kept, each once, and how many more elements may be. */
+  private readonly held = new Set<readonly number[]>();
+  private room: number;
   private readonly given: ShapeBindings['inputs'];
   /** Whether something is said of values that nodes make. */
   private readonly givenInside: boolean;
@@ -75,12 +82,14 @@ class Evaluator implements ShapeFacts {
     this.given = bindings.inputs;
     this.givenInside = [...bindings.inputs.keys()].some((v) => v.producer !== null);
     this.limits = { integers: bindings.dataLimit ?? DEFAULT_DATA_LIMIT, floats: bindings.floatLimit ?? DEFAULT_FLOAT_LIMIT };
+    this.room = Math.max(MOST_HELD_ELEMENTS, 32 * this.limits.integers);
     this.takesFixed = Math.min(this.limits.integers, this.limits.floats) >= MOST_ELEMENTS;
   }
 
   /** Facts stay; how they were come by is forgotten. */
   done(): void {
     this.memo = new Memo();
+    this.held.clear();
   }
 
   get(value: Value): Fact | undefined {
@@ -184,9 +193,23 @@ class Evaluator implements ShapeFacts {
     const inputs = node.inputs.map((v) => v && this.input(v));
     const result = form.handler(new Call(node, inputs, this.limits, (reason) => this.conflicts.push({ node, reason })));
     const results = (Array.isArray(result) ? (result as readonly (Fact | undefined)[]) : [result as Fact]).map((fact) => fact && this.memo.one(withSizes(fact)));
+    for (const fact of results) if (fact !== undefined) this.hold(fact);
     // A contradiction is told of every node.
     if (step && this.conflicts.length === complaints) step.results = results;
     return results;
+  }
+
+  /** A graph may change a mask in as many nodes as it likes, and all that became of it is kept: from some size on, no more. */
+  private hold(fact: Fact): void {
+    const elements = fact instanceof ConstantFact ? undefined : (fact.data ?? fact.partial);
+    if (elements === undefined || elements.length <= FEW_ELEMENTS || this.held.has(elements)) return;
+    this.held.add(elements);
+    this.room -= elements.length;
+    if (this.room < 0) this.limits = { integers: Math.min(this.limits.integers, FEW_ELEMENTS), floats: Math.min(this.limits.floats, FEW_ELEMENTS) };
+  }
+
+  get exhausted(): boolean {
+    return this.room < 0;
   }
 
   private unknown(node: Node): void {

@@ -10,7 +10,7 @@ export type Handler = HandlerTable[string];
 
 /** Up to how many inputs are followed. */
 const MOST_INPUTS = 16;
-/** Contents of up to this many elements are compared; larger ones are the same only as the same object. */
+/** Contents of up to this many elements are part of a key; larger ones are hashed and compared. */
 export const MOST_ELEMENTS = 32;
 
 /** What a node makes of facts: its op's handler, and its attributes. */
@@ -125,13 +125,12 @@ export class Memo {
     const key = fact instanceof ConstantFact ? fact.key(keyOf) : keyOf(fact);
     if (key === null) return fact;
     const known = this.facts.get(key);
-    if (known !== undefined) return known;
-    this.facts.set(key, fact);
-    return fact;
+    if (known === undefined) this.facts.set(key, fact);
+    return known !== undefined && (key.indexOf('#') < 0 || sameElements(known, fact)) ? known : fact;
   }
 }
 
-/** What a fact says, in full; null when it says too much. */
+/** What a fact says, in full, or with a hash of many elements; null when it cannot be told from another. */
 function keyOf(fact: Fact): string | null {
   const { shape } = fact;
   // An initializer's contents are decoded when asked for, and never for this where they are many.
@@ -142,12 +141,26 @@ function keyOf(fact: Fact): string | null {
   else for (const d of shape) key += d === null ? ',?' : `,${d}`;
   const elements = data ?? partial;
   if (elements === undefined) return key;
-  if (elements.length > MOST_ELEMENTS) return null;
   key += data ? ';' : ':';
+  if (elements.length > MOST_ELEMENTS) return `${key}#${hashOf(elements)}`;
   for (const e of elements) {
     // Written alike, and not the same.
     if (Object.is(e, -0)) return null;
     key += `${e},`;
   }
   return key;
+}
+
+function hashOf(elements: readonly number[]): number {
+  let hash = 0;
+  for (let i = 0; i < elements.length; i++) hash = (Math.imul(hash, 31) + (((elements[i] as number) * 4096) | 0)) | 0;
+  return hash;
+}
+
+function sameElements(a: Fact, b: Fact): boolean {
+  const x = a.data ?? a.partial;
+  const y = b.data ?? b.partial;
+  if (x?.length !== y?.length) return false;
+  for (let i = 0; x && i < x.length; i++) if (!Object.is(x[i], y?.[i])) return false;
+  return true;
 }

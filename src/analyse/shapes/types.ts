@@ -61,6 +61,8 @@ export interface ShapeFacts {
   /** Ops without a handler, as `domain.Op` or `Op`, with the number of nodes. */
   readonly unknownOps: ReadonlyMap<string, number>;
   readonly conflicts: readonly ShapeConflict[];
+  /** Contents were too many to be followed to the end: sizes that depend on them are not known. */
+  readonly exhausted: boolean;
   /** For each If whose condition is known: the branch that runs. */
   readonly takenBranches: ReadonlyMap<Node, Graph>;
 }

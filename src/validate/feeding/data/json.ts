@@ -29,6 +29,9 @@ export interface JsonSample {
   readonly images?: readonly { readonly rows: number; readonly columns: number; readonly start?: number; readonly row?: number; readonly area?: readonly [number, number, number, number] }[];
 }
 
+/** No tensor has more; a file may nest as deep as it is long. */
+const MOST_AXES = 64;
+
 const loose = new WeakSet<HostTensor>();
 
 /** True for tensors whose element type was guessed from JSON numbers: they are cast to what the model declares. */
@@ -54,11 +57,12 @@ export function parseJsonTensor(value: JsonTensor, folder: string): HostTensor {
   let allBooleans = true;
   const visit = (v: unknown, depth: number): void => {
     if (Array.isArray(v)) {
+      if (depth === MOST_AXES) throw new Error(`arrays are nested deeper than ${MOST_AXES} levels`);
       if (dims[depth] === undefined) dims[depth] = v.length;
       else if (dims[depth] !== v.length) throw new Error('the nested arrays are not rectangular');
       for (const e of v) visit(e, depth + 1);
     } else {
-      if (typeof v !== 'number' && typeof v !== 'boolean') throw new Error(`${JSON.stringify(v)} is not a number`);
+      if (typeof v !== 'number' && typeof v !== 'boolean') throw new Error(`${typeof v === 'object' && v !== null ? 'an object' : JSON.stringify(v)} is not a number`);
       if (depth !== dims.length) throw new Error('the nested arrays are not rectangular');
       if (typeof v !== 'boolean') allBooleans = false;
       if (typeof v === 'number' && !Number.isInteger(v)) allIntegers = false;
