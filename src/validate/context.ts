@@ -6,6 +6,7 @@ import { UsageError } from '../diagnostics.js';
 import { FileSource } from '../disk/files.js';
 import { drop, scratchFolder } from '../disk/temporaries.js';
 import type { Plan } from '../plan/plan.js';
+import { Asking } from './feeding/asking/index.js';
 import { openData } from './feeding/data/index.js';
 import { SYNTHETIC_NOTE, syntheticData } from './feeding/data/synthetic.js';
 import { Decoder } from './models/decoder.js';
@@ -66,7 +67,8 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
     dims: options.dims,
     imageTokenId: source.kind === 'input-ids' ? source.id : undefined,
   };
-  const data = options.data && options.data.length > 0 ? openData(options.data) : syntheticData(original.io, synthetic);
+  const asking = options.ask && new Asking(options.ask, original.io);
+  const data = options.data && options.data.length > 0 ? openData(options.data, asking) : syntheticData(original.io, synthetic);
   const embeds = original.io.embeds;
   const path = options.embed ?? (embeds ? embedBeside(options.original) : undefined);
   const hidden = embeds?.dims.at(-1);

@@ -1,5 +1,6 @@
 /** Options of `validate`, the same names as on the command line. */
 import type { Thresholds } from './findings.js';
+import type { AskFiles } from './feeding/asking/index.js';
 import type { Provider } from './running/providers.js';
 
 export interface ValidateOptions {
@@ -9,6 +10,8 @@ export interface ValidateOptions {
   readonly optimize?: 'disabled' | 'basic' | 'extended' | 'all' | undefined;
   /** Files and folders of samples; none: synthetic feeds. */
   readonly data?: readonly string[] | undefined;
+  /** Of a folder: the graphs and files that samples of pictures and texts go through. */
+  readonly ask?: AskFiles | undefined;
   readonly providers?: readonly Provider[] | undefined;
   /** Positions compared: the prompt's last and the teacher-forced ones after it. Default 16. */
   readonly positions?: number | undefined;

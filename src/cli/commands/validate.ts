@@ -1,9 +1,11 @@
 /** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
 import type { Command } from 'commander';
+import { type FolderPair, filesOfFolders, isFolder } from '../../folder/validate-folder.js';
 import { validate } from '../../validate/validate.js';
-import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, whole } from './validate-shared.js';
+import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, warn, whole, wrong } from './validate-shared.js';
 
 interface Flags extends DataFlags, OutputFlags, ThresholdFlags {
+  only?: string;
   generate?: number;
   baselines?: string;
   gates: boolean;
@@ -23,8 +25,9 @@ export function register(program: Command): void {
     .command('validate')
     .summary('prove what the rewritten model costs and loses')
     .description('Compares a rewritten model with its original: gates that tell a rewrite bug from pruning loss, divergence, generation, task accuracy, baselines at equal cost, MACs, memory and latency.')
-    .argument('<original>', 'path of the original decoder')
-    .argument('<rewritten>', 'path of the model pdrop-compile made of it')
+    .argument('<original>', 'path of the original decoder, or of a folder as it was')
+    .argument('<rewritten>', 'path of the model or folder pdrop-compile made of it')
+    .option('--only <precision>', 'of folders: the decoder that is compared, e.g. q4f16 (default: the first)')
     .option('--ep <list>', 'execution providers: cpu, webgpu, cuda, tensorrt, coreml, dml; several side by side (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--generate <n>', 'greedy tokens each model generates through its own cache (default: 0)', whole('--generate'));
   addDataOptions(command)
@@ -42,7 +45,20 @@ export function register(program: Command): void {
   addOutputs(addThresholds(command)).action(run);
 }
 
-async function run(original: string, rewritten: string, f: Flags): Promise<void> {
+/** Folders are turned into the files in them that are compared. */
+function folders(input: string, output: string, f: Flags): { original: string; rewritten: string; ask?: FolderPair['ask']; flags: Flags } {
+  if (!isFolder(input) && !isFolder(output)) {
+    if (f.only !== undefined) throw wrong('--only chooses among the decoders of a folder', '--only', 'give two folders, or leave --only out');
+    return { original: input, rewritten: output, flags: f };
+  }
+  const pair = filesOfFolders(input, output, f.only);
+  if (pair.others.length > 0 && f.only === undefined && !f.quiet) warn([`only ${pair.original} is compared; --only ${pair.others.join(' or --only ')} for the others`]);
+  const { embed, eos } = pair;
+  return { ...pair, flags: { ...f, ...(f.embed === undefined && embed !== undefined ? { embed } : {}), ...(f.eos === undefined && eos !== undefined ? { eos } : {}) } };
+}
+
+async function run(input: string, output: string, given: Flags): Promise<void> {
+  const { original, rewritten, ask, flags: f } = folders(input, output, given);
   const outputs = checkOutputs(f, [original, rewritten, ...(f.data ?? []), f.embed, f.curve]);
   const progress = progressLines(f.quiet === true || f.json === true);
   const { report, finish } = await validate(
@@ -50,6 +66,7 @@ async function run(original: string, rewritten: string, f: Flags): Promise<void>
       ...dataOptions(original, f),
       original,
       rewritten,
+      ask,
       generate: f.generate,
       baselines: baselinesOf(f.baselines),
       gates: f.gates,

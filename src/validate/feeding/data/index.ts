@@ -6,7 +6,8 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { UsageError } from '../../../diagnostics.js';
 import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
-import { badSample } from '../../running/faults.js';
+import { badSample, SampleFault } from '../../running/faults.js';
+import type { Asking } from '../asking/index.js';
 import type { DataSet, Sample } from '../sample.js';
 import { schemaComplaint, schemaOf } from '../../../schemas.js';
 import type { HostTensor } from '../../running/tensor.js';
@@ -41,7 +42,7 @@ function items(path: string, root: string): Item[] {
 }
 
 /** @throws {UsageError} PD006 when a path does not exist or holds no sample files. */
-export function openData(paths: readonly string[]): DataSet {
+export function openData(paths: readonly string[], asking?: Asking): DataSet {
   const all = paths.flatMap((p) => items(p, existsSync(p) && statSync(p).isDirectory() ? p : dirname(p)));
   const first = all[0];
   if (!first) throw new UsageError({ code: 'PD006', message: `no samples in ${paths.join(', ')}`, culprit: '--data', hint: 'data are .npz, .json, .jsonl or folders of test_data_set_N/input_K.pb' });
@@ -57,13 +58,38 @@ export function openData(paths: readonly string[]): DataSet {
             const id = `${item.label}#${position}`;
             yield await guarded(id, index++, item, () => {
               if (json instanceof Error) throw json;
-              return toSample(json, { folder: dirname(item.path), source: item.path, id, index: index - 1 });
+              const where = { folder: dirname(item.path), source: item.path, id, index: index - 1 };
+              return json.text === undefined ? toSample(json, where) : asked(json, where, asking);
             });
           }
         } else yield await guarded(item.label, index++, item, () => (item.kind === 'npz' ? npzSample(item, index - 1) : onnxSample(item, index - 1)));
       }
     },
   };
+}
+
+/** A question: what the folder's own graphs make of it. */
+async function asked(json: JsonSample, where: { folder: string; source: string; id: string; index: number }, asking: Asking | undefined): Promise<Sample> {
+  const id = json.id ?? where.id;
+  if (!asking) {
+    throw new SampleFault({ code: 'PD518', message: `sample ${id} is a text, and only a folder says how it is tokenized and where pictures go`, culprit: id, hint: 'validate folders: pdrop-compile validate ./in ./out --data …; or give "inputs"' });
+  }
+  const { inputs, answers, imageTokens, starts } = await asking.ask(id, json, (path) => join(where.folder, path));
+  const sides = imageTokens.map((n) => Math.sqrt(n));
+  const square = sides.length === starts.length && sides.every((n) => Number.isInteger(n) && n > 0);
+  const pictures = json.image === undefined ? [] : [json.image].flat();
+  const title = json.title ?? `${json.text}${json.answer === undefined ? '' : ` → ${[json.answer].flat()[0]}`}`;
+  return toSample(
+    {
+      ...json,
+      inputs: {},
+      title,
+      ...(answers && !json.answers ? { answers } : {}),
+      ...(pictures.length === 1 && json.picture === undefined ? { picture: pictures[0] as string } : {}),
+      ...(square && pictures.length === 1 && !json.images ? { images: sides.map((n, i) => ({ rows: n, columns: n, start: starts[i] as number })) } : {}),
+    },
+    { ...where, feeds: new Map(inputs) },
+  );
 }
 
 type Yielded = Sample | { readonly fault: Error; readonly id: string; readonly index: number; readonly source: string };

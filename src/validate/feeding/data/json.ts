@@ -21,7 +21,11 @@ type JsonTensor =
 export interface JsonSample {
   readonly id?: string;
   readonly title?: string;
-  readonly inputs: Readonly<Record<string, JsonTensor>>;
+  readonly inputs?: Readonly<Record<string, JsonTensor>>;
+  /** A question about pictures, for folders: paths beside the file, and what is asked. */
+  readonly image?: string | readonly string[];
+  readonly text?: string;
+  readonly answer?: string | readonly string[];
   readonly labels?: readonly number[] | readonly (readonly number[])[];
   readonly label_embeds?: JsonTensor;
   readonly answers?: readonly (readonly number[])[];
@@ -169,5 +173,5 @@ export async function* jsonSamples(path: string): AsyncGenerator<{ json: JsonSam
 }
 
 function isSample(value: unknown): value is JsonSample {
-  return typeof value === 'object' && value !== null && 'inputs' in value;
+  return typeof value === 'object' && value !== null && ('inputs' in value || 'text' in value);
 }

@@ -1,0 +1,75 @@
+/** Two folders, compiled one out of the other: which files of them `validate` works on. */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { UsageError } from '../diagnostics.js';
+import { readModelConfig } from '../disk/model-config.js';
+import type { AskFiles } from '../validate/feeding/asking/index.js';
+import { type Part, readJson, recogniseFolder } from './layout.js';
+
+export interface FolderPair {
+  readonly original: string;
+  readonly rewritten: string;
+  readonly embed: string | undefined;
+  readonly eos: number | undefined;
+  readonly ask: AskFiles;
+  /** Variants of the decoder that are in both folders and not looked at. */
+  readonly others: readonly string[];
+}
+
+export function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+/**
+ * @param only precision of the decoder, as file names have it; default: the first that both folders have
+ * @throws {UsageError | Refusal} PD607–PD610 for folders that are not understood, PD611 when they have no decoder in common
+ */
+export function filesOfFolders(input: string, output: string, only?: string): FolderPair {
+  for (const [path, other] of [[input, output], [output, input]] as const) {
+    if (!isFolder(path)) throw new UsageError({ code: 'PD002', message: `${path} is no folder, and ${other} is one`, culprit: path, hint: 'give two folders, or two decoder files' });
+  }
+  const layout = recogniseFolder(input);
+  const name = (p: Part): string => p.precision || 'fp32';
+  const both = layout.decoders.filter((p) => existsSync(join(output, p.file)));
+  const part = both.find((p) => only === undefined || name(p) === only);
+  if (!part) {
+    throw new UsageError({
+      code: 'PD611',
+      message: only === undefined ? `${output} has none of the decoders of ${input}` : `there is no decoder of precision "${only}" in both folders`,
+      culprit: only === undefined ? output : '--only',
+      hint: both.length > 0 ? `there are: ${both.map(name).join(', ')}` : `compile it first: pdrop-compile ${input} -o ${output}`,
+    });
+  }
+  // Graphs of the decoder's own precision first: they were exported together.
+  const beside = (parts: readonly Part[]): string | undefined => {
+    const found = parts.find((p) => p.precision === part.precision) ?? parts.find((p) => p.precision === '') ?? parts[0];
+    return found && join(input, found.file);
+  };
+  const original = join(input, part.file);
+  const config = readModelConfig(original);
+  const at = (file: string): string | undefined => (existsSync(join(input, file)) ? join(input, file) : undefined);
+  const embed = beside(layout.embeds);
+  return {
+    original,
+    rewritten: join(output, part.file),
+    embed,
+    eos: eosOf(at('generation_config.json')),
+    ask: {
+      vision: beside(layout.visions),
+      embed,
+      tokenizer: join(input, 'tokenizer.json'),
+      tokenizerConfig: at('tokenizer_config.json'),
+      preprocessor: join(input, 'preprocessor_config.json'),
+      imageTokenId: config.imageTokenId,
+      imageTokens: config.imageTokens,
+    },
+    others: both.filter((p) => p !== part).map(name),
+  };
+}
+
+function eosOf(path: string | undefined): number | undefined {
+  if (path === undefined) return undefined;
+  const { eos_token_id: eos } = readJson(path, 'generation_config.json') as { eos_token_id?: unknown };
+  const first = Array.isArray(eos) ? eos[0] : eos;
+  return Number.isInteger(first) ? (first as number) : undefined;
+}

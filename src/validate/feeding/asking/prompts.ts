@@ -1,0 +1,44 @@
+/** Questions as token ids: tokenizer.json read by Hugging Face's own library, with as many image tokens as the picture has features. */
+import { readRegularText } from '../../../disk/small-files.js';
+import { UsageError } from '../../../diagnostics.js';
+import { badSample } from '../../running/faults.js';
+
+export interface Prompts {
+  /** Ids of a prompt; each image token of the text stands for one picture. */
+  ids(sample: string, text: string, imageTokens: readonly number[]): number[];
+  /** Ids of an answer, without what starts a text. */
+  answer(text: string): number[];
+}
+
+const MOST_BYTES = 256 * 1024 * 1024;
+
+/** @throws {UsageError} PD519 when the tokenizer is missing, or is none */
+export async function openPrompts(tokenizerPath: string, configPath: string | undefined, imageTokenId: number): Promise<Prompts> {
+  const { Tokenizer } = await import('@huggingface/tokenizers');
+  let tokenizer: InstanceType<typeof Tokenizer>;
+  try {
+    tokenizer = new Tokenizer(JSON.parse(readRegularText(tokenizerPath, MOST_BYTES)) as object, configPath === undefined ? {} : (JSON.parse(readRegularText(configPath)) as object));
+    tokenizer.encode('a');
+  } catch (error) {
+    throw new UsageError({ code: 'PD519', message: `the tokenizer cannot be read: ${(error as Error).message}`, culprit: tokenizerPath, hint: 'put the model’s tokenizer.json into the folder, or give samples with inputs of their own' }, { cause: error });
+  }
+  return {
+    ids(sample, text, imageTokens) {
+      const given = tokenizer.encode(text).ids;
+      const places = given.filter((id: number) => id === imageTokenId).length;
+      const all = imageTokens.reduce((a, b) => a + b, 0);
+      // Written out already.
+      if (places === all) return given;
+      const images = imageTokens.map((n) => new Array<number>(n).fill(imageTokenId));
+      if (places === images.length) return given.flatMap((id: number) => (id === imageTokenId ? (images.shift() as number[]) : [id]));
+      if (places > 0) throw badSample(sample, `the text has ${places} image tokens, for ${images.length} picture${images.length === 1 ? '' : 's'} of ${imageTokens.join(' + ')} tokens`, 'write one image token for each picture, or none: then pictures stand before the text');
+      const start = given.length - tokenizer.encode(text, { add_special_tokens: false }).ids.length;
+      const first = given.slice(0, Math.max(0, start));
+      // What a tokenizer adds at the end of a text ends it: only what it puts first goes before the pictures.
+      const own = tokenizer.encode('', {}).ids;
+      const prefix = own.length > 0 && first.length > 0 && given[0] === own[0] ? 1 : 0;
+      return [...given.slice(0, prefix), ...images.flat(), ...given.slice(prefix)];
+    },
+    answer: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+  };
+}
