@@ -9,6 +9,7 @@
 import type { Node } from '../src/ir/graph.js';
 import type { Pass } from '../src/rewrite/pass.js';
 import { BranchShapes } from '../src/rewrite/branch-shapes.js';
+import { carriesNoContent } from '../src/analyse/spine.js';
 import { buildBranches } from '../src/rewrite/branches.js';
 
 export const branch: Pass = {
@@ -18,10 +19,13 @@ export const branch: Pass = {
     if (frames.form !== 'branches') return { applied: [`no branches: ${frames.form === 'flat' ? 'not wanted' : 'nothing is ever dropped'}`], declined: [] };
     const { content, probes } = facts;
     const stamped = (n: Node): boolean => n.stamps.has('pdrop.pass');
+    // No-ops, which the analysis has looked through, go where their readers go.
+    const idle = graph.graph.nodes.filter((n) => !stamped(n) && !carriesNoContent(n) && n.inputs[0] && content.has(n.inputs[0]) && !n.outputs.some((o) => o && content.has(o)));
     const { ifs, inside } = buildBranches(graph, builder, {
       condition: frames.drops.any,
       pinned: results.pinned,
       content,
+      shared: new Set([...stages.shared.flatMap((s) => [...s]), ...idle]),
       shapes: () =>
         new BranchShapes({
           graph: graph.graph,

@@ -22,6 +22,11 @@ export const clean: Pass = {
       heir.inputs.forEach((v, i) => {
         graph.setInput(original, i, v);
       });
+      for (const name of heir.changedAttributes) {
+        const value = heir.attributes.get(name);
+        if (value) original.attributes.set(name, value);
+        original.changedAttributes.add(name);
+      }
       original.outputs.forEach((o, i) => {
         const taken = heir.outputs[i];
         if (!o || !taken) return;

@@ -51,11 +51,10 @@ export const imageTokens: Pass = {
     const paddingBias =
       valid && b.op('Mul', 'padding_bias', [b.op('Sub', 'invalid', [b.constant(DataType.FLOAT, [1], []), b.cast('valid_float', valid.number, DataType.FLOAT)]), b.float(PADDING)]);
 
-    const marked = valid ? b.op('And', 'image_and_valid', [image, valid.bool]) : image;
-    const markedCount = b.cast('image_number', marked, DataType.INT64);
-    const notLast = b.op('Not', 'not_last', [b.op('Equal', 'is_last', [range, last])]);
-    const droppable = b.cast('droppable', b.op('And', 'image_not_last', [marked, notLast]), DataType.INT64);
-    const count = b.reduce('ReduceSum', 'image_count', markedCount, [1], true);
+    const marked = valid ? b.op('Mul', 'image_and_valid', [image, valid.number]) : image;
+    const notLast = b.op('Where', 'not_last', [b.op('Equal', 'is_last', [range, last]), b.int(0), b.int(1)]);
+    const droppable = b.op('Mul', 'droppable', [marked, notLast]);
+    const count = b.reduce('ReduceSum', 'image_count', marked, [1], true);
     const limit = b.reduce('ReduceSum', 'droppable_count', droppable, [1], true);
 
     const dropped = plan.fix ? b.ints(fixedDrops(plan, plan.fix)) : countDrops(context, count, limit);
@@ -91,19 +90,26 @@ function validTokens({ facts, builder: b }: PassContext, length1: Value): { bool
   if (!roles.attentionMask) return undefined;
   const own = roles.pasts.length > 0 ? b.slice('mask_of_chunk', roles.attentionMask, b.op('Neg', 'minus_length', [length1]), b.ints([2 ** 31 - 1]), 1) : roles.attentionMask;
   const bool = probes.dtype(roles.attentionMask) === DataType.BOOL ? own : b.cast('valid', own, DataType.BOOL);
-  return { bool, number: b.cast('valid_number', bool, DataType.INT64) };
+  return { bool, number: asNumber(b, 'valid_number', bool) };
 }
 
-/** bool scalar: true when anything is marked. */
+/**
+ * bool as int64 0 and 1. Not by a Cast: WebGPU has one from bool to int64, but no arithmetic of int64, so that all that is
+ * counted would go to the device and back.
+ */
+function asNumber(b: Builder, label: string, flags: Value): Value {
+  return b.op('Where', label, [flags, b.int(1), b.int(0)]);
+}
+
+/** bool scalar: true when anything of int64 [B, S] is marked. */
 function anyOf(b: Builder, marked: Value): Value {
-  const most = b.op('ReduceMax', 'any_number', [b.cast('marked_number', marked, DataType.INT64)], { keepdims: { kind: 'int', value: 0 } });
-  return b.cast('drops_any', most, DataType.BOOL);
+  return b.cast('drops_any', b.op('ReduceMax', 'any_number', [marked], { keepdims: { kind: 'int', value: 0 } }), DataType.BOOL);
 }
 
 /**
  * Where the image tokens are, and whether the chunk can lose any at all, for little: that is worked out in every run.
  *
- * @returns marked: bool [B, S], true at image tokens; any: bool scalar
+ * @returns marked: int64 [B, S], 1 at image tokens; any: bool scalar
  */
 function markImages(
   graph: GraphEditor,
@@ -131,15 +137,16 @@ function markImages(
     return value;
   };
   const source = plan.imageMask;
+  const counted = (flags: Value): { marked: Value; any: Value } => {
+    const marked = asNumber(b, 'marked_number', flags);
+    return { marked, any: anyOf(b, marked) };
+  };
   switch (source.kind) {
-    case 'input': {
-      const marked = declare(IMAGE_TOKEN_MASK, DataType.BOOL);
-      return { marked, any: anyOf(b, marked) };
-    }
+    case 'input':
+      return counted(declare(IMAGE_TOKEN_MASK, DataType.BOOL));
     case 'input-ids': {
       const ids = roles.inputIds ?? declare('input_ids', DataType.INT64);
-      const marked = b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]);
-      return { marked, any: anyOf(b, marked) };
+      return counted(b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]));
     }
     case 'span': {
       // Counted in valid tokens, so that left padding moves the span along; only for a prompt that starts a conversation.
@@ -154,17 +161,15 @@ function markImages(
         b.op('Less', 'not_after_span', [ordinal, b.int(end)]),
       ]);
       // With sizes fixed the plan says that the prompt has its image there.
-      if (plan.fix) return { marked: inside, any: b.constant(DataType.BOOL, [1], []) };
+      if (plan.fix) return { marked: asNumber(b, 'marked_number', inside), any: b.constant(DataType.BOOL, [1], []) };
       const longEnough = b.op('Not', 'long_enough', [b.op('Less', 'too_short', [total, b.int(end)])]);
       const first = b.op('Equal', 'nothing_cached', [frames.lengths.past(0), b.ints([0])]);
-      const marked = b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]);
+      const marked = asNumber(b, 'marked_number', b.op('And', 'span', [inside, b.op('And', 'span_applies', [longEnough, first])]));
       const fits = b.op('Not', 'chunk_is_long_enough', [b.op('Less', 'chunk_is_too_short', [chunk.length1, b.int(end)])]);
       return { marked, any: b.scalar('drops_any', b.op('And', 'span_may_apply', [fits, first])) };
     }
-    case 'marks': {
-      const marked = recogniseMarks(b, roles.source, source);
-      return { marked, any: anyOf(b, marked) };
-    }
+    case 'marks':
+      return counted(recogniseMarks(b, roles.source, source));
     case 'none':
       throw new InternalError('nothing is marked without image tokens');
   }

@@ -52,13 +52,13 @@ function select(context: PassContext, stage: number, score: Value): void {
   const left = leftAfter(context, stage);
   const key = b.op('Add', 'key', [score, previous.protect as Value]);
   const [, best] = b.multi('TopK', 'best', [key, left], 2, { axis: { kind: 'int', value: -1 } });
-  // Sorted as float32, which GPUs can: places stay exact up to 2^24.
-  const places = b.cast('best_float', best as Value, DataType.FLOAT);
+  // Sorted and turned into rows as float32, which GPUs can, and without a Cast from int64, which WebGPU cannot: exact up to 2^24.
+  const places = b.gather('best_float', b.cast('places_float', frames.lengths.range(stage), DataType.FLOAT), best as Value, 0);
   const [ordered] = b.multi('TopK', 'ordered', [places, left], 2, { axis: { kind: 'int', value: -1 }, largest: { kind: 'int', value: 0 } });
   const index = b.cast('index', ordered as Value, DataType.INT64);
   const origin = previous.origin ? b.gatherElements('origin', previous.origin, index, 1) : index;
-  const rowOffset = b.op('Mul', 'row_offset', [chunk.rows, length]);
-  const rowsInPrevious = b.op('Add', 'rows', [index, rowOffset]);
+  const rowOffset = b.cast('row_offset_float', b.op('Mul', 'row_offset', [chunk.rows, length]), DataType.FLOAT);
+  const rowsInPrevious = b.cast('rows', b.op('Add', 'rows_float', [ordered as Value, rowOffset]), DataType.INT64);
   const gathered = (label: string, value: Value | undefined): Value | undefined => value && b.gatherElements(label, value, index, 1);
   const protect = gathered('protect', previous.protect);
   const paddingBias = gathered('padding_bias', previous.paddingBias);

@@ -54,10 +54,13 @@ export function softmax({ context: { builder: b } }: RankSite, label: string, lo
 }
 
 /** int64 [B, 1]: positions in the cache before the chunk, as GroupQueryAttention counts them. */
-function pastOfRows({ builder: b, frames }: PassContext, core: AttentionCore, stage: number): Value {
+function pastOfRows({ builder: b, frames, facts }: PassContext, core: AttentionCore, stage: number): Value {
   if (!core.seqlensK) return frames.lengths.past(stage);
-  const seqlens = frames.instantiate(core.seqlensK, stage);
-  const total = b.op('Add', 'cached_total', [b.cast('seqlens', b.reshape('seqlens_column', seqlens, [-1, 1]), DataType.INT64), b.ints([1])]);
+  // The op takes int32; where that is cast from int64, the lengths of int64 are on the host, and stay there.
+  const before = core.seqlensK.producer?.is('Cast') ? core.seqlensK.producer.inputs[0] : undefined;
+  const wide = before && facts.probes.dtype(before) === DataType.INT64 ? before : undefined;
+  const column = b.reshape('seqlens_column', frames.instantiate(wide ?? core.seqlensK, stage), [-1, 1]);
+  const total = b.op('Add', 'cached_total', [wide ? column : b.cast('seqlens', column, DataType.INT64), b.ints([1])]);
   // A right-padded prompt has fewer valid tokens than S: it starts at 0.
   return b.op('Max', 'cached', [b.op('Sub', 'cached_signed', [total, frames.lengths.chunk(stage)]), b.ints([0])]);
 }

@@ -29,7 +29,7 @@ const MOST_RELAYOUTS = 64;
 const RELAYOUT = new Set(['Reshape', 'Unsqueeze', 'Squeeze', 'Flatten']);
 
 /** Ops through which a size stays arithmetic of the sizes it is made of: nothing is clamped, chosen or read from data. */
-const ARITHMETIC = new Set(['Shape', 'Size', 'Gather', 'Slice', 'Concat', 'Unsqueeze', 'Squeeze', 'Reshape', 'Cast', 'Add', 'Sub', 'Mul', 'Div', 'Constant', 'ConstantOfShape', 'Equal', 'Where', 'Identity', 'ReduceProd']);
+export const SIZE_ARITHMETIC: ReadonlySet<string> = new Set(['Shape', 'Size', 'Gather', 'Slice', 'Concat', 'Unsqueeze', 'Squeeze', 'Reshape', 'Cast', 'Add', 'Sub', 'Mul', 'Div', 'Constant', 'ConstantOfShape', 'Equal', 'Where', 'Identity', 'ReduceProd']);
 
 /** Types that hold every value of another. */
 const WIDER: Readonly<Record<number, readonly number[]>> = {
@@ -352,7 +352,7 @@ export class NoOps {
     return settle(value, this.#arithmetic, (v) => {
       const n = v.producer;
       if (n === null) return at(() => v.tensor !== undefined && !v.isInput);
-      if (n.domain !== '' || !ARITHMETIC.has(n.opType)) return at(() => false);
+      if (n.domain !== '' || !SIZE_ARITHMETIC.has(n.opType)) return at(() => false);
       const needs = n.is('Shape') || n.is('Size') ? [] : n.inputs.filter((i) => i !== null);
       return { needs, make: () => needs.every((i) => this.#arithmetic.get(i)) };
     });

@@ -51,18 +51,26 @@ export class Probes {
     const a = this.facts[0].get(value)?.shape;
     const b = this.facts[1].get(value)?.shape;
     if (!a || !b || a.length !== b.length) return null;
+    return a.map((x, i) => this.#meaning(x, b[i]));
+  }
+
+  /** What a size is that came out as x and y. */
+  #meaning(x: number | null, y: number | null | undefined): Axis {
     const [s, t] = this.#sizes;
-    return a.map((x, i): Axis => {
-      const y = b[i];
-      if (x === null || y === null || y === undefined) return '?';
-      if (x === y) return x;
-      if (x === s.sequence && y === t.sequence) return 'S';
-      if (x === s.batch && y === t.batch) return 'B';
-      if (x === s.past && y === t.past) return 'P';
-      if (x === s.sequence + s.past && y === t.sequence + t.past) return 'T';
-      if (x === s.batch * s.sequence && y === t.batch * t.sequence) return 'BS';
-      return '?';
-    });
+    if (x === null || y === null || y === undefined) return '?';
+    if (x === y) return x;
+    if (x === s.sequence && y === t.sequence) return 'S';
+    if (x === s.batch && y === t.batch) return 'B';
+    if (x === s.past && y === t.past) return 'P';
+    if (x === s.sequence + s.past && y === t.sequence + t.past) return 'T';
+    if (x === s.batch * s.sequence && y === t.batch * t.sequence) return 'BS';
+    return '?';
+  }
+
+  /** Meaning of each element of a vector of sizes, as far as arithmetic made it; undefined when its contents are not known. */
+  contents(value: Value): readonly Axis[] | undefined {
+    const both = this.both(value);
+    return both && both[0].length === both[1].length ? both[0].map((x, i) => this.#meaning(x, both[1][i])) : undefined;
   }
 
   /** Rows of the batch in an evaluation. */

@@ -20,6 +20,11 @@ export function labelOf(node: Node): string {
   return node.name || node.outputs.find((o) => o !== null)?.name || '';
 }
 
+/** A node that runs on both sides of a boundary's If is copied, and the copy carries its name (src/rewrite/both-sides.ts). */
+export function nameOfOriginal(name: string): string {
+  return name.replace(/^pdrop\/b\d+\/branch\/(?!as_it_was|never_read|boundary )/, '');
+}
+
 /** The products among the nodes that ranking shares with the layer: nothing else of them has MACs. */
 export function sharedProducts(shared: readonly ReadonlySet<Node>[]): string[][] {
   return shared.map((nodes) => [...nodes].filter((n) => /MatMul|Gemm|Conv/.test(n.opType)).map(labelOf));
@@ -34,7 +39,7 @@ export function rankingMacs(nodes: readonly NodeCost[], shared: SharedProducts, 
   }
   const out = new Map<Node, number>();
   for (const { node, macs } of nodes) {
-    const part = isRankNode(node) ? 1 : (wasted.get(labelOf(node)) ?? 0);
+    const part = isRankNode(node) ? 1 : (wasted.get(nameOfOriginal(labelOf(node))) ?? 0);
     if (macs > 0 && part > 0) out.set(node, macs * part);
   }
   return out;

@@ -10,6 +10,7 @@
  */
 import { InternalError, Refusal } from '../diagnostics.js';
 import { DataType, type Dim, Graph, type Node, type Value } from '../ir/graph.js';
+import { type Reading, runOnBothSides } from './both-sides.js';
 import type { BranchShapes } from './branch-shapes.js';
 import { type Builder, SELECT } from './builder.js';
 import type { GraphEditor } from './editor.js';
@@ -26,6 +27,8 @@ export interface BranchInput {
   /** Nodes of a selection, with the boundary they run at. */
   readonly pinned: ReadonlyMap<Node, number>;
   readonly content: ReadonlySet<Value>;
+  /** Nodes of boundary layers that run for the tokens of the finished stage. */
+  readonly shared: ReadonlySet<Node>;
   /** Made when the selections are in their regions. */
   readonly shapes: () => BranchShapes;
   /** Nodes that passes made; no others move. */
@@ -46,6 +49,13 @@ export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInpu
   const { graph } = editor;
   const regions = assignRegions(editor, b, input);
   editor.sort();
+  const sides = runOnBothSides(editor, b, {
+    shared: input.shared,
+    readingOf: (reader, index) => readingOf(reader, index, regions),
+    isCandidate: (n) => !input.made(n) && (input.shared.has(n) || n.outputs.some((o) => o !== null && input.content.has(o))),
+  });
+  for (const [n, boundary] of sides.copies) regions.node.set(n, { boundary, side: 'then' });
+  for (const [n, boundary] of sides.originals) regions.node.set(n, { boundary, side: 'else' });
   const shapes = input.shapes();
   const boundaries = [...new Set(graph.nodes.filter(isSelect).map((n) => n.int('boundary', 0)))].sort((x, y) => x - y);
   const ifs: Node[] = [];
@@ -111,6 +121,12 @@ function regionOfUse(reader: Node, index: number, node: ReadonlyMap<Node, Region
   if (index === 0) return 'always';
   if (index === SELECT.whole && thenOnly.has(reader)) return undefined;
   return { boundary: reader.int('boundary', 0), side: index === SELECT.dropping ? 'then' : 'else' };
+}
+
+/** Where a use is, for what is not made by a pass. */
+function readingOf(reader: Node, index: number, { node, thenOnly }: Regions): Reading {
+  const region = regionOfUse(reader, index, node, thenOnly);
+  return region === 'always' ? undefined : (region ?? 'none');
 }
 
 const INTEGER_OPS: ReadonlySet<string> = new Set(['Shape', 'Squeeze', 'Unsqueeze', 'Slice', 'Gather', 'Concat', 'Range', 'Add', 'Sub', 'Mul', 'Neg', 'Max', 'Min', 'Div', 'ArgMax', 'Cast', 'Reshape', 'Expand', 'ReduceSum']);

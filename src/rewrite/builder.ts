@@ -85,6 +85,7 @@ export class Builder {
   clone(node: Node, inputs: readonly (Value | null)[]): Node {
     const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), new Map(node.attributes));
     copy.record = node.record;
+    for (const name of node.changedAttributes) copy.changedAttributes.add(name);
     copy.subgraphs.push(...node.subgraphs);
     copy.stamps.set('pdrop.pass', this.#pass);
     if (this.#boundary !== undefined) copy.stamps.set('pdrop.boundary', String(this.#boundary));

@@ -22,6 +22,7 @@ import { describeAxes, Gathering, short } from './gathering.js';
 import { Lengths, noCache } from './lengths.js';
 import { dequantizes } from './quantized.js';
 import { Relations } from './relations.js';
+import { readsCopies, ShapeOperands } from './shape-operands.js';
 import { isShapeOf, Standing } from './standing.js';
 import { frameDependent, hasTokenRows, type Stages, uncuttable } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
@@ -47,6 +48,7 @@ export class Frames implements FramesView {
   readonly #tokens: StageTokens[] = [];
   readonly #dropped: DroppedView;
   readonly #whole: WholeView;
+  readonly #shapeOperands: ShapeOperands;
   /** By value: the first stage that reads it. */
   readonly #firstStage: ReadonlyMap<Value, number>;
   readonly #branchable = new Map<Value, boolean>();
@@ -73,6 +75,7 @@ export class Frames implements FramesView {
     this.relations = new Relations(facts, shared, options.positions);
     this.#dropped = new DroppedView(this);
     this.#whole = new WholeView(this);
+    this.#shapeOperands = new ShapeOperands(facts, builder);
   }
 
   setChunk(chunk: ChunkTokens): void {
@@ -195,7 +198,8 @@ export class Frames implements FramesView {
 
   /** A copy of a node over instances of its inputs. */
   cloneNode(node: Node, instance: (v: Value) => Value): Node {
-    const inputs = node.inputs.map((v) => (v ? instance(v) : null));
+    const shape = this.shapeOperand(node);
+    const inputs = node.inputs.map((v, i) => (v ? (i === 1 && shape ? shape : instance(node.is('Shape') ? this.#uncast(v) : v)) : null));
     if (node.captures.some((v) => instance(v) !== v)) {
       throw new Refusal({
         code: 'PD308',
@@ -204,7 +208,22 @@ export class Frames implements FramesView {
         hint: 'export without control flow on the sequence path',
       });
     }
-    return this.builder.clone(node, inputs);
+    const copy = this.builder.clone(node, inputs);
+    if (shape) readsCopies(copy);
+    return copy;
+  }
+
+  /** What has the shape of the value: a cache is not cast for its length. */
+  #uncast(value: Value): Value {
+    let v = value;
+    while (v.producer?.is('Cast') && v.producer.inputs[0] && this.dependent.has(v)) v = v.producer.inputs[0];
+    return v;
+  }
+
+  /** What a Reshape or an Expand of a later stage may read as its shape (input 1), where nothing has to be worked out for it. */
+  shapeOperand(node: Node): Value | undefined {
+    const shape = node.inputs[1];
+    return shape && this.dependent.has(shape) ? this.#shapeOperands.constant(node) : undefined;
   }
 
   noteClone(node: Node, copy: Node): void {

@@ -76,11 +76,6 @@ export class Lengths {
     return this.#once(`total${j}`, (b) => b.op('Add', `total_length_s${j}`, [this.past(j), this.chunk(j)]));
   }
 
-  /** P_j + S_j in an integer type. */
-  #typedTotal(j: number, dtype: number): Value {
-    return dtype === DataType.INT64 ? this.total(j) : this.#once(`total${j}|${dtype}`, (b) => b.cast(`total_cast_s${j}`, this.total(j), dtype));
-  }
-
   /** int64 [1]: P_0 − P_j. */
   pastShift(j: number): Value {
     return this.#once(`shift${j}`, (b) => b.op('Sub', `past_shift_s${j}`, [this.past(0), this.past(j)]));
@@ -95,30 +90,35 @@ export class Lengths {
     return this.#once(`range${j}`, (b) => b.op('Range', `range_s${j}`, [b.int(0), this.scalar('chunk', j), b.int(1)]));
   }
 
-  /** s·(S_0 − S_j) + p·(P_0 − P_j) for s, p of 0 and 1, in an integer type, as a vector of one element or a scalar. */
-  difference(s: number, p: number, j: number, dtype: number, rank: number): Value {
-    const key = `difference|${s}|${p}|${j}`;
-    let typed: Value;
-    if (s === 1 && p === 1) typed = this.#once(`${key}|${dtype}`, (b) => b.op('Sub', `shift_s${j}`, [this.#typedTotal(0, dtype), this.#typedTotal(j, dtype)]));
-    else {
-      const vector = s === 0 ? this.pastShift(j) : this.#once(key, (b) => b.op('Sub', `chunk_shift_s${j}`, [this.chunk(0), this.chunk(j)]));
-      typed = dtype === DataType.INT64 ? vector : this.#once(`${key}|${dtype}`, (b) => b.cast(`shift_cast_s${j}`, vector, dtype));
-    }
-    return rank > 0 ? typed : this.#once(`${key}|${dtype}|scalar`, (b) => b.scalar(`shift_scalar_s${j}`, typed));
+  /**
+   * `value` − s·(S_0 − S_j) − p·(P_0 − P_j) for s, p of 0 and 1, in an integer type. The first stage's part is subtracted
+   * once for all stages.
+   */
+  shifted(label: string, value: Value, by: { readonly s: number; readonly p: number }, j: number, dtype: number, rank: number): Value {
+    if (by.s === 0 && by.p === 0) return value;
+    const measure = by.s === 0 ? 'past' : by.p === 0 ? 'chunk' : 'total';
+    // A scalar fits every rank, and a fused op's total length is one.
+    const at = dtype === DataType.INT64 ? rank : 0;
+    const without = this.#once(`without|${measure}|${value.name}`, (b) => b.op('Sub', `${label}_base`, [value, this.#typed(measure, 0, dtype, at)]));
+    return this.#builder.op('Add', `${label}_s${j}`, [without, this.#typed(measure, j, dtype, at)]);
+  }
+
+  #typed(measure: 'past' | 'chunk' | 'total', j: number, dtype: number, rank: number): Value {
+    const size = this[measure](j);
+    const cast = (value: Value, key: string): Value => (dtype === DataType.INT64 ? value : this.#once(`${key}|${dtype}`, (b) => b.cast(`${measure}_cast_s${j}`, value, dtype)));
+    if (rank > 0) return cast(size, `${measure}${j}`);
+    // Scalars of int64 first: providers of devices have a Squeeze of int32, which would fetch the size to the device and back.
+    return cast(this.#once(`${measure}${j}|scalar`, (b) => b.scalar(`${measure}_scalar_s${j}`, size)), `${measure}${j}|scalar`);
   }
 
   /** A value of the first stage as stage j has it. */
   related(relation: Extract<Relation, { kind: 'sizes' | 'shifted' }>, first: () => Value, original: Value, j: number): Value {
     const dtype = this.#facts.probes.dtype(original);
     const rank = this.#facts.probes.axes(original)?.length ?? 1;
-    if (relation.kind === 'shifted') {
-      const { s, p } = relation;
-      if (s === 0 && p === 0) return first();
-      return this.#builder.op('Sub', `shifted_s${j}`, [first(), this.difference(s, p, j, dtype, rank)]);
-    }
+    if (relation.kind === 'shifted') return this.shifted('shifted', first(), relation, j, dtype, rank);
+    if (relation.elements.length === 1 && relation.elements[0] === 'T') return this.#typed('total', j, dtype, rank);
     const key = `sizes|${j}|${relation.elements.join()}|${dtype}`;
     const vector = this.#once(key, (b) => {
-      if (relation.elements.length === 1 && relation.elements[0] === 'T') return this.#typedTotal(j, dtype);
       const parts = relation.elements.map((e) => this.axis(e, j));
       const joined = b.concat(`sizes_s${j}`, parts, 0);
       return dtype === DataType.INT64 ? joined : b.cast(`sizes_cast_s${j}`, joined, dtype);

@@ -19,8 +19,9 @@ export function recogniseMarks(b: Builder, embeds: Value, marks: Marks): Value {
   const fraction = b.op('Sub', 'mark_fraction', [scaled, b.op('Floor', 'mark_floor', [scaled])]);
   // Equal takes floats from opset 11 on; what a fraction is left of 1 after it, exactly, is told without it.
   const odd = b.opset >= 11 ? b.op('Equal', 'mark_is_odd', [fraction, b.float(0.5)]) : b.op('Not', 'mark_is_odd', [b.cast('mark_is_other', b.op('Sub', 'mark_off', [fraction, b.float(0.5)]), DataType.BOOL)]);
-  const count = b.reduce('ReduceSum', 'mark_count', b.cast('mark_number', odd, DataType.INT64), [2], false);
-  const marked = b.op('Equal', 'is_marked', [count, b.int(marks.channels.length)]);
+  // In floats, which devices add up and compare.
+  const count = b.reduce('ReduceSum', 'mark_count', b.cast('mark_number', odd, DataType.FLOAT), [2], false);
+  const marked = b.op('Greater', 'is_marked', [count, b.float(marks.channels.length - 0.5)]);
   if (marked.name !== IS_MARKED) throw new InternalError('the graph has a value named as one of a compiled graph', IS_MARKED);
   return marked;
 }

@@ -2,7 +2,7 @@
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { drop, scratchFolder } from '../../disk/temporaries.js';
-import type { Model } from '../../ir/graph.js';
+import type { Graph, Model } from '../../ir/graph.js';
 import { argmax, Decoder } from '../models/decoder.js';
 import type { Embedder } from '../feeding/embed.js';
 import { executedMacs, macsOfEvent } from './executed.js';
@@ -57,9 +57,13 @@ export async function profileModel(file: ModelFile, sample: Sample, options: { p
 /** Dims of the weight of a node, for ops whose packed weights the profile leaves out. */
 function weightDims(model: Model): (node: string) => readonly number[] | undefined {
   const dims = new Map<string, readonly number[]>();
-  for (const n of model.graph.nodes) {
-    const w = n.inputs[1]?.tensor;
-    if (w && w.dims.length >= 3) dims.set(n.name, w.dims);
-  }
+  const visit = (graph: Graph): void => {
+    for (const n of graph.nodes) {
+      const w = n.inputs[1]?.tensor;
+      if (w && w.dims.length >= 3) dims.set(n.name, w.dims);
+      n.subgraphs.forEach(visit);
+    }
+  };
+  visit(model.graph);
   return (node) => dims.get(node);
 }

@@ -1,0 +1,70 @@
+/**
+ * Shapes that need not be worked out: a dimension that a Reshape or an Expand leaves as it is can be copied from the data.
+ * Nothing has to be known of a stage's length then, and nothing runs.
+ *
+ *   in:   Reshape(q [B, S, 64], Concat(B, S, 4, 16))      Expand(k [B, 2, 1, T, 16], Concat(B, 2, 2, T, 16))
+ *   out:  Reshape(q, [0, 0, 4, 16])                       Expand(k, [1, 1, 2, 1, 1])
+ */
+import type { Node, Value } from '../ir/graph.js';
+import { at, settle } from '../ir/settle.js';
+import type { DecoderFacts } from '../analyse/facts.js';
+import { SIZE_ARITHMETIC } from '../analyse/no-ops.js';
+import type { Axis } from '../analyse/probes.js';
+import type { Builder } from './builder.js';
+
+const COPIED = 0;
+const BROADCAST = 1;
+const REST = -1;
+
+export class ShapeOperands {
+  readonly #facts: DecoderFacts;
+  readonly #builder: Builder;
+  readonly #arithmetic = new Map<Value, boolean>();
+
+  constructor(facts: DecoderFacts, builder: Builder) {
+    this.#facts = facts;
+    this.#builder = builder;
+  }
+
+  /** A constant that says in every stage what the node's shape operand says there; the reader goes by `readsCopies`. */
+  constant(node: Node): Value | undefined {
+    const [data, shape] = node.inputs;
+    if (!data || !shape || !(node.is('Reshape') || node.is('Expand')) || !this.#isArithmetic(shape)) return undefined;
+    const axes = this.#facts.probes.axes(data);
+    const wanted = this.#facts.probes.contents(shape);
+    if (!axes || !wanted) return undefined;
+    const dims = node.is('Expand') ? expanded(axes, wanted) : wanted.includes(0) && takesZero(node) ? undefined : reshaped(axes, wanted);
+    return dims && this.#builder.ints(dims);
+  }
+
+  /** True when the value is made of sizes by arithmetic: what it is at the probe sizes it is at all sizes. */
+  #isArithmetic(value: Value): boolean {
+    return settle(value, this.#arithmetic, (v) => {
+      const node = v.producer;
+      if (!node) return at(() => v.tensor !== undefined);
+      if (node.domain !== '' || !SIZE_ARITHMETIC.has(node.opType)) return at(() => false);
+      const needs = node.is('Shape') || node.is('Size') ? [] : node.inputs.filter((i) => i !== null);
+      return { needs, make: () => needs.every((i) => this.#arithmetic.get(i)) };
+    });
+  }
+}
+
+const takesZero = (node: Node): boolean => node.int('allowzero', 0) !== 0;
+
+/** Lets a node that reads such a constant take 0 for "as in the data" (exporters set `allowzero`). */
+export function readsCopies(node: Node): void {
+  if (!node.is('Reshape') || !takesZero(node)) return;
+  node.attributes.set('allowzero', { kind: 'int', value: 0 });
+  node.changedAttributes.add('allowzero');
+}
+
+/** At most one size may be left to be what remains. */
+function reshaped(axes: readonly Axis[], wanted: readonly Axis[]): number[] | undefined {
+  const dims = wanted.map((w, i) => (typeof w === 'number' ? w : w !== '?' && axes[i] === w ? COPIED : REST));
+  return dims.filter((d) => d === REST).length <= 1 ? dims : undefined;
+}
+
+function expanded(axes: readonly Axis[], wanted: readonly Axis[]): number[] | undefined {
+  const dims = wanted.map((w, i) => (typeof w === 'number' ? w : w !== '?' && axes[axes.length - wanted.length + i] === w ? BROADCAST : undefined));
+  return dims.every((d) => d !== undefined) ? dims : undefined;
+}
