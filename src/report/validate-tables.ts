@@ -1,5 +1,6 @@
 /** The report of `validate` as tables of text: the terminal and the Markdown summary show the same figures. */
 import type { DivergenceSummary, Percentiles } from '../validate/fidelity/divergence.js';
+import { breakEvenWords } from '../validate/findings.js';
 import type { ProviderReport, ValidateReport } from '../validate/result.js';
 
 export interface TextTable {
@@ -119,12 +120,13 @@ export function costTable(r: ValidateReport): TextTable | null {
 export function speedTable(p: ProviderReport): TextTable | null {
   const l = p.latency;
   if (!l) return null;
+  const notes = [breakEvenWords(p), p.memory?.original && p.memory.rewritten ? `peak memory of a process that runs the prompt: ${mib(p.memory.original.peak)} → ${mib(p.memory.rewritten.peak)}${p.memory.note ? ` (${p.memory.note})` : ''}` : null].filter((n) => n !== null);
   const rows = [['prefill', l.prefill, l.idealPrefill, l.achievedPrefill] as const, ...(l.decode ? [['decode step', l.decode, l.idealDecode, l.achievedDecode] as const] : [])];
   return {
     title: `Latency on ${p.provider}, median (quartiles) in ms, interleaved`,
     columns: [{ title: '' }, { title: 'original', right: true }, { title: 'rewritten', right: true }, { title: 'speed-up', right: true }, { title: 'MACs allow', right: true }, { title: 'achieved', right: true }],
     rows: rows.map(([name, x, ideal, achieved]) => [name, `${ms(x.original.median)} (${ms(x.original.p25)}–${ms(x.original.p75)})`, `${ms(x.rewritten.median)} (${ms(x.rewritten.p25)}–${ms(x.rewritten.p75)})`, `${x.speedup.toFixed(2)}×`, ideal === null ? '–' : `${ideal.toFixed(2)}×`, share(achieved)]),
-    note: p.memory?.original && p.memory.rewritten ? `peak memory of a process that runs the prompt: ${mib(p.memory.original.peak)} → ${mib(p.memory.rewritten.peak)}${p.memory.note ? ` (${p.memory.note})` : ''}` : undefined,
+    note: notes.length > 0 ? notes.join('; ') : undefined,
   };
 }
 
@@ -145,6 +147,21 @@ export function placementTable(p: ProviderReport): TextTable | null {
   };
 }
 
+export function executedTable(p: ProviderReport): TextTable | null {
+  const { placement } = p;
+  if (!placement) return null;
+  const rows = ([['prefill', 'prefill'], ['decode', 'decode step']] as const).flatMap(([phase, name]) => {
+    const [o, r] = [placement.original[phase]?.executed, placement.rewritten[phase]?.executed];
+    if (!o || !r) return [];
+    return [[name, ...(['kernels', 'launches', 'copies', 'syncs'] as const).map((what) => `${o[what]} → ${r[what]}`)]];
+  });
+  return {
+    title: `What was executed on ${p.provider}, original → rewritten`,
+    columns: [{ title: '' }, { title: 'kernels', right: true }, { title: 'launched on a device', right: true }, { title: 'copies', right: true }, { title: 'waits for the device', right: true }],
+    rows,
+  };
+}
+
 export function thresholdsTable(r: ValidateReport, missedOnly: boolean): TextTable | null {
   const rows = r.thresholds.filter((t) => !missedOnly || !t.met);
   if (rows.length === 0) return null;
@@ -157,7 +174,7 @@ export function thresholdsTable(r: ValidateReport, missedOnly: boolean): TextTab
 
 /** Everything in reading order. */
 export function allTables(r: ValidateReport): TextTable[] {
-  const perProvider = r.providers.flatMap((p) => [p.gates.length > 0 ? gatesTable(p) : null, fidelityTable(p), baselinesTable(p), speedTable(p), placementTable(p)]);
+  const perProvider = r.providers.flatMap((p) => [p.gates.length > 0 ? gatesTable(p) : null, fidelityTable(p), baselinesTable(p), speedTable(p), executedTable(p), placementTable(p)]);
   return [...perProvider, costTable(r), thresholdsTable(r, false)].flatMap((t) => t ?? []);
 }
 

@@ -98,6 +98,16 @@ export function baselineFinding(p: ProviderReport, b: BaselineReport): string | 
   return `${head}, by KL over ${counted(kl.samples, 'sample')}${apart}: ${klWords}${answerWords}.${end}`;
 }
 
+/** From which prompt on the rewritten model wins, and what a token that is generated then adds to it. */
+export function breakEvenWords(p: ProviderReport): string | null {
+  const l = p.latency;
+  if (!l || l.breakEven === null) return null;
+  const from = l.breakEven === 0 ? 'at any length of the prompt' : `from about ${Math.ceil(l.breakEven)} image tokens on`;
+  const step = l.decode && l.decode.original.median - l.decode.rewritten.median;
+  const then = step === null ? '' : `; every token generated after it takes ${Math.abs(step).toPrecision(2)} ms ${step >= 0 ? 'less' : 'more'}`;
+  return `break-even on ${p.provider}: prefill is the faster one ${from}, worked out from this prompt’s times${then}`;
+}
+
 const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
 
 /** What got worse comes first, whatever else there is to say; failed gates alone stand before it, for they make all figures void. */
@@ -123,6 +133,8 @@ export function findings(providers: readonly ProviderReport[], cost: CostReport 
       const { speedup, uncertainty } = p.latency.prefill;
       if (speedup >= 1) out.push(`Prefill on ${p.provider} is ${speedup.toFixed(2)}× as fast (± ${uncertainty.toFixed(2)}, half the distance of the quartiles), ${percent(p.latency.achievedPrefill)} of the ${p.latency.idealPrefill.toFixed(2)}× that the MACs allow.`);
     }
+    const even = breakEvenWords(p);
+    if (even) out.push(`${even.charAt(0).toUpperCase()}${even.slice(1)}.`);
     const placed = p.placement?.rewritten.prefill;
     if (placed && p.provider !== 'cpu' && placed.macShare < 1) out.push(`Only ${percent(placed.macShare)} of the MACs ran on ${p.provider}; the rest fell back to the CPU.`);
   }

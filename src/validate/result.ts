@@ -71,6 +71,8 @@ export interface LatencyReport extends Latency {
   /** Share of the ideal speed-up (MACs ratio) that was measured. */
   readonly achievedPrefill: number;
   readonly achievedDecode: number | null;
+  /** Image tokens from which on the rewritten prefill is the faster one, worked out from this prompt's times; null where it cannot be told. */
+  readonly breakEven: number | null;
 }
 
 export interface BaselineReport {

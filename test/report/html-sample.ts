@@ -56,7 +56,8 @@ function provider(name: string, seed: number): ProviderReport {
   const times = (ms: number): ReturnType<typeof spread> => spread(Array.from({ length: 10 }, () => ms * (0.95 + 0.1 * random())));
   const [o, r, od, rd] = [times(237), times(124.9), times(31.2), times(24.8)];
   const gpu = name !== 'cpu';
-  const placed = { nodes: 1348, nodeShare: gpu ? 0.912 : 1, timeShare: gpu ? 0.9987 : 1, macShare: gpu ? 0.99972 : 1, fellBack: gpu ? [{ op: 'TopK', provider: 'CPUExecutionProvider', nodes: 3, microseconds: 412, floats: true }, { op: 'Gather', provider: 'CPUExecutionProvider', nodes: 96, microseconds: 61, floats: false }] : [] };
+  const executed = gpu ? { kernels: 1320, launches: 1411, copies: 28, syncs: 3 } : { kernels: 1348, launches: 0, copies: 0, syncs: 0 };
+  const placed = { nodes: 1348, executed, nodeShare: gpu ? 0.912 : 1, timeShare: gpu ? 0.9987 : 1, macShare: gpu ? 0.99972 : 1, fellBack: gpu ? [{ op: 'TopK', provider: 'CPUExecutionProvider', nodes: 3, microseconds: 412, floats: true }, { op: 'Gather', provider: 'CPUExecutionProvider', nodes: 96, microseconds: 61, floats: false }] : [] };
   return {
     provider: name,
     gates: [
@@ -80,6 +81,7 @@ function provider(name: string, seed: number): ProviderReport {
       idealDecode: 1.19,
       achievedPrefill: o.median / r.median / 2.02,
       achievedDecode: od.median / rd.median / 1.19,
+      breakEven: 87.25,
     },
     memory: { original: { loaded: 13_510_000_000, peak: 15_900_000_000 }, rewritten: null, note: gpu ? 'host memory only; what the device holds is not in it' : null },
     samples,

@@ -5,9 +5,12 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { register } from '../../src/cli/commands/flops.js';
 import { mlpWidth } from '../../src/validate/cost/costreport.js';
 import { executedMacs, macsOfEvent } from '../../src/validate/cost/executed.js';
+import { breakEven } from '../../src/validate/speed/break-even.js';
+import { spread } from '../../src/validate/fidelity/statistics.js';
+import type { PhaseLatency } from '../../src/validate/speed/latency.js';
 import { flopsOf } from '../../src/validate/flops.js';
 import { readModelFile } from '../../src/validate/models/model.js';
-import { type NodeEvent, parseProfile, placementOf } from '../../src/validate/cost/profile.js';
+import { executedBy, type NodeEvent, parseProfile, placementOf } from '../../src/validate/cost/profile.js';
 import { LoadedFixture } from '../support/fixtures.js';
 import { compileFixture, temporaryFolder } from './support.js';
 
@@ -85,5 +88,32 @@ describe('profiles', () => {
     expect(placementOf(runs[1] as never, 'webgpu', macs).macShare).toBe(0);
     expect(executedMacs(runs[0] as never).total).toBe(24);
     expect(placementOf(runs[0] as never, 'webgpu', macs).breakdown).toEqual({ source: 'nodes', linear: 5, attention: 0, dropping: 0, other: 5, outside: 80 });
+  });
+
+  it('tells kernels, launches, copies and waits apart', () => {
+    const nodes = [event('MatMul', [], [], 'WebGpuExecutionProvider'), event('If', [], [], 'WebGpuExecutionProvider'), event('MemcpyFromHost', [], [], 'WebGpuExecutionProvider'), event('MemcpyToHost', [], [], 'WebGpuExecutionProvider'), event('Range', [], [])];
+    const run = { nodes, duration: 1, kernels: [] };
+    expect(executedBy(run, 'webgpu')).toEqual({ kernels: 3, launches: 2, copies: 2, syncs: 1 });
+    // A node may be several launches, or none: what the provider reports counts.
+    expect(executedBy({ ...run, kernels: [{ name: 'a', duration: 1 }, { name: 'b', duration: 1 }, { name: 'c', duration: 1 }] }, 'webgpu').launches).toBe(3);
+    expect(executedBy({ ...run, nodes: nodes.filter((n) => n.op === 'Range') }, 'cpu')).toEqual({ kernels: 1, launches: 0, copies: 0, syncs: 0 });
+  });
+});
+
+describe('break-even', () => {
+  const phase = (original: number, rewritten: number): PhaseLatency => ({ original: spread([original]), rewritten: spread([rewritten]), speedup: original / rewritten, uncertainty: 0 });
+  it('is where the MACs save what dropping costs', () => {
+    // 10 ms whatever the length, 100 ms of MACs of which half are saved; dropping costs 5 ms: a tenth of what 500 image tokens save.
+    expect(breakEven({ prefill: phase(110, 65), decode: phase(10, 9) }, 500, 2)).toBeCloseTo(50, 9);
+    // Dropping costs all that is saved here.
+    expect(breakEven({ prefill: phase(110, 110), decode: phase(10, 10) }, 500, 2)).toBeCloseTo(500, 9);
+    expect(breakEven({ prefill: phase(110, 55), decode: phase(10, 10) }, 500, 2)).toBe(0);
+    expect(breakEven({ prefill: phase(100, 60), decode: null }, 500, 2)).toBeCloseTo(100, 9);
+  });
+
+  it('is not told where no MACs are saved, or nothing is known of them', () => {
+    expect(breakEven({ prefill: phase(110, 65), decode: null }, 500, 1)).toBeNull();
+    expect(breakEven({ prefill: phase(110, 65), decode: null }, 500, Number.NaN)).toBeNull();
+    expect(breakEven({ prefill: phase(110, 65), decode: null }, 0, 2)).toBeNull();
   });
 });

@@ -14,8 +14,17 @@ export function placementSection(report: Cursor<ValidateReport>): Section | null
   const body = html`
 ${note('From the profile of a run, not from what was asked for. Shape arithmetic on the CPU is normal; products there are not.')}
 ${table('Share of nodes, time and MACs on the provider', [{ title: 'run' }, right('nodes'), right('nodes on it'), right('time on it'), right('MACs on it'), { title: '' }], rows, 'stack')}
+${executed(providers)}
 ${providers.map(fallback)}`;
   return { id: 'placement', title: 'Where nodes ran', body };
+}
+
+function executed(providers: readonly Cursor<ProviderReport>[]): Markup {
+  const columns = [['kernels', 'kernels'], ['launches', 'launched on a device'], ['copies', 'copies'], ['syncs', 'waits for the device']] as const;
+  const rows = providers.flatMap((p) => runs(p).map(([name, x]) => [`${p.value.provider}: ${name}`, ...columns.map(([what]) => figure(x.at('executed').at(what), count))]));
+  return html`<h3>What was executed</h3>
+${note('Kernels that ran, copies aside; kernels launched on a device; copies between host and device; and those of them to the host, each of which waits for the device.')}
+${table('Kernels, launches, copies and waits', [{ title: 'run' }, ...columns.map(([, title]) => ({ title, right: true as const }))], rows, 'stack')}`;
 }
 
 type Run = readonly [string, Cursor<Placement>];

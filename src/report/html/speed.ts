@@ -1,4 +1,5 @@
 /** Latency of prefill and of one decode step, against the ideal that the MACs allow; and memory. */
+import { breakEvenWords } from '../../validate/findings.js';
 import type { PhaseLatency } from '../../validate/speed/latency.js';
 import type { LatencyReport, ProviderReport, ValidateReport } from '../../validate/result.js';
 import { barRows } from './bars.js';
@@ -16,10 +17,16 @@ ${timed && html`${legend([{ mark: 'box', tone: 'original', text: 'original' }, {
 ${note('Medians; whiskers from the first to the third quartile. Both models alternate in one run, on one prompt.')}`}
 ${providers.map((p) => {
   const latency = p.at('latency').some;
-  return latency && html`<div class="two">${phase(`Prefill on ${p.value.provider}`, latency.at('prefill'), latency.at('idealPrefill'), latency.at('achievedPrefill'), latency.value)}${decodePhase(p.value.provider, latency)}</div>`;
+  return latency && html`<div class="two">${phase(`Prefill on ${p.value.provider}`, latency.at('prefill'), latency.at('idealPrefill'), latency.at('achievedPrefill'), latency.value)}${decodePhase(p.value.provider, latency)}</div>${breakEven(p, latency)}`;
 })}
 ${memory(providers)}`;
   return { id: 'speed', title: 'Speed and memory', body };
+}
+
+function breakEven(p: Cursor<ProviderReport>, latency: Cursor<LatencyReport>): Markup | null {
+  const at = latency.at('breakEven');
+  if (!known(at.value)) return null;
+  return note(html`${(breakEvenWords(p.value) ?? '').replace(/^b/, 'B')} (${figure(at, (v) => v.toFixed(1))} image tokens).`);
 }
 
 function decodePhase(provider: string, latency: Cursor<LatencyReport>): Markup | null {

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { RunFault } from '../running/faults.js';
 import { PROFILE_NAMES, type Provider } from '../running/providers.js';
+import { nameOfOriginal } from '../../cost/ranking.js';
 
 export interface NodeEvent {
   readonly name: string;
@@ -88,16 +89,42 @@ export function breakdownOf(run: ProfiledRun): TimeBreakdown {
   const useKernels = run.kernels.length > 0;
   const parts = useKernels ? run.kernels.map((k) => ({ name: k.name.split('&')[0] ?? '', op: ops.get(k.name.split('&')[0] ?? '') ?? k.name.split('&')[1] ?? '', duration: k.duration })) : run.nodes;
   for (const p of parts) {
-    const kind = p.name.startsWith('pdrop/') ? 'dropping' : /Attention/.test(p.op) ? 'attention' : /MatMul|Gemm/.test(p.op) ? 'linear' : 'other';
+    const kind = nameOfOriginal(p.name).startsWith('pdrop/') ? 'dropping' : /Attention/.test(p.op) ? 'attention' : /MatMul|Gemm/.test(p.op) ? 'linear' : 'other';
     sums[kind] += p.duration;
   }
   const inside = sums.linear + sums.attention + sums.dropping + sums.other;
   return { source: useKernels ? 'kernels' : 'nodes', ...sums, outside: Math.max(0, run.duration - inside) };
 }
 
+/** What a run executed. */
+export interface Executed {
+  /** Kernels of any provider: nodes that ran, those inside of the branch that was taken too, copies aside. */
+  readonly kernels: number;
+  /** Kernels that were launched on a device: as the provider reports them, else its nodes; 0 on the CPU. */
+  readonly launches: number;
+  /** Nodes that ONNX Runtime put in to copy a tensor between host and device. */
+  readonly copies: number;
+  /** Of these the ones to the host: each waits for the device. */
+  readonly syncs: number;
+}
+
+const isCopy = (e: NodeEvent): boolean => /^Memcpy(From|To)Host$/.test(e.op);
+
+export function executedBy(run: ProfiledRun, provider: Provider): Executed {
+  const copies = run.nodes.filter(isCopy);
+  const onDevice = provider === 'cpu' ? 0 : run.nodes.filter((e) => e.provider === PROFILE_NAMES[provider] && !isCopy(e)).length;
+  return {
+    kernels: run.nodes.length - copies.length,
+    launches: run.kernels.length > 0 ? run.kernels.length : onDevice,
+    copies: copies.length,
+    syncs: copies.filter((e) => e.op === 'MemcpyToHost').length,
+  };
+}
+
 /** Where a run's nodes were. Shares are of the provider that was asked for. */
 export interface Placement {
   readonly nodes: number;
+  readonly executed: Executed;
   readonly nodeShare: number;
   readonly timeShare: number;
   /** Share of the multiply-accumulates: shape arithmetic on the CPU is normal, products there are not. */
@@ -130,6 +157,7 @@ export function placementOf(run: ProfiledRun, provider: Provider, macsOf: (e: No
   const share = (part: number, whole: number): number => (whole === 0 ? 1 : part / whole);
   return {
     nodes: run.nodes.length,
+    executed: executedBy(run, provider),
     nodeShare: share(nodes, run.nodes.length),
     timeShare: share(time, allTime),
     macShare: share(macs, allMacs),

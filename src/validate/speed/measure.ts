@@ -4,6 +4,7 @@ import { runInChild, writeFeeds } from '../running/child.js';
 import type { Context as BaseContext } from '../context.js';
 import { costReport } from '../cost/costreport.js';
 import { Interrupted } from '../running/faults.js';
+import { breakEven } from './break-even.js';
 import { measureLatency } from './latency.js';
 import type { ModelFile } from '../models/model.js';
 import type { Progress } from '../options.js';
@@ -88,7 +89,7 @@ async function latencyOf(context: Context, provider: Provider, sample: Sample, c
       progress.end();
       const idealPrefill = cost?.prefill.idealSpeedup ?? Number.NaN;
       const idealDecode = cost?.decode?.idealSpeedup ?? null;
-      return { ...l, idealPrefill, idealDecode, achievedPrefill: l.prefill.speedup / idealPrefill, achievedDecode: l.decode && idealDecode !== null ? l.decode.speedup / idealDecode : null };
+      return { ...l, idealPrefill, idealDecode, achievedPrefill: l.prefill.speedup / idealPrefill, achievedDecode: l.decode && idealDecode !== null ? l.decode.speedup / idealDecode : null, breakEven: cost ? breakEven(l, cost.at.imageTokens, idealPrefill) : null };
     } finally {
       await rewritten.close();
     }
