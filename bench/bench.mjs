@@ -5,6 +5,7 @@
  *   BENCH_RUNS=9     runs of each contender (default 5)
  *   PYTHON=…         interpreter of the peers onnx and onnx-ir (default python3); without them their lines are left out
  *   BENCH_ONLY=large only how compiling grows with a graph
+ *   -- latency …     prefill and decode step of original and rewritten models instead (bench/latency.mjs tells its flags)
  *   BENCH_FOLDER=…   where the models go (default the system's temporary folder; 6 GB of real data, 13 GB of holes)
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -14,6 +15,12 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { unpackWithEmbeddedWeights, unpackWithExternalData } from './graphs.mjs';
 import { PADDINGS, writePadded } from './large.mjs';
+
+if (process.argv[2] === 'latency') {
+  const { latency } = await import('./latency.mjs');
+  latency(process.argv.slice(3));
+  process.exit(0);
+}
 
 const RUNS = Number(process.env.BENCH_RUNS ?? 5);
 const PYTHON = process.env.PYTHON ?? 'python3';

@@ -40,11 +40,13 @@ const number = (name) => {
   return v;
 };
 const [layers, hidden, heads, kvHeads, mlp, vocab, context, poolMib] = ['layers', 'hidden', 'heads', 'kv-heads', 'mlp', 'vocab', 'context', 'pool-mib'].map(number);
-if (o.dtype !== 'float16' && o.dtype !== 'float32') throw new Error('--dtype is float16 or float32');
+if (!['float16', 'float32', 'int4'].includes(o.dtype)) throw new Error('--dtype is float16, float32 or int4 (weights; activations of float32)');
 const half = o.dtype === 'float16';
+const int4 = o.dtype === 'int4';
 const type = half ? DataType.FLOAT16 : DataType.FLOAT;
 const bytesPer = half ? 2 : 4;
 const headDim = hidden / heads;
+if (int4 && [hidden, mlp].some((n) => n % 32 !== 0)) throw new Error('int4 takes hidden and mlp that are multiples of 32');
 if (!Number.isInteger(headDim) || headDim % 16 !== 0) throw new Error('hidden / heads must be a multiple of 16');
 
 mkdirSync(dirname(o.out), { recursive: true });
@@ -59,13 +61,13 @@ const initializers = [];
 let windowAt = 0;
 
 /** A weight: a window into the pool, at an offset of its own. */
-function weight(name, dims) {
-  const length = dims.reduce((a, b) => a * b, 1) * bytesPer;
+function weight(name, dims, elemType = type) {
+  const length = dims.reduce((a, b) => a * b, 1) * (elemType === DataType.UINT8 ? 1 : bytesPer);
   // 4096 bytes apart at least, and never past the end.
   windowAt = (windowAt + 5 * 4096 * 257) % Math.max(4096, pool - length);
   windowAt -= windowAt % 4096;
   const externalData = Object.entries({ location: data, offset: String(windowAt), length: String(length) }).map(([key, value]) => ({ key, value }));
-  initializers.push({ name, dims, dataType: type, dataLocation: DataLocation.EXTERNAL, externalData });
+  initializers.push({ name, dims, dataType: elemType, dataLocation: DataLocation.EXTERNAL, externalData });
   return name;
 }
 
@@ -77,7 +79,7 @@ function constant(name, dims, numbers, dataType = type) {
 }
 
 const MS = 'com.microsoft';
-const CONTRIB = new Set(['GroupQueryAttention', 'SkipSimplifiedLayerNormalization']);
+const CONTRIB = new Set(['GroupQueryAttention', 'SkipSimplifiedLayerNormalization', 'MatMulNBits']);
 
 /** @returns its outputs */
 function op(opType, name, inputs, outputs, attributes = {}) {
@@ -85,6 +87,14 @@ function op(opType, name, inputs, outputs, attributes = {}) {
   const attribute = Object.entries(attributes).map(([key, v]) => (Number.isInteger(v) && key !== 'epsilon' ? { name: key, type: AttributeType.INT, i: v } : { name: key, type: AttributeType.FLOAT, f: v }));
   nodes.push({ opType, name, domain, input: inputs.map((x) => x ?? ''), output: outputs.map((x) => x ?? ''), attribute });
   return outputs;
+}
+
+/** x · W, W [from, to]; int4: blocks of 32, as onnxruntime-genai's builder writes them. */
+function product(name, x, weightName, [from, to], output = `${name}:0`) {
+  if (!int4) return op('MatMul', name, [x, weight(weightName, [from, to])], [output]);
+  const packed = weight(`${weightName}.packed`, [to, from / 32, 16], DataType.UINT8);
+  const scales = weight(`${weightName}.scales`, [to * (from / 32)]);
+  return op('MatMulNBits', name, [x, packed, scales], [output], { K: from, N: to, bits: 4, block_size: 32, accuracy_level: 4 });
 }
 
 const declare = (name, elemType, dims) => ({ name, type: { tensorType: { elemType, shape: { dim: dims.map((d) => (typeof d === 'number' ? { dimValue: d } : { dimParam: d })) } } } });
@@ -115,31 +125,31 @@ let [normed] = op('SimplifiedLayerNormalization', '/layers.0/input_norm', [embed
 for (let i = 0; i < layers; i++) {
   const at = `/layers.${i}`;
   const qkvWidth = (heads + 2 * kvHeads) * headDim;
-  const [qkv] = op('MatMul', `${at}/qkv_proj`, [normed, weight(`layers.${i}.qkv_proj.weight`, [hidden, qkvWidth])], [`${at}/qkv_proj:0`]);
+  const [qkv] = product(`${at}/qkv_proj`, normed, `layers.${i}.qkv_proj.weight`, [hidden, qkvWidth]);
   const past = ['key', 'value'].map((kind) => `past_key_values.${i}.${kind}`);
   for (const p of past) inputs.push(declare(p, type, ['batch_size', kvHeads, 'past_sequence_length', headDim]));
   const [attention] = op('GroupQueryAttention', `${at}/attention`, [qkv, null, null, ...past, seqlens, total, cos, sin], [`${at}/attention:0`, `present.${i}.key`, `present.${i}.value`], { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 1, rotary_interleaved: 0 });
   for (const kind of ['key', 'value']) outputs.push(declare(`present.${i}.${kind}`, type, ['batch_size', kvHeads, 'total_sequence_length', headDim]));
-  const [attended] = op('MatMul', `${at}/o_proj`, [attention, weight(`layers.${i}.o_proj.weight`, [hidden, hidden])], [`${at}/o_proj:0`]);
+  const [attended] = product(`${at}/o_proj`, attention, `layers.${i}.o_proj.weight`, [hidden, hidden]);
   const [postNorm, , , between] = op('SkipSimplifiedLayerNormalization', `${at}/post_norm`, [skip, attended, constant(`layers.${i}.post_norm.weight`, [hidden], ones(hidden))], [`${at}/post_norm:0`, null, null, `${at}/post_norm:3`], { epsilon: 1e-5 });
-  const [gate] = op('MatMul', `${at}/gate_proj`, [postNorm, weight(`layers.${i}.gate_proj.weight`, [hidden, mlp])], [`${at}/gate_proj:0`]);
-  const [up] = op('MatMul', `${at}/up_proj`, [postNorm, weight(`layers.${i}.up_proj.weight`, [hidden, mlp])], [`${at}/up_proj:0`]);
+  const [gate] = product(`${at}/gate_proj`, postNorm, `layers.${i}.gate_proj.weight`, [hidden, mlp]);
+  const [up] = product(`${at}/up_proj`, postNorm, `layers.${i}.up_proj.weight`, [hidden, mlp]);
   const [sigmoid] = op('Sigmoid', `${at}/sigmoid`, [gate], [`${at}/sigmoid:0`]);
   const [silu] = op('Mul', `${at}/silu`, [gate, sigmoid], [`${at}/silu:0`]);
   const [gated] = op('Mul', `${at}/gated`, [silu, up], [`${at}/gated:0`]);
-  const [down] = op('MatMul', `${at}/down_proj`, [gated, weight(`layers.${i}.down_proj.weight`, [mlp, hidden])], [`${at}/down_proj:0`]);
+  const [down] = product(`${at}/down_proj`, gated, `layers.${i}.down_proj.weight`, [mlp, hidden]);
   const next = i + 1 < layers ? `/layers.${i + 1}/input_norm` : '/final_norm';
   const out = op('SkipSimplifiedLayerNormalization', next, [between, down, constant(`${next.slice(1)}.weight`, [hidden], ones(hidden))], [`${next}:0`, null, null, i + 1 < layers ? `${next}:3` : null], { epsilon: 1e-5 });
   normed = out[0];
   skip = out[3];
 }
-op('MatMul', '/lm_head', [normed, weight('lm_head.weight', [hidden, vocab])], ['logits']);
+product('/lm_head', normed, 'lm_head.weight', [hidden, vocab], 'logits');
 
 const graph = { name: 'decoder', node: nodes, initializer: initializers, input: inputs, output: outputs };
 const opsetImport = [{ domain: '', version: 17 }, { domain: MS, version: 1 }];
 writeFileSync(o.out, onnx.ModelProto.encode({ irVersion: 9, producerName: 'pdrop-compile make-decoder', graph, opsetImport }).finish());
 const parameters = layers * (hidden * (heads + 2 * kvHeads) * headDim + hidden * hidden + 3 * hidden * mlp) + hidden * vocab;
-console.log(`${o.out}: ${layers} layers, hidden ${hidden}, ${heads}/${kvHeads} heads, MLP ${mlp}, ${o.dtype}; ${(parameters / 1e9).toFixed(2)} G parameters, ${((parameters * bytesPer) / 2 ** 30).toFixed(2)} GiB in memory, ${(pool / 2 ** 30).toFixed(2)} GiB on disk`);
+console.log(`${o.out}: ${layers} layers, hidden ${hidden}, ${heads}/${kvHeads} heads, MLP ${mlp}, ${o.dtype}; ${(parameters / 1e9).toFixed(2)} G parameters, ${((parameters * (int4 ? 0.625 : bytesPer)) / 2 ** 30).toFixed(2)} GiB in memory, ${(pool / 2 ** 30).toFixed(2)} GiB on disk`);
 
 /** Random numbers with the variance of an initialised network, so that activations neither vanish nor overflow. */
 function writePool(path, size) {

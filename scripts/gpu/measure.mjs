@@ -46,6 +46,7 @@ pdrop('compile', model, '-o', compiled, '--stages', o.stages, '--lambda', o.lamb
 
 const rows = [];
 const gaps = [];
+const counts = [];
 for (const tokens of o['image-tokens'].split(',')) {
   for (const ep of o.ep.split(',')) {
     const report = join(o.out, `${ep}-${tokens}.json`);
@@ -64,6 +65,10 @@ for (const tokens of o['image-tokens'].split(',')) {
     const ms = (x) => `${x.median.toFixed(1)} (${x.p25.toFixed(1)}–${x.p75.toFixed(1)})`;
     const gates = p.gates.every((g) => g.status !== 'failed') ? 'passed' : p.gates.filter((g) => g.status === 'failed').map((g) => g.gate).join(', ');
     rows.push([ep, tokens, gates, ms(l.prefill.original), ms(l.prefill.rewritten), `${l.prefill.speedup.toFixed(2)}×`, `${l.idealPrefill.toFixed(2)}×`, `${(100 * l.achievedPrefill).toFixed(0)}%`, l.decode ? `${ms(l.decode.original)} → ${ms(l.decode.rewritten)}` : '–', `${(100 * (p.placement?.rewritten.prefill.macShare ?? 0)).toFixed(1)}%`]);
+    for (const phase of ['prefill', 'decode']) {
+      const [before, after] = ['original', 'rewritten'].map((which) => p.placement?.[which][phase]?.executed);
+      if (before && after) counts.push([ep, tokens, phase, ...['kernels', 'launches', 'copies', 'syncs'].map((what) => `${before[what]} → ${after[what]}`)]);
+    }
     for (const which of ['original', 'rewritten']) {
       const b = p.placement?.[which].prefill.breakdown;
       if (b) gaps.push([ep, tokens, which, b.source, ...[b.linear, b.attention, b.dropping, b.other, b.outside].map((v) => (v / 1000).toFixed(1))]);
@@ -73,6 +78,10 @@ for (const tokens of o['image-tokens'].split(',')) {
 const markdown = (head, body) => [`| ${head.join(' | ')} |`, `| ${head.map(() => '---').join(' | ')} |`, ...body.map((r) => `| ${r.join(' | ')} |`)].join('\n');
 const text = [
   markdown(['provider', 'image tokens', 'gates', 'prefill original, ms', 'rewritten, ms', 'speed-up', 'MACs allow', 'achieved', 'decode step, ms', 'MACs on the provider'], rows),
+  '',
+  'What was executed, original → rewritten:',
+  '',
+  markdown(['provider', 'image tokens', 'run', 'kernels', 'launched on the device', 'copies', 'waits for the device'], counts),
   '',
   'Where the time of one profiled prefill goes, ms:',
   '',

@@ -94,7 +94,7 @@ export class Lengths {
    * `value` − s·(S_0 − S_j) − p·(P_0 − P_j) for s, p of 0 and 1, in an integer type. The first stage's part is subtracted
    * once for all stages.
    */
-  shifted(label: string, value: Value, by: { readonly s: number; readonly p: number }, j: number, dtype: number, rank: number): Value {
+  shifted(label: string, value: Value, by: { readonly s: number; readonly p: number }, j: number, { dtype, rank }: { readonly dtype: number; readonly rank: number }): Value {
     if (by.s === 0 && by.p === 0) return value;
     const measure = by.s === 0 ? 'past' : by.p === 0 ? 'chunk' : 'total';
     // A scalar fits every rank, and a fused op's total length is one.
@@ -115,7 +115,7 @@ export class Lengths {
   related(relation: Extract<Relation, { kind: 'sizes' | 'shifted' }>, first: () => Value, original: Value, j: number): Value {
     const dtype = this.#facts.probes.dtype(original);
     const rank = this.#facts.probes.axes(original)?.length ?? 1;
-    if (relation.kind === 'shifted') return this.shifted('shifted', first(), relation, j, dtype, rank);
+    if (relation.kind === 'shifted') return this.shifted('shifted', first(), relation, j, { dtype, rank });
     if (relation.elements.length === 1 && relation.elements[0] === 'T') return this.#typed('total', j, dtype, rank);
     const key = `sizes|${j}|${relation.elements.join()}|${dtype}`;
     const vector = this.#once(key, (b) => {

@@ -45,7 +45,7 @@ export class WholeView {
       case 'same':
         return first();
       case 'moved':
-        return lengths.shifted('moved', first(), { s: 0, p: relation.p }, j, facts.probes.dtype(value), facts.probes.axes(value)?.length ?? 1);
+        return lengths.shifted('moved', first(), { s: 0, p: relation.p }, j, { dtype: facts.probes.dtype(value), rank: facts.probes.axes(value)?.length ?? 1 });
       case 'columns':
         return this.#columns(first(), value, relation.axis, relation.rows, j);
       case 'first':
@@ -75,7 +75,7 @@ export class WholeView {
     if (!lengths.hasCache) return value;
     if (value === roles.attentionMask) return this.#columns(value, value, 1, true, j);
     const dtype = facts.probes.dtype(value);
-    const moved = (label: string): Value => lengths.shifted(label, value, { s: 0, p: 1 }, j, dtype, 1);
+    const moved = (label: string): Value => lengths.shifted(label, value, { s: 0, p: 1 }, j, { dtype, rank: 1 });
     if (value === roles.positionIds && positions === 'compact') return b.op('Max', `position_ids_whole_s${j}`, [moved('position_ids_moved'), b.constant(dtype, [0], [])]);
     if (value === roles.cachePosition) return moved('cache_position_whole');
     return value;
