@@ -4,7 +4,7 @@
  */
 const FLOORS = [
   { name: 'cli', path: '^src/cli/' },
-  { name: 'library', path: '^src/((index|core|transformers)\\.ts$|check/(check-file|second-reading)\\.ts$)' },
+  { name: 'library', path: '^src/((index|core|transformers|measure|library-options|compile-options)\\.ts$|check/(check-file|second-reading)\\.ts$)' },
   { name: 'folder', path: '^src/folder/' },
   { name: 'report', path: '^src/report/' },
   { name: 'validate', path: '^src/validate/(?!context|options|result)[^/]+\\.ts$' },

@@ -76,6 +76,7 @@ if [[ -n ${GITHUB_OUTPUT:-} ]]; then
     output summary "$where/summary.md"
   } >>"$GITHUB_OUTPUT"
 fi
+if [[ -n $verdict && $verdict != passed ]]; then node "$(dirname "${BASH_SOURCE[0]}")/annotations.mjs" "$dir/report.json"; fi
 if [[ $code -ne 0 ]]; then
   why='the summary says what fell short'
   if [[ -z $verdict ]]; then why='there is no report, see the log'; fi

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { inflateSync } from 'node:zlib';
+import { decode } from 'fast-png';
 import { parseNpz } from '../dist/src/validate/feeding/data/npy.js';
 import { openSession } from '../dist/src/validate/running/session.js';
 import { fromNumbers } from '../dist/src/validate/running/tensor.js';
@@ -169,38 +169,7 @@ export function wilson(right, n) {
 
 /** Pixels of an 8-bit RGB PNG without interlacing, as the shipped pictures are. */
 export function readPng(path) {
-  const file = readFileSync(path);
-  const data = [];
-  let width = 0;
-  let height = 0;
-  for (let at = 8; at < file.length; ) {
-    const size = file.readUInt32BE(at);
-    const kind = file.toString('latin1', at + 4, at + 8);
-    const body = file.subarray(at + 8, at + 8 + size);
-    if (kind === 'IHDR') {
-      width = body.readUInt32BE(0);
-      height = body.readUInt32BE(4);
-      if (body[8] !== 8 || body[9] !== 2 || body[12] !== 0) throw new Error(`${path}: not an 8-bit RGB picture`);
-    } else if (kind === 'IDAT') data.push(body);
-    at += size + 12;
-  }
-  const raw = inflateSync(Buffer.concat(data));
-  const line = width * 3;
-  const rgb = new Uint8Array(height * line);
-  for (let y = 0; y < height; y++) {
-    const filter = raw[y * (line + 1)];
-    for (let x = 0; x < line; x++) {
-      const left = x >= 3 ? rgb[y * line + x - 3] : 0;
-      const up = y > 0 ? rgb[(y - 1) * line + x] : 0;
-      const corner = x >= 3 && y > 0 ? rgb[(y - 1) * line + x - 3] : 0;
-      rgb[y * line + x] = raw[y * (line + 1) + 1 + x] + [0, left, up, (left + up) >> 1, paeth(left, up, corner)][filter];
-    }
-  }
-  return { width, height, rgb };
-}
-
-function paeth(a, b, c) {
-  const p = a + b - c;
-  const [pa, pb, pc] = [Math.abs(p - a), Math.abs(p - b), Math.abs(p - c)];
-  return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
+  const { width, height, channels, depth, data } = decode(readFileSync(path));
+  if (channels !== 3 || depth !== 8) throw new Error(`${path}: not an 8-bit RGB picture`);
+  return { width, height, rgb: data };
 }

@@ -91,10 +91,9 @@ mkdirSync(samples);
 copyFileSync(picture, join(samples, demo.pictures[PICTURE]));
 writeFileSync(join(samples, 'samples.jsonl'), questions.map((q, i) => {
   const embeds = promptEmbeds(lvlm, q.prompt, features.get(PICTURE));
-  const right = sides.map((s) => text(s.answers[i]));
   return `${JSON.stringify({
     id: `${i + 1}-${q.kind}`,
-    title: `${q.text} → ${q.answer} (original: ${right[0]}; rewritten: ${right[1]})`,
+    title: q.text,
     inputs: { inputs_embeds: { dtype: 'float32', shape: [1, embeds.length / lvlm.width, lvlm.width], base64: Buffer.from(embeds.buffer).toString('base64') } },
     labels: q.answerIds,
     answers: [q.answerIds],

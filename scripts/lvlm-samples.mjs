@@ -9,7 +9,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { crc32, deflateSync } from 'node:zlib';
+import { encode } from 'fast-png';
 import { parseNpz } from '../dist/src/validate/feeding/data/npy.js';
 import { openSession } from '../dist/src/validate/running/session.js';
 import { fromNumbers } from '../dist/src/validate/running/tensor.js';
@@ -64,19 +64,5 @@ async function look(index) {
 
 /** 8-bit RGB as PNG. */
 function png(rgb) {
-  const rows = Buffer.alloc(SIZE * (1 + SIZE * 3));
-  for (let y = 0; y < SIZE; y++) rows.set(rgb.subarray(y * SIZE * 3, (y + 1) * SIZE * 3), y * (1 + SIZE * 3) + 1);
-  const chunk = (type, body) => {
-    const named = Buffer.concat([Buffer.from(type), body]);
-    const out = Buffer.alloc(8 + named.length);
-    out.writeUInt32BE(body.length, 0);
-    named.copy(out, 4);
-    out.writeUInt32BE(crc32(named), 4 + named.length);
-    return out;
-  };
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(SIZE, 0);
-  header.writeUInt32BE(SIZE, 4);
-  header.set([8, 2, 0, 0, 0], 8);
-  return Buffer.concat([Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]), chunk('IHDR', header), chunk('IDAT', deflateSync(rows)), chunk('IEND', Buffer.alloc(0))]);
+  return encode({ width: SIZE, height: SIZE, channels: 3, depth: 8, data: Uint8Array.from(rgb) });
 }

@@ -118,6 +118,12 @@ export function errorsPage(): string {
   return `# Errors\n\nMade from src/codes.ts by \`npm run errors\`. Exit codes: 0 done; 1 a gate or a threshold was missed; 2 usage: options, paths, the system; 3 the\nmodel cannot be compiled as asked; 4 samples failed; 70 a bug in pdrop-compile; 128 + n ended by signal n (141: the reader of the output went away).\n\n${entries.join('\n')}`;
 }
 
+/** One code as data; undefined for a code that does not exist. */
+export function explained(code: string): { code: string; means: string; forward: string } | undefined {
+  const entry = CODES[code.toUpperCase()];
+  return entry && { code: code.toUpperCase(), means: entry[0], forward: entry[1] };
+}
+
 /** One code in words, for `--explain`; undefined for a code that does not exist. */
 export function explain(code: string): string | undefined {
   const entry = CODES[code.toUpperCase()];

@@ -2,8 +2,9 @@
  * pdrop-compile as a library.
  *
  * ```ts
- * import { compile, inspect, plan } from 'pdrop-compile';
+ * import { compile, inspect, plan, validate } from 'pdrop-compile';
  * const report = await compile('model.onnx', { stages: 4, lambda: 0.5 });
+ * const { findings } = await validate({ original: 'model.onnx', rewritten: 'model.pdrop.onnx', data: ['samples'] });
  * ```
  */
 import { extname, join } from 'node:path';
@@ -11,19 +12,22 @@ import { analyseDecoder } from './analyse/decoder.js';
 import type { Trace } from './analyse/near-miss.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
+import type { CompileFolderOptions, CompileOptions } from './compile-options.js';
 import { compileModel, fixOf, planInMetadata, refuseCompiled, unfix, withFix, writeCompiled } from './compile.js';
 import { countAtPrompt, MOST_PROMPT_TOKENS, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
 import { CopyUnderWay } from './disk/copier.js';
-import { checkExternalData, type DataPlan, type ExternalDataMode, type ExternalFile, planExternalData, requireUnchanged } from './disk/external-files.js';
+import { checkExternalData, type DataPlan, type ExternalFile, planExternalData, requireUnchanged } from './disk/external-files.js';
 import { FileSource } from './disk/files.js';
 import { headWeightsOf } from './disk/heads-file.js';
 import { configsBeside, readModelConfig } from './disk/model-config.js';
 import { readRegularText } from './disk/small-files.js';
 import { type OutputFile, OutputTransaction, writeText } from './disk/transaction.js';
 import { verifyWritten } from './disk/verify-written.js';
-import { compileFolder as compileFolderWith, type FolderOptions, type FolderReport } from './folder/compile-folder.js';
+import { compileFolder as compileFolderWith, type FolderReport } from './folder/compile-folder.js';
 import { type LayoutKind, recogniseFolder, type Runtime } from './folder/layout.js';
+import { requireOptions } from './library-options.js';
+import type { RunOptions, SweepOptions, TuneOptions } from './measure.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
 import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-files.js';
@@ -31,13 +35,16 @@ import type { MarksProof } from './marks/prove.js';
 import { fixedPrompt } from './plan/fixed.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
 import { requirePlan } from './schemas.js';
-import { similar } from './similar.js';
 import { type CompileReport, compileReport, type MarksReport, originalCost } from './report/compile-report.js';
 import { type InspectReport, inspectReport } from './report/inspect-report.js';
-import type { RewriteOptions } from './rewrite/rewrite.js';
 import type { Unfixed } from './rewrite/unfix.js';
+import type { ValidateOptions } from './validate/options.js';
+import type { ValidateReport } from './validate/result.js';
+import type { SweepReport } from './validate/sweep/curve.js';
+import type { TuneReport } from './validate/tune/tune.js';
 
 export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
+export type { CompileFolderOptions, CompileOptions } from './compile-options.js';
 export type { ImageMaskSource, Plan } from './plan/plan.js';
 export type { RankMethod } from './plan/ranks.js';
 export type { PlanOptions } from './plan/resolve.js';
@@ -47,71 +54,46 @@ export type { Runtime } from './folder/layout.js';
 export type { InspectReport, LayerReport } from './report/inspect-report.js';
 export type { PromptSizes } from './cost/stages.js';
 export type { ExternalDataMode } from './disk/external-files.js';
+export type { RunOptions, SweepOptions, TuneOptions } from './measure.js';
+export type { Progress, ValidateOptions } from './validate/options.js';
+export type { Thresholds } from './validate/findings.js';
+export type { ValidateReport } from './validate/result.js';
+export type { SweepReport } from './validate/sweep/curve.js';
+export type { TuneReport } from './validate/tune/tune.js';
 export { VERSION } from './version.js';
 export { check, type CheckOptions, type CheckReport } from './check/check-file.js';
 
-/** Options of `compile`; planning options keep their command-line names. */
-export interface CompileOptions extends PlanOptions, RewriteOptions {
-  /** Output path. Default: `<input>.pdrop.onnx` beside the input. */
-  readonly output?: string | undefined;
-  /** Where external data goes. Default `auto`. */
-  readonly externalData?: ExternalDataMode | undefined;
-  /** Replace existing files. Default false. */
-  readonly force?: boolean | undefined;
-  /** Follow links of external data out of the model's folder. Default false. */
-  readonly allowExternalLinks?: boolean | undefined;
-  /** Where the report goes, as JSON; in place together with the model, or not at all. */
-  readonly report?: string | undefined;
-  /** Files that were read for these options: an output may not replace them. */
-  readonly alsoReads?: readonly string[] | undefined;
-  /** Do everything but write. Default false. */
-  readonly dryRun?: boolean | undefined;
-  /** A plan, or the path of a plan file, to replay instead of making one. */
-  readonly plan?: Plan | string | undefined;
-  /** For `marks`: the embedding graph they are proved against. Default: the only one beside the decoder. */
-  readonly embed?: string | undefined;
-  /** For `marks`: the vision encoder that puts them on. Default: the only one beside the decoder. */
-  readonly vision?: string | undefined;
-  /** Where the marked vision encoder goes. Default: `<vision>.pdrop.onnx` beside it. */
-  readonly visionOutput?: string | undefined;
-  /** Image tokens of the prompt that costs are reported for. Default: what the config beside the model says, else 576. */
-  readonly imageTokens?: number | undefined;
-  /** Text tokens of that prompt. Default 64. */
-  readonly textTokens?: number | undefined;
-  /** What the result runs in. Default `generic`; `transformers.js` marks image tokens in band. */
-  readonly runtime?: Runtime | undefined;
-  /** Marks that are proved already, against all the tables of a folder: the vision encoder is someone else's business then. */
-  readonly proved?: MarksProof | undefined;
-  /** Run the vision encoder before and after marking, and report what changed. Default true; needs onnxruntime-node. */
-  readonly measure?: boolean | undefined;
-  /** From which file size on the weights are copied while the graph is compiled. Default 256 MiB. */
-  readonly copyFirstBytes?: number | undefined;
-  /** Bytes written so far and in all, for long copies. */
-  readonly progress?: ((done: number, total: number) => void) | undefined;
-}
-
-/** Every option by name: the compiler sees to it that none is missing here. */
-const OPTIONS: Readonly<Record<keyof CompileFolderOptions | keyof CompileOptions, true>> = {
-  stages: true, lambda: true, layers: true, keep: true, imageMask: true, marks: true, positions: true, rank: true, probe: true, fix: true,
-  controlFlow: true, imageTokenId: true,
-  verify: true, stopAfter: true, skip: true, observe: true, output: true, externalData: true, force: true, allowExternalLinks: true, report: true,
-  alsoReads: true, dryRun: true, plan: true, embed: true, vision: true, visionOutput: true, imageTokens: true, textTokens: true, runtime: true,
-  proved: true, measure: true, copyFirstBytes: true, progress: true, only: true, headWeights: true,
-};
-
-/** @throws {UsageError} PD001 for an option that does not exist, or a number that is none. */
-function requireOptions(options: CompileOptions): void {
-  const names = Object.keys(OPTIONS);
-  for (const name of Object.keys(options)) {
-    if (names.includes(name)) continue;
-    const meant = similar(name, names);
-    throw new UsageError({ code: 'PD001', message: `there is no option "${name}"${meant ? `; did you mean ${meant}?` : ''}`, culprit: name, hint: `options are ${Object.keys(OPTIONS).join(', ')}` });
-  }
+/** @throws {UsageError} PD001 for an option that does not exist, or is not what it should be. */
+function requireCompileOptions(options: CompileOptions): void {
+  requireOptions('compile', options);
   for (const name of ['imageTokens', 'textTokens'] as const) {
     const n = options[name];
-    if (n === undefined || (Number.isInteger(n) && n >= 0 && n <= MOST_PROMPT_TOKENS)) continue;
+    if (n === undefined || n <= MOST_PROMPT_TOKENS) continue;
     throw new UsageError({ code: 'PD001', message: `${name} is ${String(n)}`, culprit: name, hint: `give a whole number up to ${MOST_PROMPT_TOKENS}` });
   }
+}
+
+/**
+ * Compares a compiled model with its original: gates, fidelity, baselines, cost, speed. Needs onnxruntime-node.
+ *
+ * @returns the report, as `pdrop-compile validate --json` prints it
+ * @throws {PdropError} when nothing can be validated at all; faults of samples and missed thresholds are in the report
+ */
+export async function validate(options: ValidateOptions, run: RunOptions = {}): Promise<ValidateReport> {
+  requireOptions('validate', options);
+  return (await import('./measure.js')).validateFiles(options, run);
+}
+
+/** The trade-off curve: schedules compiled on the fly, what each costs and how far it moves the original. Needs onnxruntime-node. */
+export async function sweep(options: SweepOptions, run: RunOptions = {}): Promise<SweepReport> {
+  requireOptions('sweep', options);
+  return (await import('./measure.js')).sweepFile(options, run);
+}
+
+/** A schedule for a target, verified on samples that it was not chosen on; its `plan` is for `compile`. Needs onnxruntime-node. */
+export async function tune(options: TuneOptions, run: RunOptions = {}): Promise<TuneReport> {
+  requireOptions('tune', options);
+  return (await import('./measure.js')).tuneFile(options, run);
 }
 
 /** The default output path: `model.onnx` → `model.pdrop.onnx`. */
@@ -130,7 +112,7 @@ export function defaultOutput(input: string): string {
  */
 export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
   const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
-  requireOptions(options);
+  requireCompileOptions(options);
   const started = performance.now();
   const { allowExternalLinks = false, progress } = options;
   const output = options.output ?? defaultOutput(input);
@@ -139,6 +121,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
   for (const path of [...configsBeside(input), ...(options.alsoReads ?? []), ...(typeof options.plan === 'string' ? [options.plan] : [])]) transaction?.reads(path);
   const file = transaction?.writes(output);
   const reportFile = options.report === undefined ? undefined : transaction?.writes(options.report);
+  refuseWeights(input);
   const source = new FileSource(input, allowExternalLinks);
   let copy: CopyUnderWay | undefined;
   try {
@@ -211,17 +194,16 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
   }
 }
 
+/** @throws {UsageError} PD002 for a file of external data, by its name: its bytes say nothing */
+function refuseWeights(input: string): void {
+  const model = /^(.*\.onnx)[._]data(?:_\d+)?$/.exec(input)?.[1];
+  if (model !== undefined) throw new UsageError({ code: 'PD002', message: `${input} holds the weights of a model, not its graph`, culprit: input, hint: `give the .onnx file beside it: ${model}` });
+}
+
 /** What people should be told about where an output went. */
 function targetNotes({ path, real, isLink, through }: OutputFile['target']): string[] {
   if (through) return [`${path} is a device or a pipe: it was written into, and is still what it was`];
   return isLink ? [`${path} is a link: what it points to, ${real}, was replaced, and the link is as it was`] : [];
-}
-
-/** Options of `compileFolder`. */
-export interface CompileFolderOptions extends Omit<CompileOptions, 'embed' | 'vision' | 'visionOutput' | 'proved' | 'plan' | 'output'>, Pick<FolderOptions, 'only' | 'runtime'> {
-  /** The output folder. Default: `<folder>-pdrop` beside the input. */
-  readonly output?: string | undefined;
-  readonly plan?: Plan | string | undefined;
 }
 
 /**

@@ -17,13 +17,22 @@ export function packageRoot(): string {
   return folder;
 }
 
+/** References of one schema to another, relative to its id. */
+const OTHER = /"\$ref": ?"([\w-]+)[#"]/g;
+
+function textOf(name: string): string {
+  return readFileSync(join(packageRoot(), 'schemas', `${name}.schema.json`), 'utf8');
+}
+
 /** Validator of schemas/<name>.schema.json. */
 export function schemaOf(name: string): ValidateFunction {
   let validate = compiled.get(name);
   if (!validate) {
-    const text = readFileSync(join(packageRoot(), 'schemas', `${name}.schema.json`), 'utf8');
+    const text = textOf(name);
     const { Ajv: AjvClass } = require('ajv') as { Ajv: typeof Ajv };
-    validate = new AjvClass({ allErrors: false, strict: true, allowUnionTypes: true, strictRequired: false, strictTypes: false }).compile(JSON.parse(text) as object);
+    const ajv = new AjvClass({ allErrors: false, strict: true, allowUnionTypes: true, strictRequired: false, strictTypes: false });
+    for (const other of new Set([...text.matchAll(OTHER)].map((m) => m[1] as string))) ajv.addSchema(JSON.parse(textOf(other)) as object);
+    validate = ajv.compile(JSON.parse(text) as object);
     compiled.set(name, validate);
   }
   return validate;

@@ -18,6 +18,7 @@ import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { findRoles, headDimsOf, isFloat, shapesAt } from './roles.js';
 import { RULES } from './token-rules/index.js';
+import { named } from './what-it-is.js';
 import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
 
 export interface AnalyseOptions {
@@ -49,6 +50,8 @@ export function analyseDecoder(model: Model, options: AnalyseOptions = {}): Deco
   try {
     facts = analyse(model, noOps, options);
     return facts;
+  } catch (error) {
+    throw error instanceof Refusal && error.code === 'PD301' ? named(error, graph) : error;
   } finally {
     if (!facts || takeBack) noOps.restore();
     takeBack?.();

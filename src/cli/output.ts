@@ -2,10 +2,13 @@
 import { UsageError } from '../diagnostics.js';
 import { removeUnfinished } from '../disk/temporaries.js';
 import { jsonText, terminalText } from '../report/text.js';
+import { hasColours, painted } from './colour.js';
+
+const shown = (text: string, stream: NodeJS.WriteStream): string => (hasColours(stream) ? painted(terminalText(text)) : terminalText(text));
 
 /** To standard output, with a line break behind it. */
 export function print(text: string): void {
-  process.stdout.write(`${terminalText(text)}\n`);
+  process.stdout.write(`${shown(text, process.stdout)}\n`);
 }
 
 export function printJson(value: unknown, indent = 2, replacer?: (key: string, value: unknown) => unknown): void {
@@ -14,7 +17,7 @@ export function printJson(value: unknown, indent = 2, replacer?: (key: string, v
 
 /** To the error stream, with a line break behind it. */
 export function printError(text: string): void {
-  process.stderr.write(`${terminalText(text)}\n`);
+  process.stderr.write(`${shown(text, process.stderr)}\n`);
 }
 
 /** What a shell reports of a program that SIGPIPE ended: 128 + 13. */

@@ -1,4 +1,4 @@
-/** Small things for terminals: tables, numbers, progress. Nothing here decides anything. */
+/** Small things for terminals: tables and numbers. Nothing here decides anything. */
 import { inline } from '../report/text.js';
 
 export interface Column {
@@ -44,23 +44,4 @@ export function bytes(n: number): string {
     u++;
   }
   return `${v.toFixed(v >= 100 ? 0 : 1)} ${units[u]}`;
-}
-
-/** A progress line on a terminal; silent when output is redirected, or when the work is short. */
-export function progressLine(label: string, stream: NodeJS.WriteStream = process.stderr): ((done: number, total: number) => void) & { end(): void } {
-  const started = performance.now();
-  let shown = false;
-  let last = 0;
-  const update = (done: number, total: number): void => {
-    const now = performance.now();
-    if (!stream.isTTY || now - started < 500 || now - last < 100) return;
-    last = now;
-    shown = true;
-    stream.write(`\r${label} ${bytes(done)} of ${bytes(total)} (${percent(total === 0 ? 1 : done / total)})\u001b[K`);
-  };
-  return Object.assign(update, {
-    end(): void {
-      if (shown) stream.write('\r\u001b[K');
-    },
-  });
 }

@@ -19,8 +19,16 @@ function refuse(text: string, message: string): UsageError {
     code: 'PD010',
     message,
     culprit: text,
-    hint: `write the share as a decimal between 0 and 1 with at most ${MOST_DIGITS} places, such as 0.5`,
+    hint: slipIn(text) ?? `write the share as a decimal between 0 and 1 with at most ${MOST_DIGITS} places, such as 0.5`,
   });
+}
+
+/** Percent, or a comma for the point. */
+function slipIn(text: string): string | undefined {
+  const percent = /^(\d{1,3})(?:\.0*)?%?$/.exec(text.trim())?.[1];
+  if (percent !== undefined && Number(percent) > 1 && Number(percent) <= 100) return `write ${Number(percent) / 100} for ${Number(percent)}%`;
+  const [, whole, fraction] = /^(0?),(\d+)$/.exec(text.trim()) ?? [];
+  return fraction === undefined ? undefined : `write ${whole || '0'}.${fraction}, with a point`;
 }
 
 /**

@@ -32,6 +32,15 @@ const DECODERS = ['decoder_model_merged', 'decoder_model', 'decoder_with_past_mo
 /** How deep graphs are looked for: the folder and its sub-folders, as onnx/. */
 const DEPTH = 2;
 
+/** Models in other forms, which are to be exported first. */
+function otherModel(files: readonly string[]): { readonly what: string; readonly hint: string } | undefined {
+  const has = (end: RegExp): boolean => files.some((f) => end.test(f));
+  if (has(/\.safetensors(\.index\.json)?$|pytorch_model.*\.bin$/)) return { what: 'a checkpoint: weights without a graph', hint: 'export it to ONNX first (optimum-cli export onnx, torch.onnx.export or the onnxruntime-genai model builder), or download an ONNX export' };
+  if (has(/openvino.*\.xml$|\.xml$/)) return { what: 'an OpenVINO model', hint: 'give the folder of the ONNX export it was made from' };
+  if (has(/\.gguf$/)) return { what: 'a GGUF file', hint: 'export the decoder to ONNX from the original checkpoint' };
+  return undefined;
+}
+
 /**
  * Recognises the layout of a folder.
  *
@@ -47,11 +56,12 @@ export function recogniseFolder(root: string): FolderLayout {
   const chosen = found.filter((d) => !(merged && (d.name === 'decoder_model' || d.name === 'decoder_with_past_model')));
   const kinds = new Set(chosen.map((d) => (d.name.startsWith('decoder_') ? 'decoder' : d.name)));
   if (chosen.length === 0) {
+    const other = graphs.length === 0 ? otherModel(files) : undefined;
     throw new Refusal({
       code: 'PD607',
-      message: graphs.length === 0 ? 'the folder holds no ONNX graph' : 'the folder holds no decoder graph that is known by its name',
+      message: graphs.length === 0 ? `the folder holds no ONNX graph${other ? `, but ${other.what}` : ''}` : 'the folder holds no decoder graph that is known by its name',
       culprit: graphs.slice(0, 6).join(', ') || root,
-      hint: 'known are onnx/decoder_model_merged*.onnx (transformers.js, optimum), genai_config.json (onnxruntime-genai) and model*.onnx; or give the decoder file itself',
+      hint: other?.hint ?? 'known are onnx/decoder_model_merged*.onnx (transformers.js, optimum), genai_config.json (onnxruntime-genai) and model*.onnx; or give the decoder file itself',
     });
   }
   const decoders = chosen.flatMap((d) => d.parts);

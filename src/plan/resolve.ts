@@ -194,6 +194,8 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
   if (options.imageMask !== undefined) {
     const source = parseImageMask(options.imageMask, options.marks);
     if (source.kind === 'marks') requireEmbeds(facts, source);
+    if (source.kind === 'input-ids') requireId(facts, source.id, warnings);
+    if (source.kind === 'none' && facts.fixedSequence !== 1) warnings.push('with --image-mask none nothing is dropped: every chunk goes through whole; it is for the half of a split pair that only decodes. For prompts with images leave it out, or use input');
     if (source.kind === 'span' && !options.fix) warnings.push(`span:${source.start}:${source.count} marks these tokens in every first prompt that is long enough, also in one without an image`);
     return source;
   }
@@ -206,8 +208,21 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
     code: 'PD320',
     message: 'it is not known which tokens are image tokens: the graph takes input_ids, and the image token id was found neither in the graph nor in a config.json or genai_config.json beside it',
     culprit: facts.roles.inputIds?.name,
-    hint: 'give it with --image-mask input-ids:<id> (image_token_id or image_token_index of the model’s config), or add an input with --image-mask input',
+    hint: 'give it with --image-mask input-ids:<id> (image_token_id or image_token_index of the model’s config), or add an input with --image-mask input; a language model for text only has no image tokens, and nothing to drop',
   });
+}
+
+/**
+ * An id that no prompt can have would drop nothing, in silence. Where ids are looked up in a table of the graph, ids beyond it fail;
+ * elsewhere an image token may be one that the logits do not have.
+ *
+ * @throws {UsageError} PD013
+ */
+function requireId(facts: DecoderFacts, id: number, warnings: string[]): void {
+  const rows = facts.roles.inputIds?.uses.flatMap(({ node, index }) => (index === 1 && node.is('Gather') && node.int('axis', 0) === 0 && node.inputs[0]?.tensor?.dims.length === 2 ? (node.inputs[0].tensor.dims[0] ?? []) : []))[0];
+  if (rows !== undefined && id >= rows) throw usage('PD013', `there is no token ${id}: the embedding table has ${rows} rows`, '--image-mask', 'give the image_token_id (or image_token_index) of the model’s config.json');
+  const vocabulary = facts.logits.type?.dims?.at(-1);
+  if (rows === undefined && typeof vocabulary === 'number' && id >= vocabulary) warnings.push(`image token id ${id} is beyond the vocabulary (${vocabulary} logits): where prompts do not have it nothing is dropped; compare it with the model’s config.json`);
 }
 
 /** @throws {Refusal} PD602 when marks were asked for and no embedding table was given to hold them to. */

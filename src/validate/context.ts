@@ -1,7 +1,7 @@
 /** Everything one validation works on, opened once: structures, plan, data, embeddings, variants, temporary folders. */
 import { statSync } from 'node:fs';
 import { cpus, tmpdir } from 'node:os';
-import { type CompileCoreOptions, compileModel } from '../compile.js';
+import { type CompileCoreOptions, compileModel, refuseCompiled } from '../compile.js';
 import { UsageError } from '../diagnostics.js';
 import { FileSource } from '../disk/files.js';
 import { drop, scratchFolder } from '../disk/temporaries.js';
@@ -13,7 +13,7 @@ import { Decoder } from './models/decoder.js';
 import { type Embedder, embedBeside, openEmbedder, standInEmbedder } from './feeding/embed.js';
 import { type ModelFile, readModelFile } from './models/model.js';
 import type { ValidateOptions } from './options.js';
-import { planOf } from './models/plan.js';
+import { hasPlan, planOf } from './models/plan.js';
 import type { Provider } from './running/providers.js';
 import type { ModelSummary, ValidateReport } from './result.js';
 import type { DataSet } from './feeding/sample.js';
@@ -43,6 +43,11 @@ const DEFAULTS = { samples: 4, imageTokens: 64, textTokens: 16, seed: 1 };
 export async function prepare(options: ValidateOptions): Promise<Context & { rewritten: ModelFile }> {
   const original = await readModelFile(options.original);
   const rewritten = await readModelFile(options.rewritten, { analyse: false, caches: original.caches });
+  if (hasPlan(original.model)) {
+    // The first is no original: the two are in the wrong order, or it was compiled itself.
+    if (!hasPlan(rewritten.model)) throw new UsageError({ code: 'PD009', message: `the models are in the wrong order: ${original.name} was written by pdrop-compile, ${rewritten.name} was not`, culprit: original.name, hint: `validate ${options.rewritten} ${options.original}` });
+    refuseCompiled(original.model);
+  }
   return { ...(await assemble(options, original, planOf(rewritten.model, rewritten.name))), rewritten };
 }
 

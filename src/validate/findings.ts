@@ -68,6 +68,8 @@ export function judgeThresholds(t: Thresholds, providers: readonly ProviderRepor
 const percent = (v: number): string => `${(100 * v).toFixed(1)}%`;
 const figure = (v: number): string => (v !== 0 && Math.abs(v) < 0.001 ? v.toExponential(2) : v.toFixed(4));
 
+/** Differences of shares are in points: 2% more than 50% could be 51% or 52%. */
+const points = (v: number): string => `${(100 * v).toFixed(1)} points`;
 const signed = (v: number, how: (v: number) => string): string => `${v > 0 ? '+' : v < 0 ? '−' : ''}${how(Math.abs(v))}`;
 
 /** Whether an advantage can be told from chance: its 95% interval leaves zero out. */
@@ -75,9 +77,9 @@ export function verdictOf(a: Advantage): 'better' | 'worse' | 'even' {
   return a.low > 0 ? 'better' : a.high < 0 ? 'worse' : 'even';
 }
 
-function inWords(a: Advantage, how: (v: number) => string): string {
-  const interval = Number.isFinite(a.low) ? `95% interval ${signed(a.low, how)} to ${signed(a.high, how)}` : 'one sample, no interval';
-  return `${how(a.own)} against ${how(a.baseline)}, the ranker’s advantage ${signed(a.mean, how)} (${interval})`;
+function inWords(a: Advantage, how: (v: number) => string, difference: (v: number) => string = how): string {
+  const interval = Number.isFinite(a.low) ? `95% interval ${signed(a.low, difference)} to ${signed(a.high, difference)}` : 'one sample, no interval';
+  return `${how(a.own)} against ${how(a.baseline)}, the ranker’s advantage ${signed(a.mean, difference)} (${interval})`;
 }
 
 /**
@@ -91,7 +93,7 @@ export function baselineFinding(p: ProviderReport, b: BaselineReport): string | 
   const [byKl, byAnswers] = [verdictOf(kl), answers ? verdictOf(answers) : null];
   const verdicts = { better: 'beats', worse: 'LOSES to', even: 'is no better than' } as const;
   const klWords = `mean KL a sample ${inWords(kl, figure)}`;
-  const answerWords = answers ? `; right answers ${inWords(answers, percent)}` : '';
+  const answerWords = answers ? `; right answers ${inWords(answers, percent, points)}` : '';
   const head = `The ranker ${verdicts[byKl]} ${b.rank} dropping at equal cost on ${p.provider}`;
   const apart = byAnswers !== null && byAnswers !== byKl ? `; by right answers it ${{ better: 'beats it', worse: 'LOSES', even: 'neither wins nor loses' }[byAnswers]}` : '';
   const end = byKl === 'worse' && byAnswers !== 'better' ? ' Ranking buys nothing on this data.' : '';

@@ -17,7 +17,7 @@ const args = process.argv.slice(2);
 appendFileSync('calls.jsonl', JSON.stringify(args) + '\\n');
 if (args[0] === 'validate' && process.env.RECORDED_VERDICT) {
   const at = (option) => args[args.indexOf(option) + 1];
-  writeFileSync(at('--report'), JSON.stringify({ tool: 'pdrop-compile', verdict: process.env.RECORDED_VERDICT }));
+  writeFileSync(at('--report'), JSON.stringify({ tool: 'pdrop-compile', verdict: process.env.RECORDED_VERDICT, ...JSON.parse(process.env.RECORDED_REPORT ?? '{}') }));
   writeFileSync(at('--summary'), '### pdrop-compile: a summary\\n');
 }
 process.exit(Number(process.env.RECORDED_CODE ?? 0));
@@ -108,6 +108,28 @@ describe.skipIf(process.platform === 'win32')('the GitHub Action', () => {
     // Nothing was decided: that is never a pass.
     const crashed = run({ RECORDED_CODE: '3', PDROP_FAIL: 'false' });
     expect([crashed.code, crashed.outputs.verdict]).toEqual([3, '']);
+  });
+
+  test('an annotation for each threshold missed, gate failed and sample unusable; what they say steers nothing', () => {
+    const threshold = (option: string, met: boolean, actual: number | null): object => ({ name: 'mean KL\n::set-output name=a::b', option, provider: 'cpu', limit: 0.05, actual, met });
+    const report = { thresholds: [threshold('--max-kl', false, 0.123456), threshold('--min-top1', true, 1), threshold('--min-accuracy', false, null)], providers: [{ provider: 'cpu', gates: [{ gate: 'choice', status: 'failed', detail: '100% wrong' }, { gate: 'order', status: 'passed', detail: '' }], faults: [{ id: 'a,b:c', code: 'PD510', message: 'no' }] }] };
+    const { log } = run({ RECORDED_VERDICT: 'failed', RECORDED_CODE: '1', RECORDED_REPORT: JSON.stringify(report) });
+    const annotations = log.split('\n').filter((l) => l.startsWith('::'));
+    expect(annotations.slice(0, -1)).toEqual([
+      '::error title=pdrop-compile%3A --max-kl missed::mean KL%0A::set-output name=a::b on cpu is 0.1235; at most 0.05 was asked for',
+      '::error title=pdrop-compile%3A --min-accuracy missed::mean KL%0A::set-output name=a::b on cpu is not known; at least 0.05 was asked for',
+      '::error title=pdrop-compile%3A gate choice failed on cpu::100%25 wrong',
+      '::error title=pdrop-compile%3A sample a%2Cb%3Ac failed::PD510: no',
+    ]);
+    const many = run({ RECORDED_VERDICT: 'failed', RECORDED_CODE: '1', RECORDED_REPORT: JSON.stringify({ thresholds: Array(25).fill(threshold('--max-kl', false, 1)) }) });
+    expect(many.log.match(/^::error title=pdrop-compile%3A --max-kl/gm)).toHaveLength(10);
+    expect(run({ RECORDED_VERDICT: 'passed', RECORDED_REPORT: JSON.stringify({ thresholds: [threshold('--min-top1', true, 1)] }) }).log).not.toContain('::error');
+  });
+
+  test('skips the download of CUDA libraries, and keeps what was installed', () => {
+    expect(action).toMatch(/ONNXRUNTIME_NODE_INSTALL: .*'skip'/);
+    expect(action).toMatch(/uses: actions\/cache@v4[\s\S]*key: .*inputs\.package/);
+    expect(action).toMatch(/if: steps\.cache\.outputs\.cache-hit != 'true'/);
   });
 
   test('stops when compiling fails', () => {

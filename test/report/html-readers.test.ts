@@ -18,6 +18,10 @@ describe('the page', () => {
     const order = [...page.matchAll(/<section class="card" id="([^"]*)"/g)].map((m) => m[1]);
     expect(order.indexOf('kept')).toBeLessThan(order.indexOf('checks'));
     expect(order.indexOf('flips')).toBe(order.indexOf('kept') + 1);
+    // And those of the first picture, with what was said about it, before the findings.
+    const look = page.slice(page.indexOf('<section class="card look"'), page.indexOf('id="findings"'));
+    expect(look.match(/<svg role="img" class="patches pictured"/g)?.length).toBe(3);
+    expect(toHtml(report)).not.toContain('class="card look"');
   });
 
   it('has both answers, right or wrong, beside a picture, in words', () => {

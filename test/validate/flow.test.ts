@@ -7,7 +7,7 @@ import { register as registerMerge } from '../../src/cli/commands/merge.js';
 import { register as registerSweep } from '../../src/cli/commands/sweep.js';
 import { register as registerValidate } from '../../src/cli/commands/validate.js';
 import { PdropError } from '../../src/diagnostics.js';
-import { schemaComplaint, schemaOf } from '../../src/schemas.js';
+import { requireSchema, schemaComplaint, schemaOf } from '../../src/schemas.js';
 import { Random } from '../../src/validate/feeding/random.js';
 import type { ValidateReport } from '../../src/validate/result.js';
 import type { SweepReport } from '../../src/validate/sweep/curve.js';
@@ -211,7 +211,7 @@ describe('sweep', () => {
     expect(r.curve?.points.every((p) => p.positions === 'compact' && p.fidelity?.generation?.texts === 3)).toBe(true);
     expect(readdirSync(folder).filter((f) => f.includes('tmp-pdrop'))).toEqual([]);
     // Points of the other position mode, or of another ranker, say nothing of this model.
-    const sweep = JSON.parse(readFileSync(curve, 'utf8')) as SweepReport;
+    const sweep = requireSchema<SweepReport>('sweep', JSON.parse(readFileSync(curve, 'utf8')), curve);
     for (const [other, hint] of [[{ ...sweep, points: sweep.points.map((p) => ({ ...p, positions: 'keep' })) }, /made with positions keep/], [{ ...sweep, rank: 'uniform' }, /made with rank uniform/]] as const) {
       writeFileSync(join(folder, 'other.json'), JSON.stringify(other));
       const refused = await cli('validate', fixture.model, compiled, '--data', data, '--limit', '1', ...QUICK, '--no-gates', '--curve', join(folder, 'other.json'));

@@ -7,6 +7,7 @@ import { compile } from '../../src/index.js';
 import { chooseSchedule, coarseFirst, type Damages, damageAt, horizon } from '../../src/validate/tune/schedule.js';
 import { TuneState } from '../../src/validate/tune/state.js';
 import { tune, type TuneOptions } from '../../src/validate/tune/tune.js';
+import { requireSchema } from '../../src/schemas.js';
 import { tuneToHtml } from '../../src/report/html/tune.js';
 import { LoadedFixture } from '../support/fixtures.js';
 
@@ -91,6 +92,7 @@ describe('from samples to a plan', () => {
     const path = join(folder, 'state.jsonl');
     const state = new TuneState(path, 'key');
     const report = await tune(options({ targetFlops: 0.7, state }));
+    requireSchema('tune', JSON.parse(JSON.stringify(report)), 'tune');
     expect(report.target).toMatchObject({ kind: 'flops', value: 0.7, met: true });
     expect(report.chosen.macs).toBeLessThanOrEqual(0.7);
     expect(report.damages.length).toBe(7);

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { check } from '../../check/check-file.js';
 import { print, printJson } from '../output.js';
+import { whileShowing } from '../progress.js';
 
 export function register(program: Command): void {
   program
@@ -11,7 +12,7 @@ export function register(program: Command): void {
     .option('--strict', 'read the model a second time, with another reader (onnx-proto), and compare')
     .option('--json', 'print as JSON')
     .action(async (model: string, flags: { strict?: boolean; json?: boolean }) => {
-      const report = await check(model, { strict: flags.strict });
+      const report = await whileShowing(`checking ${model}`, () => check(model, { strict: flags.strict }));
       if (flags.json) printJson(report);
       else {
         for (const c of report.checks) {

@@ -7,11 +7,11 @@ import { compile, compileFolder, type CompileReport, type FolderReport, type Mar
 import { readRegularText } from '../../disk/small-files.js';
 import { ReportFiles } from '../../report/write.js';
 import { describeRank, type FixedSizes } from '../../plan/plan.js';
-import { explain } from '../../codes.js';
+import { explain, explained } from '../../codes.js';
 import { requireSchema } from '../../schemas.js';
-import { similar } from '../../similar.js';
 import { PASSES } from '../../../passes/index.js';
-import { bytes, percent, progressLine, si, table } from '../terminal.js';
+import { progressLine, whileShowing } from '../progress.js';
+import { bytes, percent, si, table } from '../terminal.js';
 import { debugDump } from '../debug.js';
 import { print, printError, printJson } from '../output.js';
 
@@ -69,9 +69,8 @@ function fixedSizes(text: string): FixedSizes {
 }
 
 const list = (text: string): string[] => text.split(',').map((t) => t.trim());
-/** Commands of the program, for did-you-mean. */
-const COMMANDS = ['compile', 'inspect', 'check', 'validate', 'flops', 'sweep', 'merge', 'doctor'];
-
+/** No terminal, so nothing is shown. */
+const SILENT = { isTTY: false, write: () => true };
 const passNames = PASSES.map((p) => p.name);
 
 export function register(program: Command): void {
@@ -81,35 +80,43 @@ export function register(program: Command): void {
     .description('Compiles PyramidDrop into an ONNX decoder graph: image tokens are dropped at a few layers, ranked by the last instruction token’s attention.')
     .allowExcessArguments()
     .argument('[model]', 'path of the decoder’s .onnx file, or of a folder as transformers.js, onnxruntime-genai or optimum load it')
-    .option('-o, --output <path>', 'output path (default: <model>.pdrop.onnx or <folder>-pdrop beside it)')
-    .option('--only <list>', 'of a folder: the precisions of the decoder that are compiled, e.g. q4f16 (default: all)', list)
-    .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai']))
+    .optionsGroup('Schedule:')
     .option('--stages <n>', 'number of stages; tokens are dropped at floor(i·layers/n) (default: 4)', wholeNumber)
     .option('--lambda <share>', 'share of image tokens kept at each boundary, in (0, 1] (default: 0.5)')
     .option('--layers <list>', 'layers before which tokens are dropped, e.g. 8,16,24', (t) => list(t).map(wholeNumber))
     .option('--keep <list>', 'share of the original image tokens left after each boundary, e.g. 0.5,0.25,0.125', list)
+    .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
+    .addOption(new Option('--positions <mode>', 'positions after dropping').choices(['auto', 'compact', 'keep']))
+    .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
+    .optionsGroup('Image tokens:')
     .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | marks | none (default: what the graph offers)')
     .option('--embed <file>', 'for marks: the embedding graph they are proved against (default: the one beside the decoder)')
     .option('--vision <file>', 'for marks: the vision encoder that puts them on (default: the one beside the decoder)')
     .option('--vision-output <file>', 'where the marked vision encoder goes (default: <vision>.pdrop.onnx)')
     .option('--no-measure', 'do not run the vision encoder to see what marks change')
-    .addOption(new Option('--positions <mode>', 'positions after dropping').choices(['auto', 'compact', 'keep']))
-    .option('--config <file>', 'JSON file with these options; the command line wins')
+    .optionsGroup('Output:')
+    .option('-o, --output <path>', 'output path (default: <model>.pdrop.onnx or <folder>-pdrop beside it)')
     .addOption(new Option('--external-data <mode>', 'how the output gets its external data').choices(['auto', 'reference', 'link', 'copy']))
-    .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
     .option('--allow-external-links', 'follow links of external data (and of files of a folder) that lead out of the model’s folder')
-    .option('--report <file>', 'write the report as JSON')
+    .option('--force', 'replace existing files')
     .option('--dry-run', 'analyse, plan and rewrite, but write nothing')
+    .option('--report <file>', 'write the report as JSON')
+    .option('--json', 'print the report as JSON')
+    .option('--quiet', 'print nothing but errors')
+    .optionsGroup('Folders:')
+    .option('--only <list>', 'of a folder: the precisions of the decoder that are compiled, e.g. q4f16 (default: all)', list)
+    .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai']))
+    .optionsGroup('Graph:')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
     .option('--no-control-flow', 'no If in the graph, for runtimes that have none: every decode step then ranks and selects')
     .option('--fix <sizes>', 'batch=<n>,sequence=<n>: a graph for prompts of one length, every shape in it a number (with --image-mask span)', fixedSizes)
-    .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
-    .option('--force', 'replace existing files')
-    .option('--json', 'print the report as JSON')
-    .option('--quiet', 'print nothing but errors')
+    .optionsGroup('Costs that are shown:')
     .option('--image-tokens <n>', 'image tokens of the prompt that costs are shown for (default: from config.json, else 576)', promptTokens)
     .option('--text-tokens <n>', 'text tokens of that prompt (default: 64)', promptTokens)
+    .optionsGroup('Other:')
+    .option('--config <file>', 'JSON file with these options; the command line wins')
     .option('--explain [code]', 'what an error code means; without one: list the passes and what they do')
+    .optionsGroup('For pass authors:')
     .addOption(new Option('--stop-after <pass>', 'for pass authors: stop after this pass').choices(passNames))
     .addOption(new Option('--skip-pass <list>', 'for pass authors: leave these passes out').argParser(list))
     .action(run);
@@ -118,26 +125,22 @@ export function register(program: Command): void {
 async function run(model: string | undefined, given: Flags, command: Command): Promise<void> {
   if (typeof given.explain === 'string') {
     const text = explain(given.explain);
+    if (text !== undefined && given.json) return printJson(explained(given.explain));
     if (text === undefined) throw new UsageError({ code: 'PD001', message: `there is no code "${given.explain}"`, culprit: '--explain', hint: 'codes look like PD301; docs/errors.md lists them' });
     print(text);
     return;
   }
   if (command.args.length > 1) {
-    const [first = ''] = command.args;
-    const meant = similar(first, COMMANDS);
-    throw new UsageError({
-      code: 'PD001',
-      message: meant ? `there is no command "${first}"; did you mean ${meant}?` : `one model at a time: ${command.args.length} were given`,
-      culprit: first,
-      hint: meant ? `pdrop-compile ${meant} --help` : 'run the command once for each; see pdrop-compile --help',
-    });
+    throw new UsageError({ code: 'PD001', message: `one model at a time: ${command.args.length} were given`, culprit: command.args[0] ?? '', hint: 'run the command once for each; see pdrop-compile --help' });
   }
+  if (given.explain && given.json) return printJson(PASSES.map(({ name, summary }) => ({ name, summary })));
   if (given.explain) {
     print(`${table([{ title: 'pass' }, { title: 'what it does' }], PASSES.map((p) => [p.name, p.summary]))}`);
     return;
   }
   if (model === undefined) {
-    command.parent?.outputHelp();
+    // Where nothing at all was given, the program knows all its commands: see LAZY in main.
+    if ((command.parent?.commands.length ?? 0) > 3) command.parent?.outputHelp();
     throw new UsageError({ code: 'PD001', message: 'no model given', hint: 'give the path of a decoder: pdrop-compile model.onnx --stages 4 --lambda 0.5' });
   }
   const flags = given.config ? merge(readConfig(given.config), given) : given;
@@ -157,7 +160,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   if (isFolder(model)) {
     const reporting = flags.report === undefined ? undefined : new ReportFiles([...alsoReads, model], { force: flags.force === true });
     const report = reporting?.announce(flags.report as string);
-    const folder = await compileFolder(model, options);
+    const folder = await whileShowing(`compiling ${model}`, () => compileFolder(model, options), flags.quiet ? SILENT : process.stderr);
     bar.end();
     if (report) await reporting?.write([[report, `${JSON.stringify(folder, null, 2)}\n`]]);
     return show(folder, flags, renderFolder);
@@ -165,7 +168,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   // A dry run writes no model, but the report it is asked for.
   const reporting = flags.dryRun && flags.report !== undefined ? new ReportFiles([...alsoReads, model], { force: flags.force === true }) : undefined;
   const dry = reporting?.announce(flags.report as string);
-  const report = await compile(model, { ...options, alsoReads, report: flags.dryRun ? undefined : flags.report });
+  const report = await whileShowing(`compiling ${model}`, () => compile(model, { ...options, alsoReads, report: flags.dryRun ? undefined : flags.report }), flags.quiet ? SILENT : process.stderr);
   bar.end();
   if (dry) await reporting?.write([[dry, `${JSON.stringify(report, null, 2)}\n`]]);
   show(report, flags, render);

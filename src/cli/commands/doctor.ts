@@ -4,6 +4,7 @@ import { doctor } from '../../validate/doctor.js';
 import { parseProviders, PROVIDERS } from '../../validate/running/providers.js';
 import { table } from '../terminal.js';
 import { print, printJson } from '../output.js';
+import { whileShowing } from '../progress.js';
 
 export function register(program: Command): void {
   program
@@ -13,7 +14,8 @@ export function register(program: Command): void {
     .option('--ep <list>', 'only these; exit code 1 when one of them does not work')
     .option('--json', 'print JSON')
     .action(async (f: { ep?: string; json?: boolean }) => {
-      const report = await doctor(f.ep ? parseProviders(f.ep) : PROVIDERS);
+      const providers = f.ep ? parseProviders(f.ep) : PROVIDERS;
+      const report = await whileShowing(`trying ${providers.join(', ')}`, () => doctor(providers));
       if (f.json) printJson(report);
       else {
         const rows = report.providers.map((p) => [p.provider, p.works ? 'works' : 'no', p.works ? '' : (p.reason ?? '')]);

@@ -11,6 +11,7 @@ import { readModelFile } from '../../validate/models/model.js';
 import { bytes, si, table } from '../terminal.js';
 import { warn, whole, wrong } from './validate-shared.js';
 import { print, printJson } from '../output.js';
+import { whileShowing } from '../progress.js';
 
 interface Flags {
   imageTokens?: number;
@@ -41,17 +42,20 @@ export function register(program: Command): void {
     .summary('count MACs at given sizes, or by the paper’s formula')
     .description('Counts multiply-accumulates on a graph, original or compiled, at given sizes; nothing is run. With --paper: the PyramidDrop paper’s figure, MACs of image tokens only, for a model, for given sizes, or for the paper’s own architectures.')
     .argument('[model]', 'path of a decoder')
+    .optionsGroup('Sizes:')
     .option('--image-tokens <n>', 'image tokens of the prompt (default: from config.json, else 576)', whole('--image-tokens', 0, MOST_PROMPT_TOKENS))
     .option('--text-tokens <n>', 'text tokens of the prompt', whole('--text-tokens', 1, MOST_PROMPT_TOKENS), 64)
     .option('--past <n>', 'tokens in every layer’s cache before the prompt', whole('--past', 0, MOST_PROMPT_TOKENS), 0)
     .option('--batch <n>', 'rows', whole('--batch', 1, 4096), 1)
     .option('--dim <name=size>', 'size of a symbolic dimension; may be given several times', collect)
+    .optionsGroup('The paper’s formula:')
     .option('--paper', 'the paper’s formula: Σ layers·(4·n·d² + 2·n²·d + 3·n·d·m)')
     .option('--layers <n>', 'with --paper: decoder layers', whole('--layers', 1))
     .option('--hidden <n>', 'with --paper: width of the hidden states', whole('--hidden', 1))
     .option('--mlp <n>', 'with --paper: width of the MLP', whole('--mlp', 1))
     .option('--stages <n>', 'with --paper: number of stages', whole('--stages', 1), 4)
     .option('--lambda <list>', 'with --paper: shares kept at each boundary', '0.4,0.5,0.6')
+    .optionsGroup('Output:')
     .option('--json', 'print JSON')
     .action(run);
 }
@@ -72,7 +76,7 @@ async function run(model: string | undefined, f: Flags): Promise<void> {
   const imageTokens = f.imageTokens ?? config.imageTokens ?? 576;
   if (f.batch * (imageTokens + f.textTokens + f.past) > MOST_PROMPT_TOKENS) throw wrong(`these are ${f.batch * (imageTokens + f.textTokens + f.past)} tokens in all; up to ${MOST_PROMPT_TOKENS} are counted`, '--batch', 'count one row and multiply');
   const dims = Object.fromEntries((f.dim ?? []).map((d) => [d.split('=')[0] ?? '', Number(d.split('=')[1])]));
-  const report = await flopsOf(model, { imageTokens, textTokens: f.textTokens, past: f.past, batch: f.batch, imageTokenId: config.imageTokenId, dims });
+  const report = await whileShowing(`counting ${model}`, () => flopsOf(model, { imageTokens, textTokens: f.textTokens, past: f.past, batch: f.batch, imageTokenId: config.imageTokenId, dims }));
   out(report, () => {
     const columns = [{ title: '' }, { title: 'prefill', right: true }, ...(report.decode ? [{ title: 'decode step', right: true }] : [])];
     const line = (name: string, pick: (c: typeof report.prefill) => number): string[] => [name, si(pick(report.prefill)), ...(report.decode ? [si(pick(report.decode))] : [])];

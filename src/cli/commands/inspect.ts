@@ -6,6 +6,7 @@ import { inspect, inspectFolder, type InspectFolderReport, type InspectReport, t
 import { describeRank } from '../../plan/plan.js';
 import { bytes, table } from '../terminal.js';
 import { print, printJson } from '../output.js';
+import { whileShowing } from '../progress.js';
 
 export function register(program: Command): void {
   program
@@ -15,13 +16,13 @@ export function register(program: Command): void {
     .option('--json', 'print as JSON')
     .action(async (model: string, flags: { json?: boolean }) => {
       if (statSync(model, { throwIfNoEntry: false })?.isDirectory()) {
-        const folder = await inspectFolder(model);
+        const folder = await whileShowing(`reading ${model}`, () => inspectFolder(model));
         if (flags.json) printJson(folder);
         else print(renderFolder(folder));
         if (folder.decoders.some((d) => d.refusal && !d.compiled)) process.exitCode = 3;
         return;
       }
-      const report = await inspect(model);
+      const report = await whileShowing(`reading ${model}`, () => inspect(model));
       if (flags.json) printJson(report);
       else print(render(report));
       // A refused graph is a result, but scripts want to see it in the exit code.

@@ -7,8 +7,9 @@ import type { SweepReport } from '../../validate/sweep/curve.js';
 import { sweep } from '../../validate/sweep/sweep.js';
 import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
-import { addDataOptions, baselinesOf, type DataFlags, dataOptions, progressLines, whole, wrong } from './validate-shared.js';
+import { addDataOptions, baselinesOf, type DataFlags, dataOptions, whole, wrong } from './validate-shared.js';
 import { print, printJson } from '../output.js';
+import { progressLines } from '../progress.js';
 
 interface Flags extends DataFlags {
   lambda: string;
@@ -30,6 +31,7 @@ export function register(program: Command): void {
     .summary('the trade-off curve over λ and stages')
     .description('Compiles the original for every λ and number of stages, and measures MACs, cache and divergence of each: the curve to choose a point from.')
     .argument('<original>', 'path of the original decoder')
+    .optionsGroup('Schedules:')
     .option('--lambda <range>', 'from:to:step or a list', '0.3:0.9:0.1')
     .option('--stages <list>', 'numbers of stages', '4')
     .option('--ep <name>', 'execution provider (default: cpu)', (t: string, all: string[] = []) => [...all, t])
@@ -39,6 +41,7 @@ export function register(program: Command): void {
     .option('--generate <n>', 'greedy tokens each model generates, for answers (default: 0)', whole('--generate'))
     .option('--baselines <list>', 'uniform, random[:seed] or none at every point (default: uniform with data, none without)');
   addDataOptions(command)
+    .optionsGroup('Output:')
     .option('--report <file>', 'write the curve as JSON; `validate --curve` shows it')
     .option('--html <file>', 'write the curve as one HTML page')
     .option('--json', 'print JSON')

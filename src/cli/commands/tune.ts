@@ -11,7 +11,8 @@ import { TuneState } from '../../validate/tune/state.js';
 import { tune, type TuneReport } from '../../validate/tune/tune.js';
 import { table } from '../terminal.js';
 import { print, printJson } from '../output.js';
-import { addDataOptions, type DataFlags, dataOptions, decimal, progressLines, whole, wrong } from './validate-shared.js';
+import { progressLines } from '../progress.js';
+import { addDataOptions, type DataFlags, dataOptions, decimal, whole, wrong } from './validate-shared.js';
 
 interface Flags extends DataFlags {
   targetFlops?: number;
@@ -39,11 +40,13 @@ export function register(program: Command): void {
     .summary('choose a schedule for a target')
     .description('Measures what single boundaries cost, chooses boundaries and ratios for a target, tries rankers and positions with them, and verifies the result on every other sample. The plan is for `compile --plan`.')
     .argument('<original>', 'path of the original decoder')
+    .optionsGroup('Target (one of these):')
     .option('--target-flops <share>', 'prefill MACs, as a share of the original’s', decimal('--target-flops'))
     .option('--target-cache <share>', 'KV cache after the prompt, as a share of the original’s', decimal('--target-cache'))
     .option('--target-kl <nats>', 'mean KL divergence from the original', decimal('--target-kl'))
     .option('--min-accuracy <share>', 'right answers of the samples (needs answers)', decimal('--min-accuracy'))
     .option('--generate <n>', 'greedy tokens generated for answers', whole('--generate'))
+    .optionsGroup('What is tried:')
     .option('--ranks <list>', 'rankers that are tried, as for compile; the first makes the map', 'attention,norope,change')
     .option('--ratios <list>', 'shares of image tokens that may be left', '0.75,0.5,0.25,0.1,0')
     .addOption(new Option('--positions <mode>', 'position modes that are tried').choices(['both', 'compact', 'keep']).default('keep'))
@@ -53,6 +56,7 @@ export function register(program: Command): void {
     .option('--ep <name>', 'execution provider (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--image-mask <source>', 'as for compile');
   addDataOptions(command)
+    .optionsGroup('Output:')
     .option('-o, --output <file>', 'where the plan is written')
     .option('--report <file>', 'write everything as JSON; what is measured is kept beside it until the end, so that an interrupted run is taken up')
     .option('--html <file>', 'write it as one HTML page')

@@ -12,7 +12,7 @@ import { toMarkdown } from '../../report/validate-markdown.js';
 import { allTables, type TextTable, thresholdsTable } from '../../report/validate-tables.js';
 import { nextSteps } from '../../validate/next-steps.js';
 import type { Thresholds } from '../../validate/findings.js';
-import type { Progress, ValidateOptions } from '../../validate/options.js';
+import type { ValidateOptions } from '../../validate/options.js';
 import { parseProviders } from '../../validate/running/providers.js';
 import type { ValidateReport } from '../../validate/result.js';
 import { table } from '../terminal.js';
@@ -57,17 +57,20 @@ const collect = (value: string, all: string[] = []): string[] => [...all, value]
 /** Options that say what the samples are and how they are run. */
 export function addDataOptions(command: Command): Command {
   return command
+    .optionsGroup('Samples:')
     .option('--data <path>', 'samples: a folder, .npz, .json or .jsonl; may be given several times', collect)
     .option('--embed <file>', 'embed_tokens model or .npy table, for decoders that take embeddings (default: embed_tokens.onnx beside the model)')
     .option('--continue <n>', 'positions compared: the prompt’s end and teacher-forced ones after it (default: 16)', whole('--continue', 1))
     .option('--eos <id>', 'token that ends generation', whole('--eos'))
     .option('--limit <n>', 'use only the first samples', whole('--limit', 1))
+    .optionsGroup('Synthetic prompts, where there are no samples:')
     .option('--samples <n>', 'synthetic prompts when there is no data (default: 4)', whole('--samples', 1))
     .option('--image-tokens <n>', 'image tokens of synthetic prompts (default: from config.json, else 64)', whole('--image-tokens', 0, MOST_PROMPT_TOKENS))
     .option('--text-tokens <n>', 'text tokens of synthetic prompts (default: 16)', whole('--text-tokens', 1, MOST_PROMPT_TOKENS))
     .option('--seed <n>', 'seed of synthetic prompts (default: 1)', whole('--seed'))
     .option('--vocab <n>', 'draw token ids below this where the graph does not say', whole('--vocab', 1))
     .option('--dim <name=size>', 'size of a symbolic dimension of synthetic inputs; may be given several times', collect)
+    .optionsGroup('How models are run:')
     .addOption(new Option('--optimize <level>', 'ONNX Runtime’s graph optimizations (default: all)').choices(['disabled', 'basic', 'extended', 'all']))
     .option('--keep-going', 'a bad sample does not end the run; the exit code is 4')
     .option('--work-dir <folder>', 'where variants of the original are written (default: beside it)');
@@ -84,6 +87,7 @@ export function baselinesOf(text: string | undefined): string[] | undefined {
 /** Limits; a missed one is exit code 1. */
 export function addThresholds(command: Command): Command {
   return command
+    .optionsGroup('Thresholds (a missed one is exit code 1):')
     .option('--max-kl <x>', 'mean KL divergence, nats', decimal('--max-kl'))
     .option('--max-kl-p99 <x>', '99th percentile of the KL divergence', decimal('--max-kl-p99'))
     .option('--min-top1 <x>', 'share of positions with the same most likely token', share('--min-top1'))
@@ -176,36 +180,6 @@ export function parseShard(text: string): { index: number; of: number } {
   return { index, of };
 }
 
-/** One line on a terminal that is rewritten; nothing when output is redirected. */
-export function progressLines(quiet: boolean, stream: NodeJS.WriteStream = process.stderr): Progress {
-  let label = '';
-  let total: number | undefined;
-  let started = 0;
-  const show = stream.isTTY && !quiet;
-  const draw = (done: number): void => {
-    const elapsed = (performance.now() - started) / 1000;
-    const left = total && done > 0 ? `, about ${Math.ceil((elapsed / done) * (total - done))} s left` : '';
-    const width = 24;
-    const filled = total ? Math.round((Math.min(done, total) / total) * width) : 0;
-    const bar = total ? `[${'#'.repeat(filled)}${'.'.repeat(width - filled)}] ${done}/${total}` : `${done > 0 ? done : ''}`;
-    stream.write(`\r${label} ${bar}${left}\u001b[K`);
-  };
-  return {
-    start(name, of) {
-      label = name;
-      total = of;
-      started = performance.now();
-      if (show) draw(0);
-    },
-    tick(done) {
-      if (show) draw(done);
-    },
-    end() {
-      if (show) stream.write('\r\u001b[K');
-    },
-  };
-}
-
 export function renderTables(tables: readonly TextTable[]): string {
   return tables.map((t) => `${t.title}\n${table(t.columns, t.rows).replace(/^/gm, '  ')}${t.note ? `\n  ${t.note}` : ''}`).join('\n\n');
 }
@@ -221,6 +195,7 @@ export interface OutputFlags {
 
 export function addOutputs(command: Command): Command {
   return command
+    .optionsGroup('Output:')
     .option('--report <file>', 'write the report as JSON; an interrupted run resumes from <file>.partial.jsonl')
     .option('--html <file>', 'write the report as one HTML page')
     .option('--summary <file>', 'append a Markdown summary (default: $GITHUB_STEP_SUMMARY when set)')

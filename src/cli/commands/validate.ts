@@ -1,8 +1,9 @@
 /** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
 import type { Command } from 'commander';
 import { type FolderPair, filesOfFolders, isFolder } from '../../folder/validate-folder.js';
+import { progressLines } from '../progress.js';
 import { validate } from '../../validate/validate.js';
-import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, progressLines, type ThresholdFlags, thresholdsOf, warn, whole, wrong } from './validate-shared.js';
+import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, type ThresholdFlags, thresholdsOf, warn, whole, wrong } from './validate-shared.js';
 
 interface Flags extends DataFlags, OutputFlags, ThresholdFlags {
   only?: string;
@@ -27,10 +28,12 @@ export function register(program: Command): void {
     .description('Compares a rewritten model with its original: gates that tell a rewrite bug from pruning loss, divergence, generation, task accuracy, baselines at equal cost, MACs, memory and latency.')
     .argument('<original>', 'path of the original decoder, or of a folder as it was')
     .argument('<rewritten>', 'path of the model or folder pdrop-compile made of it')
+    .optionsGroup('What is compared:')
     .option('--only <precision>', 'of folders: the decoder that is compared, e.g. q4f16 (default: the first)')
     .option('--ep <list>', 'execution providers: cpu, webgpu, cuda, tensorrt, coreml, dml; several side by side (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--generate <n>', 'greedy tokens each model generates through its own cache (default: 0)', whole('--generate'));
   addDataOptions(command)
+    .optionsGroup('What is measured:')
     .option('--baselines <list>', 'uniform, random[:seed] or none (default: uniform,random with data, none without)')
     .option('--no-gates', 'leave the gates out')
     .option('--gate-samples <n>', 'samples the gates look at (default: 2)', whole('--gate-samples', 1))
@@ -40,6 +43,7 @@ export function register(program: Command): void {
     .option('--no-memory', 'leave peak memory out')
     .option('--maps <n>', 'samples with kept-token maps (default: 8; 0: none)', whole('--maps'))
     .option('--curve <file>', 'JSON of `sweep`, to show the chosen point on its curve')
+    .optionsGroup('Large data:')
     .option('--shard <i/n>', 'the i-th of n parts of the data; join the reports with merge', parseShard)
     .option('--no-resume', 'do not take up a partial report');
   addOutputs(addThresholds(command)).action(run);

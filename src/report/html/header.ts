@@ -7,7 +7,7 @@ import { table, verdict } from './parts.js';
 
 const VERDICT = { passed: ['good', 'Passed'], failed: ['bad', 'Failed'], incomplete: ['doubt', 'Incomplete'] } as const;
 
-export function header(report: Cursor<ValidateReport>): Markup {
+export function header(report: Cursor<ValidateReport>, look: Markup | null = null): Markup {
   const r = report.value;
   const [state, word] = VERDICT[r.verdict];
   const { plan } = r.rewritten;
@@ -18,6 +18,7 @@ export function header(report: Cursor<ValidateReport>): Markup {
 <p class="note">Image tokens are dropped before ${plan.layers.length === 1 ? 'layer' : 'layers'} ${plan.layers.join(', ')}; ${plan.keep.map((k) => round(share(Number(k)))).join(', ')} of them stay. ${counted(r.data.samples, 'sample')} (${r.data.kind}), ${r.providers.map((p) => p.provider).join(', ')}${r.shard && `, shard ${r.shard.index} of ${r.shard.of}`}.</p>
 ${warnings(r)}
 ${tiles(report)}
+${look}
 ${providers(report)}
 ${r.findings.length > 0 && html`<section id="findings" class="card"><h2>Findings</h2><ul class="findings">${r.findings.map((f) => html`<li>${f}</li>`)}</ul></section>`}
 </header>`;

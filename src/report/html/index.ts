@@ -12,7 +12,7 @@ import { Cursor } from './cursor.js';
 import { fidelitySection } from './fidelity.js';
 import { header } from './header.js';
 import { flipsSection } from './answers.js';
-import { keptSection, type Pictures } from './kept.js';
+import { firstLook, keptSection, type Pictures } from './kept.js';
 import { html, type Markup, scriptJson } from './markup.js';
 import { page } from './page.js';
 import type { Section } from './parts.js';
@@ -52,7 +52,7 @@ export function toHtml(report: ValidateReport, options: HtmlOptions = {}): strin
     setupSection(c),
   ].flatMap((s) => s ?? []);
   const title = `${report.rewritten.file}: ${report.verdict} (pdrop-compile validate)`;
-  return page(title, html`${header(c)}${fellShort(c)}${contents(sections)}`, sections, embedded(report, options.embedLimit ?? EMBED_LIMIT), `pdrop-compile ${report.tool.version}`);
+  return page(title, html`${header(c, firstLook(report, options.pictures ?? new Map()))}${fellShort(c)}${contents(sections)}`, sections, embedded(report, options.embedLimit ?? EMBED_LIMIT), `pdrop-compile ${report.tool.version}`);
 }
 
 /** The page of a `sweep`: its curve and the data it stands on. */

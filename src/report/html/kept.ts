@@ -1,7 +1,7 @@
 /** Which image tokens stay: maps on the image's patch grid, a boundary each, and where in the image they lie on average. */
 import type { KeptReport, KeptSample, ValidateReport } from '../../validate/result.js';
 import { columnsChart } from './columns.js';
-import { type Cursor, each } from './cursor.js';
+import { Cursor, each } from './cursor.js';
 import { saidMarkup, saidOf } from './answers.js';
 import { cellsPath, outlinePath, type Panel, panelsOf } from './grids.js';
 import { html, type Markup } from './markup.js';
@@ -28,10 +28,24 @@ ${histogram(kept)}`;
 /** A diagonal through every patch that is dropped, so that colour is never the only difference. */
 const HATCH = html`<svg class="store" width="0" height="0" aria-hidden="true"><defs><pattern id="hatch" width="1" height="1" patternUnits="userSpaceOnUse"><path class="hatch" d="M0 1 1 0"/></pattern></defs></svg>`;
 
+/** The first sample with a picture, for the top of the page: the picture's place in the gallery is where its bytes are. */
+export function firstLook(report: ValidateReport, pictures: Pictures): Markup | null {
+  const samples = report.kept?.samples ?? [];
+  const index = samples.findIndex((s) => s.picture !== undefined && IS_PICTURE.test(pictures.get(s.picture) ?? '') && s.rows[0]?.imageTokens);
+  const sample = samples[index];
+  const row = sample?.rows[0];
+  if (!sample || !row) return null;
+  const panels = panelsOf(row.grids, row.imageTokens).slice(0, 1);
+  return html`<section class="card look" aria-label="Kept tokens of the first picture"><div><h2><a href="#kept">${sample.title ?? sample.id}</a></h2>${saidMarkup(saidOf(report, report.providers[0]?.samples.find((r) => r.id === sample.id)).slice(0, 1))}</div>
+<div class="boundaries">${row.kept.map((kept, b) => boundaryMaps(new Cursor(kept), report.rewritten.plan.layers[b], row.imageTokens, panels, `picture-${index}`))}</div></section>`;
+}
+
+const IS_PICTURE = /^data:image\/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+$/;
+
 function sampleMaps(s: Cursor<KeptSample>, report: ValidateReport, pictures: Pictures, id: string): Markup {
   const { layers } = report.rewritten.plan;
   const uri = s.value.picture === undefined ? undefined : pictures.get(s.value.picture);
-  const safe = uri && /^data:image\/[a-z0-9.+-]+;base64,[A-Za-z0-9+/=]+$/.test(uri) ? uri : undefined;
+  const safe = uri && IS_PICTURE.test(uri) ? uri : undefined;
   const rows = each(s.at('rows'));
   return html`<article class="maps"><h3>${s.value.title ?? s.value.id}${s.value.title !== undefined && html` <small>${s.value.id}</small>`}</h3>
 ${saidMarkup(saidOf(report, report.providers[0]?.samples.find((r) => r.id === s.value.id)))}
@@ -47,7 +61,7 @@ function boundaryMaps(kept: Cursor<readonly number[]>, layer: number | undefined
   const has = new Set(kept.value);
   const words = `${count(kept.value.length)} of ${count(imageTokens)} kept`;
   const label = `Before layer ${layer ?? '?'}: ${words}`;
-  return html`<figure class="map"><figcaption>at layer ${layer ?? '?'}<br><small data-path="${kept.pointer}" data-length="${kept.value.length}">${words}</small></figcaption>
+  return html`<figure class="map"><figcaption>at layer ${layer ?? '?'}<br><small${kept.pointer !== '' && html` data-path="${kept.pointer}" data-length="${kept.value.length}"`}>${words}</small></figcaption>
 <div class="panels">${panels.map((p) => panelSvg(p, has, label, picture, kept.pointer))}</div></figure>`;
 }
 
@@ -60,7 +74,7 @@ function panelSvg(p: Panel, has: ReadonlySet<number>, label: string, picture: st
   const title = `${label}${many ? ` (${p.grids.length} tiles of ${p.grids[0]?.grid.rows} × ${p.grids[0]?.grid.columns})` : ` (grid of ${p.height} × ${p.width})`}`;
   return html`<svg role="img" class="patches${over && ' pictured'}" viewBox="0 0 ${p.width} ${p.height}" aria-label="${title}" data-grids="${covers}"><title>${title}</title>
 ${over ? html`<use href="#${picture}" transform="translate(${p.picture.x} ${p.picture.y}) scale(${p.picture.width} ${p.picture.height})"/><path class="veil" d="${cellsPath(p, (t) => !has.has(t))}"/>` : html`<rect class="dropped" width="${p.width}" height="${p.height}"/>`}
-<path class="kept${over && ' clear'}" d="${cellsPath(p, (t) => has.has(t))}" data-kept="${pointer}"/><path fill="url(#hatch)" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="outline" d="${outlinePath(p, (t) => has.has(t))}"/>${borders}</svg>`;
+<path class="kept${over && ' clear'}" d="${cellsPath(p, (t) => has.has(t))}"${pointer !== '' && html` data-kept="${pointer}"`}/><path fill="url(#hatch)" d="${cellsPath(p, (t) => !has.has(t))}"/><path class="outline" d="${outlinePath(p, (t) => has.has(t))}"/>${borders}</svg>`;
 }
 
 const mean = (list: readonly number[]): number => list.reduce((a, b) => a + b, 0) / Math.max(1, list.length);

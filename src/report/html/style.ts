@@ -94,6 +94,8 @@ g:hover>.hit{fill:var(--ink);fill-opacity:.07}
 .map{margin:4px 0}
 .map figcaption{font-weight:400;margin-bottom:6px}
 .map small{color:var(--muted)}
+.look{display:grid;gap:4px 28px}.look h2{margin:0 0 6px}
+@media (min-width:760px){.look{grid-template-columns:minmax(180px,1fr) 2fr}}
 .panels{display:flex;flex-wrap:wrap;gap:10px;align-items:flex-start}
 .patches{display:block;width:100%;max-width:220px;height:auto;overflow:hidden;border-radius:3px;shape-rendering:crispEdges}
 .kept{fill:var(--rewritten)}.kept.clear{fill:none}.dropped{fill:var(--faint);stroke:none}
