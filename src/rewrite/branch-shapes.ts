@@ -104,7 +104,7 @@ function chosenSizes({ graph, probes, content, left }: ShapeContext): Set<Value>
     if (!out || content.has(out) || out === left) continue;
     const steers = SIZE_INPUTS[n.opType] ?? [];
     // Of how many there are, a TopK says itself how many it picks.
-    const sized = n.is('TopK') ? [] : [...n.inputs, ...n.captures];
+    const sized = n.is('TopK') ? [] : n.reads;
     const isChosen = n.subgraphs.length > 0 || (!n.is('Shape') && sized.some((v) => isIn(chosen, v))) || steers.some((i) => isIn(numbers, n.inputs[i]));
     const small = (probes.facts[0].get(n.inputs.at(-1) ?? out)?.shape?.length ?? 0) <= 1;
     const isNumber = (n.is('Shape') && isIn(chosen, n.inputs[0])) || n.inputs.some((v) => isIn(numbers, v)) || (CHOOSING.has(n.opType) && small && isInteger(probes.dtype(out)) && !isExpandSize(n));
@@ -123,11 +123,17 @@ const isExpandSize = (n: Node): boolean => n.is('Where') && n.inputs[0]?.produce
 
 /** Tokens left behind a boundary in an evaluation that loses some: primes that are no other size. */
 function kept(boundary: number, at: Evaluation): number {
-  const primes = at === 0 ? PRIMES : [...PRIMES].reverse();
-  return primes[boundary % primes.length] as number;
+  const i = boundary % PRIMES.length;
+  return PRIMES[at === 0 ? i : PRIMES.length - 1 - i] as number;
 }
 
-const PRIMES: readonly number[] = Array.from({ length: 500 }, (_, i) => 401 + i).filter((n) => Array.from({ length: 30 }, (_, i) => i + 2).every((d) => n % d !== 0));
+const PRIMES: readonly number[] = primesBelow(901).filter((n) => n > 400);
+
+function primesBelow(end: number): number[] {
+  const found: number[] = [];
+  for (let n = 2; n < end; n++) if (found.every((p) => n % p !== 0)) found.push(n);
+  return found;
+}
 
 /** What the probes know of a value of the model's own nodes, at the length of its stage. */
 function outside({ probes, stageOf }: ShapeContext, value: Value, side: Side, at: Evaluation): Fact | undefined {
@@ -174,7 +180,7 @@ function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts
   for (const n of graph.nodes) {
     if (!made(n) || n === left.producer) continue;
     const chosen = n.is(SELECT.op, SELECT.domain) ? n.inputs[SELECT[side]] : undefined;
-    for (const v of chosen ? [chosen] : [...n.inputs, ...n.captures]) if (v) bind(v);
+    for (const v of chosen ? [chosen] : n.reads) if (v) bind(v);
     part.nodes.push(chosen ? handingOn(n, chosen) : n);
     for (const o of n.outputs) if (o) own.add(o);
   }

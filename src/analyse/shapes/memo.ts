@@ -60,6 +60,22 @@ function findForm(node: Node, handlerOf: (node: Node) => Handler | undefined): F
 
 /** A third of an exporter's nodes are constants. */
 function constantForm(node: Node, handler: Handler): Form {
+  const bytes = bytesOf(node);
+  return bytes === undefined ? decodedForm(node, handler) : constants.get(bytes, () => decodedForm(node, handler));
+}
+
+/** Type, sizes and bytes of a Constant that is a small tensor: most are the same few, and need not be decoded each. */
+function bytesOf(node: Node): string | undefined {
+  const value = node.attributes.get('value');
+  if (value?.kind !== 'tensor' || node.attributes.size !== 1) return undefined;
+  const { dataType, dims, data } = value.value;
+  if (data === undefined || data.length > 8 * MOST_ELEMENTS) return undefined;
+  let text = `${dataType},${dims.join()}=`;
+  for (let i = 0; i < data.length; i++) text += String.fromCharCode(data[i] as number);
+  return text;
+}
+
+function decodedForm(node: Node, handler: Handler): Form {
   const fact = handler(new Call(node, [], { integers: MOST_ELEMENTS, floats: MOST_ELEMENTS }, () => undefined)) as Fact;
   const key = fact.data && keyOf(fact);
   return key ? constants.get(key, () => new Form(handler, false, fact)) : new Form(handler, false);
@@ -72,7 +88,7 @@ function signatureOf(attributes: ReadonlyMap<string, AttributeValue>): string | 
     if (kind === 'tensor' || kind === 'graph' || kind === 'other') return undefined;
     const text = typeof value === 'object' ? (value.length > MOST_ELEMENTS ? undefined : JSON.stringify(value.map(exact))) : kind === 'string' ? JSON.stringify(value) : exact(value);
     if (text === undefined) return undefined;
-    signature += `,${JSON.stringify(name)}:${kind}:${text}`;
+    signature += `,${name.length}:${name}:${kind}:${text}`;
   }
   return signature;
 }
