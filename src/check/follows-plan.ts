@@ -192,10 +192,12 @@ function isOriginals(node: Node): boolean {
 function symbolProblems(graph: Graph, facts: ShapeFacts): string[] {
   const problems: string[] = [];
   const sizes = new Map<string, { size: number; by: string }>();
-  for (const v of [...graph.inputs, ...graph.outputs, ...graph.values.values()]) {
+  const look = (v: Value): void => {
+    const dims = v.type?.dims;
+    if (!dims || v.tensor) return;
     const shape = facts.shape(v);
-    if (!v.type?.dims || v.tensor || !shape || shape.length !== v.type.dims.length) continue;
-    v.type.dims.forEach((d, i) => {
+    if (shape?.length !== dims.length) return;
+    dims.forEach((d, i) => {
       const size = shape[i];
       if (size === null || size === undefined || d === null) return;
       if (typeof d === 'number') {
@@ -206,6 +208,10 @@ function symbolProblems(graph: Graph, facts: ShapeFacts): string[] {
       if (known && known.size !== size && (v.isOutput || v.isInput)) problems.push(`"${d}" is ${known.size} in "${known.by}" and ${size} in "${v.name}"`);
       if (!known) sizes.set(d, { size, by: v.name });
     });
-  }
+  };
+  // What comes in and goes out says what a symbol means.
+  graph.inputs.forEach(look);
+  graph.outputs.forEach(look);
+  for (const v of graph.values.values()) look(v);
   return problems.slice(0, 4);
 }
