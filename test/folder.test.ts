@@ -9,6 +9,7 @@ import { cli } from './support/cli.js';
 import { externalize } from './support/external.js';
 import { FIXTURES, SESSION } from './support/fixtures.js';
 import { files, folder } from './support/folder.js';
+import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, valueInfo } from './support/proto.js';
 
 const CONFIGS = ['config.json', 'generation_config.json', 'preprocessor_config.json', 'tokenizer.json', 'tokenizer_config.json'];
 
@@ -88,6 +89,27 @@ test('monolithic: model.onnx, whose ids say which tokens are image tokens', asyn
   expect(code).toBe(0);
 });
 
+/** An embedding graph that puts features into the places of image tokens and scales: them, or everything. */
+function merging(scaled: 'before' | 'behind'): Uint8Array {
+  const [features, merged] = scaled === 'before' ? ['scaled', 'inputs_embeds'] : ['image_features', 'merged'];
+  const at = scaled === 'before' ? ['image_features', 'scaled'] : ['merged', 'inputs_embeds'];
+  return encodeModel(
+    modelOf({
+      nodes: [
+        node('Gather', ['table', 'input_ids'], ['looked']),
+        node('Equal', ['input_ids', 'image'], ['is_image']),
+        node('Unsqueeze', ['is_image', 'axis'], ['where']),
+        ...(scaled === 'before' ? [node('Mul', [at[0] as string, 'factor'], [at[1] as string])] : []),
+        node('Where', ['where', features as string, 'looked'], [merged as string]),
+        ...(scaled === 'behind' ? [node('Mul', [at[0] as string, 'factor'], [at[1] as string])] : []),
+      ],
+      inputs: [valueInfo('input_ids', INT64, ['batch', 'sequence']), valueInfo('image_features', FLOAT, ['batch', 'sequence', 128])],
+      outputs: [valueInfo('inputs_embeds', FLOAT, ['batch', 'sequence', 128])],
+      initializers: [float32('table', Array.from({ length: 64 * 128 }, (_, i) => Math.sin(i)), [64, 128]), int64('image', [4], []), int64('axis', [2]), float32('factor', [11.3], [])],
+    }),
+  );
+}
+
 interface Bad {
   readonly code: string;
   readonly what: string;
@@ -100,6 +122,9 @@ interface Bad {
 
 const BAD: readonly Bad[] = [
   { code: 'PD607', what: 'no decoder', spoil: (r) => rmSync(join(r, 'onnx', 'decoder_model_merged.onnx')), culprit: /embed_tokens/, hint: /decoder file itself/ },
+  { code: 'PD607', what: 'an unknown layout', spoil: (r) => renameSync(join(r, 'onnx', 'decoder_model_merged.onnx'), join(r, 'onnx', 'text.onnx')), culprit: /text\.onnx/, hint: /decoder_model_merged/ },
+  { code: 'PD604', what: 'embeddings that are scaled behind the merge with features', spoil: (r) => writeFileSync(join(r, 'onnx', 'embed_tokens.onnx'), merging('behind')), culprit: /embed_tokens|Mul|Where|merged/, hint: /--image-mask input/ },
+  { code: 'PD604', what: 'features that are scaled before they are merged', spoil: (r) => writeFileSync(join(r, 'onnx', 'embed_tokens.onnx'), merging('before')), culprit: /Where|Mul/, hint: /--image-mask input/ },
   { code: 'PD607', what: 'no graph', spoil: (r) => rmSync(join(r, 'onnx'), { recursive: true }), culprit: /lvlm/, hint: /known are/ },
   { code: 'PD608', what: 'two decoders', spoil: (r) => copyFileSync(join(FIXTURES, 'lvlm', 'model.onnx'), join(r, 'onnx', 'model.onnx')), culprit: /decoder_model_merged.*model\.onnx/, hint: /leave one/ },
   { code: 'PD602', what: 'no vision encoder', spoil: (r) => rmSync(join(r, 'onnx', 'vision_encoder.onnx')), culprit: /marks/, hint: /--image-mask input/ },
