@@ -3,7 +3,7 @@
  * npm run test:runtimes: runs unmodified runtimes on compiled folders and graphs and compares tokens and kept indices
  * with onnxruntime-node. What is needed is installed into out/runtimes; the table goes to docs/runtimes.md.
  *
- *   npm run test:runtimes [-- --only transformers.js,onnxruntime-web,openvino,onnxruntime-genai,loops] [--no-write]
+ *   npm run test:runtimes [-- --only transformers.js,onnxruntime-web,openvino,onnxruntime-genai,loops,tools,web-page] [--no-write]
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,6 +16,7 @@ import { compile, compileFolder } from '../../dist/src/index.js';
 import { pyramidDrop } from '../../dist/src/transformers.js';
 import { lvlmRequests, layOutLvlm } from './lvlm.mjs';
 import { converse, layOutGenai, takeIds, untilEnd } from './genai.mjs';
+import { NPM, npmInstall } from './install.mjs';
 import { loopCases, nodeLoop, pythonLoop } from './loops.mjs';
 import { makeCase, runCase } from './reference.mjs';
 import { prompt, SIZE, standIn } from './stand-in.mjs';
@@ -25,9 +26,8 @@ const { values: o } = parseArgs({ options: { only: { type: 'string' }, write: { 
 const root = join(import.meta.dirname, '..', '..');
 const home = join(root, 'out', 'runtimes');
 const NEW_TOKENS = 6;
-/** Versions this table is made with. */
-const NPM = { '@huggingface/transformers': '4.3.1', 'onnxruntime-web': '1.30.0' };
-const PYPI = { openvino: '2026.4.0', 'onnxruntime-genai': '0.18.0', onnxruntime: '1.32.0' };
+/** Versions this table is made with; NPM's are in install.mjs. */
+const PYPI = { openvino: '2026.4.0', 'onnxruntime-genai': '0.18.0', onnxruntime: '1.32.0', onnx: '1.23.2', onnxslim: '0.1.98', sympy: '1.14.0', onnxscript: '0.7.2' };
 
 const GRAPHS = [
   'llama-ts17-sdpa', 'gemma2-ts17', 'gemma3-dynamo23', 'phi-ts17', 'qwen2-dynamo20-sdpa', 'qwen3-dynamo23-sdpa', 'qwen2.5-vl-dynamo18', 'llama-ts17-ids',
@@ -60,17 +60,6 @@ async function attempt(run) {
   }
 }
 
-function npmInstall() {
-  const installed = join(home, 'npm');
-  if (Object.keys(NPM).every((n) => existsSync(join(installed, 'node_modules', n)))) return installed;
-  mkdirSync(installed, { recursive: true });
-  writeFileSync(join(installed, 'package.json'), JSON.stringify({ private: true, type: 'module' }));
-  // Without install scripts: the libraries' own downloads (CUDA) are not needed.
-  const done = spawnSync('npm', ['install', '--ignore-scripts', '--no-audit', '--no-fund', ...Object.entries(NPM).map(([n, v]) => `${n}@${v}`)], { cwd: installed, stdio: ['ignore', 'ignore', 'inherit'] });
-  if (done.status !== 0) throw new Error('npm install failed');
-  return installed;
-}
-
 /** Path of a Python that has the packages of PyPI. */
 export function pythonWith(names) {
   const venv = join(home, 'python');
@@ -82,7 +71,7 @@ export function pythonWith(names) {
 }
 
 async function transformers() {
-  const library = await transformersJs.load(npmInstall());
+  const library = await transformersJs.load(npmInstall(root));
   const name = `transformers.js ${NPM['@huggingface/transformers']}`;
   const both = async (folder, requests, adapt) => {
     const want = await transformersJs.reference(folder, requests, NEW_TOKENS);
@@ -120,7 +109,7 @@ async function cases() {
 const change = (made) => (made.plan.imageMask.kind === 'input' ? 'feeds image_token_mask' : 'nothing');
 
 async function web(made) {
-  const require = createRequire(join(npmInstall(), 'package.json'));
+  const require = createRequire(join(npmInstall(root), 'package.json'));
   const runtime = await import(pathToFileURL(require.resolve('onnxruntime-web')).href);
   runtime.env.wasm.numThreads = 1;
   runtime.env.logLevel = 'error';
@@ -188,7 +177,58 @@ async function loops() {
   rmSync(join(home, 'loops'), { recursive: true, force: true });
 }
 
+/** Of these, all but the last by exporters whose graphs onnx.checker knows every op of. */
+const FOR_TOOLS = ['llama-ts17-sdpa', 'llama-dynamo18-eager', 'qwen2-dynamo20-sdpa', 'gemma3-dynamo23', 'phi-ts17', 'olmo2-dynamo20', 'llama-ts17-ids', 'genai-llama-fp32'];
+
+/** Tools that people run on files: where the original passes, does what is compiled of it? */
+async function tools() {
+  const work = join(home, 'tools');
+  mkdirSync(work, { recursive: true });
+  const made = [];
+  for (const fixture of FOR_TOOLS) {
+    const info = JSON.parse(readFileSync(join(root, 'fixtures', fixture, 'fixture.json'), 'utf8'));
+    const original = join(root, 'fixtures', fixture, 'model.onnx');
+    const { layers, keep, positions, imageMask } = info.plans[info.scenarios[0].plan];
+    const models = { original };
+    for (const [form, options] of Object.entries({ compiled: {}, flat: { controlFlow: false } })) {
+      models[form] = join(work, `${fixture}-${form}.onnx`);
+      await compile(original, { layers, keep, positions, imageMask, ...options, output: models[form], force: true });
+    }
+    made.push({ fixture, models, heads: info.heads, hidden: info.hidden_size });
+  }
+  writeFileSync(join(work, 'request.json'), JSON.stringify(made));
+  const run = spawnSync(pythonWith(Object.keys(PYPI).filter((n) => n !== 'openvino' && n !== 'onnxruntime-genai')), [join(import.meta.dirname, 'tools.py'), join(work, 'request.json')], { encoding: 'utf8', maxBuffer: 1 << 26 });
+  const results = run.stdout.trim().split('\n').filter(Boolean).map((line) => JSON.parse(line));
+  if (results.length !== made.length) throw new Error(`tools ended early: ${run.stderr.trim().split('\n').at(-1)}`);
+  const names = Object.keys(results[0].tools);
+  const lines = ['| tool | passes the original | of these, as compiled | of these, with --no-control-flow |', '|---|---|---|---|'];
+  for (const tool of names) {
+    const passed = results.filter((r) => r.tools[tool].original.ok);
+    const count = (form) => passed.filter((r) => r.tools[tool][form].ok).length;
+    for (const r of passed) for (const form of ['compiled', 'flat']) if (!r.tools[tool][form].ok) console.log(`${tool}: ${r.fixture}, ${form}: ${r.tools[tool][form].error}`);
+    const fused = (form) => passed.reduce((n, r) => n + Object.values(r.tools[tool][form].fused ?? {}).reduce((a, b) => a + b, 0), 0);
+    const note = (form) => (fused('original') > 0 ? `, ${fused(form)} fused` : '');
+    lines.push(`| ${tool} | ${passed.length} of ${results.length}${note('original')} | ${count('compiled')}${note('compiled')} | ${count('flat')}${note('flat')} |`);
+    rows.push({ runtime: 'tools', model: tool, original: passed.length > 0, compiled: count('flat') === passed.length, tool: true });
+  }
+  console.log(lines.join('\n'));
+  if (!o.write) return;
+  const path = join(root, 'docs', 'runtimes.md');
+  writeFileSync(path, readFileSync(path, 'utf8').replace(/<!-- tools:start -->[\s\S]*<!-- tools:end -->/, `<!-- tools:start -->\n${lines.join('\n')}\n<!-- tools:end -->`));
+}
+
+/** The page of examples/web in headless Chromium. */
+function webPage() {
+  npmInstall(root);
+  const run = spawnSync('npx', ['vitest', 'run', 'test/web-page.test.ts', '--reporter=json'], { cwd: root, encoding: 'utf8', maxBuffer: 1 << 26 });
+  const json = JSON.parse(run.stdout.slice(run.stdout.indexOf('{"numTotal')));
+  const passed = json.numPassedTests > 0 && json.numFailedTests === 0;
+  note(`examples/web: onnxruntime-web ${NPM['onnxruntime-web']} wasm in Chromium`, 'lvlm, compiled in the page', { got: 1, want: 1 }, json.numPassedTests === 0 && json.numFailedTests === 0 ? { error: 'skipped: no Chromium' } : { got: passed, want: true }, 'nothing');
+}
+
 if (wanted('onnxruntime-genai')) await genai();
+if (wanted('web-page')) webPage();
+if (wanted('tools')) await tools();
 if (wanted('loops')) await loops();
 if (wanted('transformers.js')) await transformers();
 if (wanted('onnxruntime-web') || wanted('openvino')) {
@@ -205,7 +245,7 @@ if (o.write) writeTable();
 function writeTable() {
   const words = (x) => (x === true ? 'yes' : x === false ? 'no' : 'does not run');
   const groups = new Map();
-  for (const r of rows) {
+  for (const r of rows.filter((x) => !x.tool)) {
     const tail = `${words(r.original)} | ${typeof r.compiled === 'string' ? 'no' : 'yes'} | ${words(r.compiled)} | ${r.change} |`;
     const key = `${r.runtime}|${tail}`;
     if (!groups.has(key)) groups.set(key, { runtime: r.runtime, models: [], tail });

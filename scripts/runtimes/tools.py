@@ -1,7 +1,7 @@
 """Tools that people run on ONNX files, on originals and on what was compiled of them: python tools.py REQUEST.json prints one JSON line a case.
 
-A request is a list of cases: fixture, original, compiled (paths), heads, hidden. What a tool says to a model is "ok", or the
-last line of what went wrong; the transformers optimizer also counts what it fused.
+A request is a list of cases: fixture, models (paths by name), heads, hidden. The transformers optimizer also counts what it
+fused.
 """
 import json
 import os
@@ -110,10 +110,10 @@ def main():
         results = {}
         for name, tool in TOOLS.items():
             results[name] = {}
-            for side in ("original", "compiled"):
+            for side, path in case["models"].items():
                 with tempfile.TemporaryDirectory() as work:
                     try:
-                        results[name][side] = {"ok": True, "fused": tool(case[side], case, work)}
+                        results[name][side] = {"ok": True, "fused": tool(path, case, work)}
                     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a tool does is a result)
                         text = str(error).strip() or type(error).__name__
                         results[name][side] = {"ok": False, "error": text.splitlines()[-1][:300]}

@@ -232,7 +232,8 @@ function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readon
   wanted.forEach((v, i) => {
     const type = types[i] as DeclaredType;
     let out = v;
-    if (!v) out = b.inside(sub, 'Constant', 'never_read', [], { value: { kind: 'tensor', value: placeholder(type) } });
+    // Not a Constant node: optimizers downstream take out those that no node reads.
+    if (!v) out = b.inside(sub, 'Identity', 'never_read', [b.tensor('never_read', placeholder(type))]);
     else if (sub.values.get(v.name) !== v || taken.has(v)) out = b.inside(sub, 'Identity', 'as_it_was', [v]);
     const made = out as Value;
     taken.add(made);

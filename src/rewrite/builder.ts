@@ -184,6 +184,12 @@ export class Builder {
     });
   }
 
+  /** Constant of given bytes; those of one type, size and label are shared. */
+  tensor(label: string, tensor: Tensor): Value {
+    const kind = `${DTYPE_NAMES[tensor.dataType] ?? tensor.dataType}/${tensor.dims.join('x')}`;
+    return this.#constant(`${label}|${kind}`, `${label}/${kind}`, () => tensor);
+  }
+
   ints(values: readonly number[]): Value {
     return this.constant(DataType.INT64, values);
   }
