@@ -10,6 +10,7 @@ import { findRoles, shapesAt } from '../analyse/roles.js';
 import type { InputRoles } from '../analyse/facts.js';
 import type { ProbeSizes } from '../analyse/probes.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
+import { tensorElements } from '../analyse/shapes/numbers.js';
 import { describeNode, Refusal } from '../diagnostics.js';
 import { DataType, type Graph, type Model, type Node, type Tensor, type Value } from '../ir/graph.js';
 import type { FixedSizes } from '../plan/plan.js';
@@ -106,7 +107,8 @@ class Parts {
     if (tensor.dataType !== DataType.INT64 || tensor.dims.length > 1 || (tensor.dims[0] ?? 1) > MOST_AXES || !tensor.data) return undefined;
     const known = this.#made.get(v);
     if (known) return known;
-    const elements = Array.from(new BigInt64Array(tensor.data.slice().buffer), Number);
+    const elements = tensorElements(tensor, MOST_AXES);
+    if (!elements) return undefined;
     const lengths = new Set([this.#sequence, this.#sequence * this.#rows]);
     if (!elements.some((e) => lengths.has(e))) return undefined;
     const b = this.#b;
