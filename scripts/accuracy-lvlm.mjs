@@ -1,5 +1,5 @@
 /**
- * The shipped LVLM (fixtures/lvlm) asked in batches: what accuracy.mjs, demo.mjs and test/accuracy.test.ts share.
+ * The shipped LVLM (fixtures/lvlm) asked in batches: what accuracy.mjs, demo.mjs and test/numbers/accuracy.test.ts share.
  * Rows of a batch have prompts of one length, so nothing is padded and every row gets what it would get alone.
  */
 import { readFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
  * validate on WebGPU, on software Vulkan where there is no GPU (see docs/gpu.md). What each dialect computes there is
- * tested in test/webgpu.test.ts; this is about the gates, the placement and the threshold on it.
+ * tested in test/numbers/webgpu.test.ts; this is about the gates, the placement and the threshold on it.
  */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';

@@ -10,7 +10,7 @@ interface Totals {
   readonly findings: readonly { readonly number: number; readonly detail: string }[];
 }
 
-const RUN = join(import.meta.dirname, '..', 'fuzz', 'run.mjs');
+const RUN = join(import.meta.dirname, '..', '..', 'fuzz', 'run.mjs');
 
 async function campaign(kind: string, cases: number, ...args: string[]): Promise<Totals> {
   const { stdout } = await promisify(execFile)(process.execPath, [RUN, '--kind', kind, '--time', '1000', '--cases', String(cases), '--json', ...args], { maxBuffer: 2 ** 26 }).catch(

@@ -3,9 +3,9 @@ import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { check, compile, compileFolder } from '../src/index.js';
-import { FIXTURES, SESSION, toNumbers } from './support/fixtures.js';
-import { folder } from './support/folder.js';
+import { check, compile, compileFolder } from '../../src/index.js';
+import { FIXTURES, SESSION, toNumbers } from '../support/fixtures.js';
+import { folder } from '../support/folder.js';
 
 const int64 = (rows: readonly (readonly number[])[]): ort.Tensor => new ort.Tensor('int64', BigInt64Array.from(rows.flat(), BigInt), [rows.length, rows[0]?.length ?? 0]);
 const BOUNDARIES = 2;

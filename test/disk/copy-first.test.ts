@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
-import { check, compile, inspect } from '../src/index.js';
-import { LoadedFixture, runScenario, SESSION, toNumbers } from './support/fixtures.js';
+import { check, compile, inspect } from '../../src/index.js';
+import { LoadedFixture, runScenario, SESSION, toNumbers } from '../support/fixtures.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-copy-'));
 afterAll(() => {

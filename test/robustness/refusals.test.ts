@@ -2,17 +2,17 @@
 import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { Refusal } from '../src/diagnostics.js';
-import { MemorySource } from '../src/onnx/bytes.js';
-import { compileModel } from '../src/compile.js';
-import { cli, cliJson } from './support/cli.js';
-import { factsOf, layerEntry } from './support/decoder.js';
-import { externalize } from './support/external.js';
-import { files, folder, modelFile } from './support/folder.js';
-import { encodeModel, fixturePath, FLOAT, graphOf, insertAfter, int64, INT64, loadModel, modelOf, node, valueInfo, weight } from './support/proto.js';
-import { decoder, visionEncoder } from './support/graphs.js';
-import { expectBytesRefused, expectRefusal } from './support/refuse.js';
-import { hugeModel } from './support/sparse.js';
+import { Refusal } from '../../src/diagnostics.js';
+import { MemorySource } from '../../src/onnx/bytes.js';
+import { compileModel } from '../../src/compile.js';
+import { cli, cliJson } from '../support/cli.js';
+import { factsOf, layerEntry } from '../support/decoder.js';
+import { externalize } from '../support/external.js';
+import { files, folder, modelFile } from '../support/folder.js';
+import { encodeModel, fixturePath, FLOAT, graphOf, insertAfter, int64, INT64, loadModel, modelOf, node, valueInfo, weight } from '../support/proto.js';
+import { decoder, visionEncoder } from '../support/graphs.js';
+import { expectBytesRefused, expectRefusal } from '../support/refuse.js';
+import { hugeModel } from '../support/sparse.js';
 
 const LLAMA = 'llama-ts17-sdpa';
 const SMALL = 'genai-llama-embeds-fp32';

@@ -7,9 +7,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
-import { compile } from '../src/index.js';
-import { LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from './support/fixtures.js';
-import { useVulkan } from './support/vulkan.js';
+import { compile } from '../../src/index.js';
+import { LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from '../support/fixtures.js';
+import { useVulkan } from '../support/vulkan.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-webgpu-'));
 const available = useVulkan();

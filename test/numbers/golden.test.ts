@@ -10,14 +10,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
-import { compile } from '../src/index.js';
-import { familyTable, type FixtureResult } from './support/family-table.js';
-import { fixtureNames, LoadedFixture, relativeError, runScenario, SESSION, toNumbers } from './support/fixtures.js';
+import { compile } from '../../src/index.js';
+import { familyTable, type FixtureResult } from '../support/family-table.js';
+import { fixtureNames, LoadedFixture, relativeError, runScenario, SESSION, toNumbers } from '../support/fixtures.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-golden-'));
 const results: FixtureResult[] = [];
 
-/** Fixtures that only run on a GPU provider are compared on WebGPU (test/webgpu.test.ts); here they are compiled. */
+/** Fixtures that only run on a GPU provider are compared on WebGPU (test/numbers/webgpu.test.ts); here they are compiled. */
 function runsOnCpu(fixture: LoadedFixture): boolean {
   const ep = fixture.info.execution_provider;
   return ep === undefined || ep === 'cpu';
@@ -67,7 +67,7 @@ afterAll(() => {
 });
 
 test('the table of docs/families.md is what this run found', () => {
-  const path = join(import.meta.dirname, '..', 'docs', 'families.md');
+  const path = join(import.meta.dirname, '..', '..', 'docs', 'families.md');
   const text = readFileSync(path, 'utf8');
   const table = familyTable(results);
   const marked = /(<!-- families:start[^>]*-->\n)([\s\S]*?)(\n<!-- families:end -->)/;

@@ -2,13 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { cli, cliJson } from './support/cli.js';
-import { factsOf } from './support/decoder.js';
-import { modelFile } from './support/folder.js';
-import { encodeModel, fixturePath, graphOf, int64, loadModel, node } from './support/proto.js';
+import { cli, cliJson } from '../support/cli.js';
+import { factsOf } from '../support/decoder.js';
+import { modelFile } from '../support/folder.js';
+import { encodeModel, fixturePath, graphOf, int64, loadModel, node } from '../support/proto.js';
 
 const FIXTURE = 'llama-ts14-slim';
-const schema = JSON.parse(readFileSync(new URL('../schemas/inspect.schema.json', import.meta.url), 'utf8')) as object;
+const schema = JSON.parse(readFileSync(new URL('../../schemas/inspect.schema.json', import.meta.url), 'utf8')) as object;
 const valid = new Ajv({ strict: false }).compile(schema);
 
 async function inspected(path: string): Promise<{ refusal: { code: string } | null; nearMisses: { node: string; looksLike: string; stoppedAt: string | null; reason: string; help: string; alike: number }[] }> {

@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { compile } from '../src/index.js';
-import { writeControl } from '../src/validate/gates/control.js';
-import { fixtureNames, LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from './support/fixtures.js';
+import { compile } from '../../src/index.js';
+import { writeControl } from '../../src/validate/gates/control.js';
+import { fixtureNames, LoadedFixture, relativeError, runScenario, type Scenario, SESSION, toNumbers } from '../support/fixtures.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-identity-'));
 const FLOAT32_BOUND = 1e-5;
@@ -46,7 +46,7 @@ function worst(a: ReadonlyMap<string, number[]>, b: ReadonlyMap<string, number[]
   return found;
 }
 
-/** Graphs that only a GPU provider runs are compared there: test/webgpu.test.ts. */
+/** Graphs that only a GPU provider runs are compared there: test/numbers/webgpu.test.ts. */
 const names = fixtureNames().filter((name) => new LoadedFixture(name).info.execution_provider !== 'webgpu');
 
 describe.each(names)('%s', (name) => {

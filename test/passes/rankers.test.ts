@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
-import { type CompileReport, compile } from '../src/index.js';
-import { FIXTURES, LoadedFixture, runScenario, SESSION, toNumbers } from './support/fixtures.js';
+import { type CompileReport, compile } from '../../src/index.js';
+import { FIXTURES, LoadedFixture, runScenario, SESSION, toNumbers } from '../support/fixtures.js';
 
 interface RankGoldens {
   readonly headWeights: Readonly<Record<string, readonly number[]>>;

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 // @ts-expect-error a script without types
-import { askModel, isRight, lookAtEval, openLvlm } from '../scripts/accuracy-lvlm.mjs';
-import { compile } from '../src/index.js';
+import { askModel, isRight, lookAtEval, openLvlm } from '../../scripts/accuracy-lvlm.mjs';
+import { compile } from '../../src/index.js';
 
-const lvlm = join(import.meta.dirname, '..', 'fixtures', 'lvlm');
+const lvlm = join(import.meta.dirname, '..', '..', 'fixtures', 'lvlm');
 const decoder = join(lvlm, 'decoder_model_merged.onnx');
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-accuracy-'));
 const PICTURES = 24;

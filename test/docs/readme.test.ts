@@ -5,11 +5,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { InferenceSession, type Tensor } from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { compile, VERSION } from '../src/index.js';
-import { type FixtureRun, LoadedFixture, SESSION } from './support/fixtures.js';
-import { folder } from './support/folder.js';
+import { compile, VERSION } from '../../src/index.js';
+import { type FixtureRun, LoadedFixture, SESSION } from '../support/fixtures.js';
+import { folder } from '../support/folder.js';
 
-const root = join(import.meta.dirname, '..');
+const root = join(import.meta.dirname, '..', '..');
 const page = readFileSync(join(root, 'docs', 'running.md'), 'utf8');
 
 type Chunk = Record<string, Tensor>;
