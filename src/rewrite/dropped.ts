@@ -2,8 +2,10 @@
 import type { Node, Value } from '../ir/graph.js';
 import { DataType } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
+import { shapeFromAxes } from './content-shapes.js';
 import { noteCopy, once } from './copies.js';
 import type { FramesView } from './frames-view.js';
+import { pastOfStage } from './roots.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
 
@@ -39,12 +41,12 @@ export class DroppedView {
       return axes?.includes('S') ? gathering.fromChunk(whole, axes, j, value) : whole;
     }
     const past = facts.roles.pasts.find((p) => p.value === value);
-    if (past) return frames.pastOf(past, j);
+    if (past) return pastOfStage(frames, past, j);
     if (!value.producer) return this.#root(value, j);
     if (standing.stageOf(value) === j && standing.isContentFree(value)) return value;
     const constant = frames.fold(value);
     if (constant) return constant;
-    if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(value.producer, j, (a) => (a === 'S' ? this.#length(j) : a === 'T' || a === 'BS' ? this.#product(a, j) : frames.lengths.axis(a, j)));
+    if (isShapeOf(value, facts.content)) return shapeFromAxes(frames, value.producer, j, (a) => (a === 'S' ? this.#length(j) : a === 'T' || a === 'BS' ? this.#product(a, j) : frames.lengths.axis(a, j)));
     if (facts.content.has(value)) throw new InternalError('content is gathered by the frames', value.name);
     return undefined;
   }
@@ -98,7 +100,7 @@ export class DroppedView {
     if (!lengths.hasCache) return b.gatherElements(`attention_mask_s${j}`, mask, origin, 1);
     const width = this.#once('mask_width', () => b.size('mask_width', mask, 1));
     const past = this.#once('mask_past', () => b.op('Sub', 'mask_past', [width, lengths.chunk(0)]));
-    const skip = b.op('Where', `mask_skip_s${j}`, [this.#frames.startsValid(), b.op('Sub', `mask_excess_s${j}`, [past, lengths.past(j)]), b.ints([0])]);
+    const skip = b.op('Where', `mask_skip_s${j}`, [this.#frames.maskStart.valid(), b.op('Sub', `mask_excess_s${j}`, [past, lengths.past(j)]), b.ints([0])]);
     const pastRange = b.op('Range', `past_range_s${j}`, [b.int(0), lengths.scalar('past', j), b.int(1)]);
     const pastIndex = b.op('Add', `mask_past_index_s${j}`, [skip, pastRange]);
     const index = b.concat(`mask_index_s${j}`, [pastIndex, b.op('Add', `mask_chunk_index_s${j}`, [origin, past])], 1);

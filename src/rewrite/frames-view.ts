@@ -1,11 +1,11 @@
 /** What the two versions of an instance (src/rewrite/dropped.ts, src/rewrite/whole.ts) need of the frames. */
-import type { DecoderFacts, PastInput } from '../analyse/facts.js';
-import type { Axis } from '../analyse/probes.js';
+import type { DecoderFacts } from '../analyse/facts.js';
 import type { Node, Value } from '../ir/graph.js';
 import type { Builder } from './builder.js';
 import type { Gathering } from './gathering.js';
 import type { Lengths } from './lengths.js';
 import type { Relations } from './relations.js';
+import type { MaskStart } from './roots.js';
 import type { Stages } from './stages.js';
 import type { Standing } from './standing.js';
 import type { ChunkTokens, StageTokens } from './tokens.js';
@@ -25,6 +25,7 @@ export interface FramesView {
   readonly lengths: Lengths;
   readonly gathering: Gathering;
   readonly relations: Relations;
+  readonly maskStart: MaskStart;
   readonly chunk: ChunkTokens;
   tokens(stage: number): StageTokens;
   instantiate(value: Value, stage: number): Value;
@@ -32,8 +33,4 @@ export interface FramesView {
   fold(value: Value): Value | undefined;
   cloneNode(node: Node, instance: (v: Value) => Value): Node;
   noteClone(node: Node, copy: Node): void;
-  pastOf(past: PastInput, stage: number): Value;
-  startsValid(): Value;
-  noneStartsPadded(): Value;
-  shapeFromAxes(node: Node, stage: number, size: (axis: Exclude<Axis, '?'>) => Value): Value;
 }

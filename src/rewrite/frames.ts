@@ -13,19 +13,22 @@
 import { describeNode, InternalError, Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
 import { at, settle } from '../ir/settle.js';
-import type { DecoderFacts, PastInput } from '../analyse/facts.js';
-import type { Axis } from '../analyse/probes.js';
+import type { DecoderFacts } from '../analyse/facts.js';
 import type { Builder } from './builder.js';
+import { shapeFromAxes, shapePart } from './content-shapes.js';
+import { noteCopy } from './copies.js';
 import { DroppedView } from './dropped.js';
 import type { FrameForm, FramesView } from './frames-view.js';
-import { describeAxes, Gathering, short } from './gathering.js';
-import { Lengths, noCache } from './lengths.js';
+import { Gathering, short } from './gathering.js';
+import { Lengths } from './lengths.js';
 import { dequantizes } from './quantized.js';
 import { Relations } from './relations.js';
+import { MaskStart, pastOfStage } from './roots.js';
 import { readsCopies, ShapeOperands } from './shape-operands.js';
 import { isShapeOf, Standing } from './standing.js';
-import { frameDependent, hasTokenRows, type Stages, uncuttable } from './stages.js';
+import { frameDependent, hasTokenRows, type Stages } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
+import { stagesOfUse } from './uses.js';
 import { WholeView } from './whole.js';
 
 export class Frames implements FramesView {
@@ -40,6 +43,7 @@ export class Frames implements FramesView {
   readonly lengths: Lengths;
   readonly gathering: Gathering;
   readonly relations: Relations;
+  readonly maskStart: MaskStart;
   /** With kept positions that the graph computes itself: where a stage gathers frame 0's values. */
   readonly positionValues: ReadonlySet<Value>;
   /** Clones by the node they were made from, in the order they were made. */
@@ -53,9 +57,6 @@ export class Frames implements FramesView {
   readonly #firstStage: ReadonlyMap<Value, number>;
   readonly #branchable = new Map<Value, boolean>();
   readonly #places = new Map<number, Value>();
-  #first: Value | undefined;
-  #startsValid: Value | undefined;
-  #noneStartsPadded: Value | undefined;
   #chunk: ChunkTokens | undefined;
 
   constructor(facts: DecoderFacts, stages: Stages, builder: Builder, options: { positions: 'compact' | 'keep'; positionValues: ReadonlySet<Value>; form: FrameForm }) {
@@ -73,6 +74,7 @@ export class Frames implements FramesView {
     const { first, shared } = stagesOfUse(facts, stages, this.dependent);
     this.#firstStage = first;
     this.relations = new Relations(facts, shared, options.positions);
+    this.maskStart = new MaskStart(facts, builder);
     this.#dropped = new DroppedView(this);
     this.#whole = new WholeView(this);
     this.#shapeOperands = new ShapeOperands(facts, builder);
@@ -128,7 +130,7 @@ export class Frames implements FramesView {
     }
     if (!this.dependent.has(value)) return value;
     const past = this.facts.roles.pasts.find((p) => p.value === value);
-    if (past) return this.pastOf(past, j);
+    if (past) return pastOfStage(this, past, j);
     if (j === 0) return this.#inFirst(value);
     if (!value.producer || this.positionValues.has(value)) return this.#either(value, j);
     if (this.standing.stageOf(value) === j) return value;
@@ -188,12 +190,7 @@ export class Frames implements FramesView {
   #clone(value: Value, node: Node, j: number): Value {
     const copy = this.cloneNode(node, (v) => this.instantiate(v, j));
     this.noteClone(node, copy);
-    const memo = this.#memo[j] as Map<Value, Value>;
-    node.outputs.forEach((o, i) => {
-      const made = copy.outputs[i];
-      if (o && made) memo.set(o, made);
-    });
-    return copy.outputs[value.outputIndex] as Value;
+    return noteCopy(node, copy, this.#memo[j] as Map<Value, Value>, value);
   }
 
   /** A copy of a node over instances of its inputs. */
@@ -246,18 +243,6 @@ export class Frames implements FramesView {
     return this.builder.constant(dtype, data, axes as number[]);
   }
 
-  /** A cache of another stage is replaced by one of this stage: an exporter may read lengths from any layer. */
-  pastOf(past: PastInput, j: number): Value {
-    const { attention: layers } = this.facts;
-    const owner = layers.find((l) => l.core.past?.key.value === past.value || l.core.past?.value?.value === past.value);
-    if (owner && this.stages.stageOfLayer(owner.index) === j) return past.value;
-    const isValue = owner !== undefined && owner.core.past?.value?.value === past.value;
-    const inStage = layers.filter((l) => l.core.past && this.stages.stageOfLayer(l.index) === j);
-    const alike = inStage.find((l) => l.core.croppedCache === (owner?.core.croppedCache ?? false)) ?? inStage.find((l) => !l.core.croppedCache);
-    if (!alike?.core.past) throw noCache(j, past.value);
-    return (isValue ? alike.core.past.value : alike.core.past.key)?.value ?? alike.core.past.key.value;
-  }
-
   // ---- tokens and shapes -------------------------------------------------------------------------------------
 
   /** int64 [1]: S_j, read off what crosses the boundary. */
@@ -284,81 +269,12 @@ export class Frames implements FramesView {
     return places;
   }
 
-  /** bool [B, 1]: true where the row's attention mask starts with a valid token, false where it starts with padding. */
-  startsValid(): Value {
-    this.#startsValid ??= this.builder.cast('mask_first_valid', this.#maskFirst(), DataType.BOOL);
-    return this.#startsValid;
-  }
-
-  /** bool scalar: true when no row's attention mask starts with padding. */
-  noneStartsPadded(): Value {
-    const b = this.builder;
-    this.#noneStartsPadded ??= b.cast('none_starts_padded', b.op('ReduceMin', 'mask_first_least', [this.#maskFirst()], { keepdims: { kind: 'int', value: 0 } }), DataType.BOOL);
-    return this.#noneStartsPadded;
-  }
-
-  #maskFirst(): Value {
-    if (!this.#first) {
-      const b = this.builder;
-      const mask = this.facts.roles.attentionMask as Value;
-      const first = b.slice('mask_first', mask, b.ints([0]), b.ints([1]), 1);
-      this.#first = this.facts.probes.dtype(mask) === DataType.BOOL ? b.cast('mask_first_number', first, DataType.INT64) : first;
-    }
-    return this.#first;
-  }
-
   /** Shape of a content value in stage j, without computing the value there merely for its shape. */
   #shapeOfContent(node: Node, j: number): Value | undefined {
     const x = node.inputs[0] as Value;
     const home = this.stages.homeOf(x);
     const crosses = home <= j && Array.from({ length: j - home }, (_, i) => home + i).every((i) => this.stages.crossing[i]?.has(x));
     if (crosses) return undefined;
-    return this.shapeFromAxes(node, j, (a) => this.lengths.axis(a, j));
+    return shapeFromAxes(this, node, j, (a) => this.lengths.axis(a, j));
   }
-
-  /** What a Shape node over content gives, put together from sizes. */
-  shapeFromAxes(node: Node, j: number, size: (axis: Exclude<Axis, '?'>) => Value): Value {
-    const x = node.inputs[0] as Value;
-    const axes = this.facts.probes.axes(x);
-    const wanted = shapePart(node, axes);
-    if (!wanted) throw uncuttable(x, 'its rank is not known');
-    return this.builder.concat(
-      `shape_s${j}`,
-      wanted.map((a) => {
-        if (a === '?') throw uncuttable(x, `its size in a later stage is not known (${describeAxes(axes)})`);
-        return size(a);
-      }),
-      0,
-    );
-  }
-}
-
-function shapePart(node: Node, axes: readonly Axis[] | null): readonly Axis[] | undefined {
-  return axes?.slice(node.int('start', 0), node.attributes.has('end') ? node.int('end', 0) : undefined);
-}
-
-/** By value that knows no content: the first stage that reads it, directly or through others; and those that several read. */
-function stagesOfUse(facts: DecoderFacts, stages: Stages, dependent: ReadonlySet<Value>): { first: Map<Value, number>; shared: Set<Value> } {
-  const first = new Map<Value, number>();
-  const last = new Map<Value, number>();
-  const note = (v: Value, from: number, to: number): void => {
-    if (!dependent.has(v)) return;
-    first.set(v, Math.min(first.get(v) ?? Number.POSITIVE_INFINITY, from));
-    last.set(v, Math.max(last.get(v) ?? -1, to));
-  };
-  for (let i = facts.graph.nodes.length - 1; i >= 0; i--) {
-    const node = facts.graph.nodes[i] as Node;
-    let from = stages.home.get(node) ?? Number.POSITIVE_INFINITY;
-    let to = stages.home.get(node) ?? -1;
-    if (to < 0) {
-      for (const o of node.outputs) {
-        if (!o) continue;
-        from = Math.min(from, first.get(o) ?? Number.POSITIVE_INFINITY);
-        to = Math.max(to, last.get(o) ?? -1);
-      }
-    }
-    if (to < 0) continue;
-    for (const v of node.reads) if (v) note(v, from, to);
-  }
-  return { first, shared: new Set([...first.keys()].filter((v) => (last.get(v) ?? -1) > (first.get(v) as number))) };
 }

@@ -3,7 +3,10 @@
  * what the first stage has worked out is right as it stands or with the cache's missing columns left out.
  */
 import { type AttributeValue, DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { shapeFromAxes } from './content-shapes.js';
+import { noteCopy } from './copies.js';
 import type { FramesView } from './frames-view.js';
+import { pastOfStage } from './roots.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
 
@@ -35,7 +38,7 @@ export class WholeView {
     const first = (): Value => frames.instantiate(value, 0);
     if (positionValues.has(value)) return first();
     const past = facts.roles.pasts.find((p) => p.value === value);
-    if (past) return frames.pastOf(past, j);
+    if (past) return pastOfStage(frames, past, j);
     if (!value.producer) return this.#root(value, j);
     if (standing.stageOf(value) === j && standing.isContentFree(value)) return value;
     const constant = frames.fold(value);
@@ -51,7 +54,7 @@ export class WholeView {
       case 'first':
         return frames.builder.slice(`first_s${j}`, first(), frames.builder.ints([0]), lengths.wholeAxis(relation.size, j), relation.axis);
     }
-    if (isShapeOf(value, facts.content)) return frames.shapeFromAxes(value.producer, j, (a) => lengths.wholeAxis(a, j));
+    if (isShapeOf(value, facts.content)) return shapeFromAxes(frames, value.producer, j, (a) => lengths.wholeAxis(a, j));
     return undefined;
   }
 
@@ -61,12 +64,7 @@ export class WholeView {
     if (unchanged && node.captures.length === 0) return frames.instantiate(value, 0);
     const copy = frames.cloneNode(node, (v) => this.instantiate(v, j));
     if (frames.form === 'whole') frames.noteClone(node, copy);
-    const memo = this.#memo[j] as Map<Value, Value>;
-    node.outputs.forEach((o, i) => {
-      const made = copy.outputs[i];
-      if (o && made) memo.set(o, made);
-    });
-    return copy.outputs[value.outputIndex] as Value;
+    return noteCopy(node, copy, this.#memo[j] as Map<Value, Value>, value);
   }
 
   #root(value: Value, j: number): Value {
@@ -100,7 +98,7 @@ export class WholeView {
     const picked = this.#byRow(other, first, original, axis, j);
     picked.type = type;
     other.outputs.push(picked);
-    b.control('If', `columns_s${j}`, this.#frames.noneStartsPadded(), { then_branch: then, else_branch: other }, [out]);
+    b.control('If', `columns_s${j}`, this.#frames.maskStart.nonePadded(), { then_branch: then, else_branch: other }, [out]);
     return out;
   }
 
@@ -113,7 +111,7 @@ export class WholeView {
     const padded = make('Concat', 'columns_padded', [cached, own], { axis: { kind: 'int', value: axis } });
     const tail = make('Slice', 'columns_last', [first, lengths.pastShift(j), end, axes]);
     const rank = facts.probes.axes(original)?.length ?? 2;
-    const starts = make('Reshape', 'starts_valid', [this.#frames.startsValid(), b.ints([-1, ...new Array<number>(rank - 1).fill(1)])]);
+    const starts = make('Reshape', 'starts_valid', [this.#frames.maskStart.valid(), b.ints([-1, ...new Array<number>(rank - 1).fill(1)])]);
     if (facts.probes.dtype(original) !== DataType.BOOL) return make('Where', 'columns', [starts, tail, padded]);
     // ONNX Runtime has no Where of booleans.
     const one = make('And', 'columns_if_valid', [tail, starts]);
