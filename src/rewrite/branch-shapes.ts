@@ -178,7 +178,9 @@ function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts
     inputs.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? sequence : kept(j + 1, at)))], dtype: 1 });
   }
   for (const n of graph.nodes) {
-    if (!made(n) || n === left.producer) continue;
+    // No-ops that were put back are the model's own, but the probes did not see them.
+    const unseen = n.outputs.every((o) => o === null || probes.facts[at].get(o) === undefined);
+    if (!(made(n) || unseen) || n === left.producer) continue;
     const chosen = n.is(SELECT.op, SELECT.domain) ? n.inputs[SELECT[side]] : undefined;
     for (const v of chosen ? [chosen] : n.reads) if (v) bind(v);
     part.nodes.push(chosen ? handingOn(n, chosen) : n);

@@ -64,7 +64,7 @@ export async function damage(path: string, target: string, kind: Damage): Promis
     const b = new Builder(model);
     b.scope('damage');
     const find = (name: RegExp): Value[] => [...model.graph.values.values()].filter((v) => name.test(v.name));
-    if (kind === 'swap-kept') for (const v of find(/^pdrop\/b1\/select\/index:0$/)) replaceUses(model.graph, b, v, (x) => swapNeighbours(b, x, 5));
+    if (kind === 'swap-kept') for (const v of find(/^pdrop\/b1\/select\/ordered:0$/)) replaceUses(model.graph, b, v, (x) => swapNeighbours(b, x, 5));
     if (kind === 'drop-text') for (const v of find(/^pdrop\/b1\/select\/key:0$/)) replaceUses(model.graph, b, v, (x) => loseToken(b, x, 1));
     // Wrong by one only where something has been dropped before: prompts and text-only runs stay right.
     if (kind === 'shift-decode') for (const v of find(/past_shift_s\d+:0$/)) replaceUses(model.graph, b, v, (x) => b.op('Add', 'shifted', [x, b.op('Min', 'one', [x, b.int(1)])]));
