@@ -26,6 +26,12 @@ export interface BothSidesInput {
 const QUANTIZED = /quantize|Integer|^QLinear|^QGemm/i;
 
 /**
+ * ONNX Runtime takes out Casts that undo each other (at every optimization level) without asking whether a subgraph reads
+ * them, and then misses an input: what reads such a Cast does not move into a branch.
+ */
+const isFragileCast = (n: Node, isCandidate: (node: Node) => boolean): boolean => n.is('Cast') && (!isCandidate(n) || n.inputs[0]?.producer?.is('Cast') === true);
+
+/**
  * Copies what both sides of one boundary need; the node itself is for the side where all tokens stay.
  *
  * @returns copies, for the side where tokens are dropped, and originals, for the other one, with their boundary
@@ -63,7 +69,7 @@ function boundariesOf(nodes: readonly Node[], { shared, readingOf, isCandidate }
   const found = new Map<Node, number>();
   for (let i = nodes.length - 1; i >= 0; i--) {
     const n = nodes[i] as Node;
-    if (!isCandidate(n) || n.subgraphs.length > 0 || QUANTIZED.test(n.opType) || n.inputs.some((v) => v?.producer && QUANTIZED.test(v.producer.opType))) continue;
+    if (!isCandidate(n) || n.subgraphs.length > 0 || QUANTIZED.test(n.opType) || n.inputs.some((v) => v?.producer && (QUANTIZED.test(v.producer.opType) || isFragileCast(v.producer, isCandidate)))) continue;
     let boundary: number | undefined;
     let given = false;
     let stays = false;
