@@ -20,7 +20,7 @@ export const branch: Pass = {
     const { content, probes } = facts;
     const stamped = (n: Node): boolean => n.stamps.has('pdrop.pass');
     // No-ops, which the analysis has looked through, go where their readers go.
-    const idle = graph.graph.nodes.filter((n) => !stamped(n) && !carriesNoContent(n) && n.inputs[0] && content.has(n.inputs[0]) && !n.outputs.some((o) => o && content.has(o)));
+    const idle = [...results.putBack].filter((n) => !carriesNoContent(n) && n.inputs[0] && content.has(n.inputs[0]));
     const { ifs, inside } = buildBranches(graph, builder, {
       condition: frames.drops.any,
       pinned: results.pinned,
@@ -31,8 +31,8 @@ export const branch: Pass = {
           graph: graph.graph,
           probes,
           content,
-          made: stamped,
-          stageOf: (v) => (content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0)),
+          unseen: (n) => stamped(n) || results.putBack.has(n),
+          stageOf: (v) => frames.stageOf(v),
           left: frames.drops.left,
           batch: facts.roles.source.type?.dims?.[0] ?? null,
         }),

@@ -5,7 +5,7 @@
  *   in:   Shape(h)→Gather (dead), Shape(h')→Gather' (clones)
  *   out:  Shape(h')→Gather
  */
-import { type Node, refill } from '../src/ir/graph.js';
+import type { Node } from '../src/ir/graph.js';
 import type { Pass } from '../src/rewrite/pass.js';
 
 export const clean: Pass = {
@@ -39,12 +39,7 @@ export const clean: Pass = {
     }
     const dead = new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n)));
     graph.remove(dead);
-    const unused = new Set(graph.graph.initializers.filter((v) => v.name.startsWith('pdrop/const/') && v.uses.length === 0 && v.capturedBy.length === 0));
-    if (unused.size > 0) {
-      const kept = graph.graph.initializers.filter((v) => !unused.has(v));
-      refill(graph.graph.initializers, kept);
-      for (const v of unused) graph.graph.values.delete(v.name);
-    }
+    graph.dropUnread((v) => v.name.startsWith('pdrop/const/'));
     graph.sort();
     return { applied: [`${dead.size} nodes removed, ${adopted} identities kept`], declined: [] };
   },

@@ -6,9 +6,9 @@
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
 import type { DecoderFacts } from '../src/analyse/facts.js';
-import { numeric, UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
+import { UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
 import type { Axis } from '../src/analyse/probes.js';
-import type { Dim, Value } from '../src/ir/graph.js';
+import { type Dim, extentOf, type Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
 import { Refusal } from '../src/diagnostics.js';
 import type { Pass } from '../src/rewrite/pass.js';
@@ -60,7 +60,7 @@ export const declare: Pass = {
     for (const v of graph.graph.values.values()) {
       if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
       // What is made of a later stage's shapes is as long as that stage, content or not.
-      const stage = facts.content.has(v) ? stages.homeOf(v) : (frames.standing.stageOf(v) ?? 0);
+      const stage = frames.stageOf(v);
       const axes = probes.axes(v);
       if (stage === 0 || axes?.every((a) => typeof a === 'number' || a === 'B') === true) continue;
       // Rank and fixed extents stay declared: runtimes that infer shapes lean on them where they cannot follow an op.
@@ -110,7 +110,7 @@ function declareSizes(facts: DecoderFacts): number {
       const size = axes[i];
       if (i === 0 || i === presents.get(v) || typeof d === 'number' || typeof size !== 'number' || size === UNKNOWN_HEAD_DIM) return d;
       // Of a cache's axes only the head size is told by what reads it; others that are symbols were guessed.
-      const known = v.isOutput || (caches.has(v) && i === 3) || (typeof d === 'string' && numeric(d) === size);
+      const known = v.isOutput || (caches.has(v) && i === 3) || extentOf(d) === size;
       return known ? size : d;
     });
     if (dims.every((d, i) => d === v.type?.dims?.[i])) continue;

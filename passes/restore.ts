@@ -10,9 +10,10 @@ import type { Pass } from '../src/rewrite/pass.js';
 export const restore: Pass = {
   name: 'restore',
   summary: 'put back no-ops that were looked through',
-  run(graph, { facts }) {
-    const count = facts.noOps.restore();
-    graph.edits += count;
-    return { applied: [`${count} no-ops put back`], declined: [] };
+  run(graph, { facts, results }) {
+    const { inputs, nodes } = facts.noOps.restore();
+    results.putBack = nodes;
+    graph.edits += inputs;
+    return { applied: [`${inputs} no-ops put back`], declined: [] };
   },
 };

@@ -41,7 +41,7 @@ import type { Unfixed } from './rewrite/unfix.js';
 import type { ValidateOptions } from './validate/options.js';
 import type { ValidateReport } from './validate/result.js';
 import type { SweepReport } from './validate/sweep/curve.js';
-import type { TuneReport } from './validate/tune/tune.js';
+import type { TuneReport } from './validate/tune/result.js';
 
 export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
 export type { CompileFolderOptions, CompileOptions } from './compile-options.js';
@@ -59,7 +59,7 @@ export type { Progress, ValidateOptions } from './validate/options.js';
 export type { Thresholds } from './validate/findings.js';
 export type { ValidateReport } from './validate/result.js';
 export type { SweepReport } from './validate/sweep/curve.js';
-export type { TuneReport } from './validate/tune/tune.js';
+export type { TuneReport } from './validate/tune/result.js';
 export { VERSION } from './version.js';
 export { check, type CheckOptions, type CheckReport } from './check/check-file.js';
 

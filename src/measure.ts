@@ -7,9 +7,10 @@ import { ReportFiles } from './report/write.js';
 import { type Progress, SILENT, type ValidateOptions } from './validate/options.js';
 import type { ValidateReport } from './validate/result.js';
 import type { SweepReport } from './validate/sweep/curve.js';
-import { parseLambdas } from './validate/sweep/sweep-grid.js';
+import { parseLambdas, SWEEP_DEFAULTS } from './validate/sweep/sweep-grid.js';
 import { type SweepOptions as ExactSweepOptions, sweep as sweepSchedules } from './validate/sweep/sweep.js';
-import { type TuneOptions as ExactTuneOptions, tune as tuneSchedule, type TuneReport } from './validate/tune/tune.js';
+import { type TuneOptions as ExactTuneOptions, TUNE_DEFAULTS, type TuneReport } from './validate/tune/result.js';
+import { tune as tuneSchedule } from './validate/tune/tune.js';
 import { validate as validateModels } from './validate/validate.js';
 
 /** What a long run tells, and how it is ended. */
@@ -25,12 +26,8 @@ export interface SweepOptions extends Omit<ExactSweepOptions, 'lambdas' | 'stage
   readonly stages?: readonly number[] | undefined;
 }
 
-type Defaulted = 'ranks' | 'ratios' | 'positionModes' | 'mostBoundaries' | 'budget';
+type Defaulted = keyof typeof TUNE_DEFAULTS;
 export interface TuneOptions extends Omit<ExactTuneOptions, Defaulted | 'state'>, Partial<Pick<ExactTuneOptions, Defaulted>> {}
-
-/** What tune tries when nothing is said. */
-export const TUNE_DEFAULTS: Pick<ExactTuneOptions, Defaulted> = { ranks: ['attention', 'norope', 'change'], ratios: ['0.75', '0.5', '0.25', '0.1', '0'], positionModes: ['keep'], mostBoundaries: 5, budget: 600_000 };
-export const SWEEP_DEFAULTS = { lambdas: '0.3:0.9:0.1', stages: [4] } as const;
 
 /** The report; with `report`, it is written there, and what an interrupted run measured is taken up. */
 export async function validateFiles(options: ValidateOptions, { progress = SILENT, signal }: RunOptions): Promise<ValidateReport> {

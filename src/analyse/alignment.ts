@@ -6,7 +6,7 @@
  * Data flow: features of tokens meet hidden states token by token; what mixes them along that axis first (a pooling,
  * attention) has use for all of them.
  */
-import { isFloat } from './roles.js';
+import { isFloat } from '../ir/data-type.js';
 import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import { carriesNoContent } from './spine.js';

@@ -113,16 +113,16 @@ export class NoOps {
    * Puts back the no-ops whose reader still reads what it read when they were taken out; the others are gone for good.
    * One whose own parameters come from the inputs stays out: they may be another stage's by now.
    *
-   * @returns how many inputs were put back
+   * @returns how many inputs read a no-op again, and the nodes that are back in the graph
    */
-  restore(): number {
-    let count = 0;
+  restore(): { readonly inputs: number; readonly nodes: ReadonlySet<Node> } {
+    let inputs = 0;
     const back = new Set<Node>();
     for (const { node, index, from, to } of [...this.#edits].reverse()) {
       if (node.inputs[index] !== to || (this.#detached.has(node) && !back.has(node)) || !this.#constantButFirst(from)) continue;
       setInput(node, index, from, !this.#detached.has(node) || back.has(node));
       this.#reattach(from.producer, back);
-      count++;
+      inputs++;
     }
     for (const n of this.#detached) {
       if (back.has(n)) continue;
@@ -148,7 +148,7 @@ export class NoOps {
     }
     this.#edits.length = 0;
     this.#detached.clear();
-    return count;
+    return { inputs, nodes: back };
   }
 
   /** A no-op on a chain of no-ops comes back with the chain. */

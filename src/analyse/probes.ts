@@ -51,11 +51,11 @@ export class Probes {
     const a = this.facts[0].get(value)?.shape;
     const b = this.facts[1].get(value)?.shape;
     if (!a || !b || a.length !== b.length) return null;
-    return a.map((x, i) => this.#meaning(x, b[i]));
+    return a.map((x, i) => this.meaning(x, b[i]));
   }
 
-  /** What a size is that came out as x and y. */
-  #meaning(x: number | null, y: number | null | undefined): Axis {
+  /** What a size is that came out as x and y in the two evaluations. */
+  meaning(x: number | null, y: number | null | undefined): Axis {
     const [s, t] = this.#sizes;
     if (x === null || y === null || y === undefined) return '?';
     if (x === y) return x;
@@ -70,12 +70,7 @@ export class Probes {
   /** Meaning of each element of a vector of sizes, as far as arithmetic made it; undefined when its contents are not known. */
   contents(value: Value): readonly Axis[] | undefined {
     const both = this.both(value);
-    return both && both[0].length === both[1].length ? both[0].map((x, i) => this.#meaning(x, both[1][i])) : undefined;
-  }
-
-  /** Rows of the batch in an evaluation. */
-  batch(evaluation: 0 | 1): number {
-    return this.#sizes[evaluation].batch;
+    return both && both[0].length === both[1].length ? both[0].map((x, i) => this.meaning(x, both[1][i])) : undefined;
   }
 
   /** Sizes of an evaluation. */

@@ -3,7 +3,8 @@
  * embedding lookup. Names only break ties between inputs that flow to the same places.
  */
 import { Refusal } from '../diagnostics.js';
-import { DataType, type Dim, type Graph, type Node, type Value } from '../ir/graph.js';
+import { isFloat } from '../ir/data-type.js';
+import { DataType, type Dim, extentOf, type Graph, type Node, type Value } from '../ir/graph.js';
 import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import type { ProbeSizes } from './probes.js';
 
@@ -20,12 +21,7 @@ const MS = 'com.microsoft';
 
 /** Head size assumed for caches that do not declare theirs, until the attention op has told it. */
 export const UNKNOWN_HEAD_DIM = 947;
-const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
 const INTS: readonly number[] = [DataType.INT64, DataType.INT32];
-
-export function isFloat(elemType: number | undefined): boolean {
-  return elemType !== undefined && FLOATS.includes(elemType);
-}
 
 /** Ops that pass a value on with its axes unchanged. */
 function isTransparent(node: Node): boolean {
@@ -188,7 +184,7 @@ function isState(graph: Graph, value: Value): boolean {
   const sizes = (v: Value): string | undefined => {
     const dims = v.type?.dims;
     if (!dims || dims.length < 3 || !isFloat(v.type?.elemType)) return undefined;
-    const rest = dims.slice(1).map((d) => (typeof d === 'string' ? numeric(d) : (d ?? undefined)));
+    const rest = dims.slice(1).map(extentOf);
     return rest.includes(undefined) ? undefined : rest.join();
   };
   const own = sizes(value);
@@ -311,7 +307,7 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
     shapes.set(
       value,
       dims.map((d, i) => {
-        const size = typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? numeric(d)) : undefined));
+        const size = typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? extentOf(d)) : undefined));
         if (size === undefined) guessed?.add(value);
         return size ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
       }),
@@ -335,10 +331,5 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
 /** The head size a cache declares as a symbol named after the number. */
 function headSize(past: Value): number | undefined {
   const d = past.type?.dims?.[3];
-  return typeof d === 'string' ? numeric(d) : undefined;
-}
-
-/** Some exporters write static sizes as a symbol named after the number. */
-export function numeric(symbol: string): number | undefined {
-  return /^\d+$/.test(symbol) ? Number(symbol) : undefined;
+  return typeof d === 'string' ? extentOf(d) : undefined;
 }

@@ -13,7 +13,7 @@
  * among all.
  */
 import { describeNode, Refusal } from '../diagnostics.js';
-import type { Node, Value } from '../ir/graph.js';
+import { extentOf, type Node, type Value } from '../ir/graph.js';
 import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
 import type { Axis } from './probes.js';
 import { carriesNoContent, dominatorChain, lastLinks, type Link } from './spine.js';
@@ -197,7 +197,7 @@ function strangers({ graph, roles, content }: DecoderFacts): Map<Value, Value> {
   const from = new Map<Value, Value>();
   for (const v of graph.inputs) {
     const dims = v.type?.dims;
-    if (!v.tensor && !known.has(v) && !(dims && dims.every((d) => typeof d === 'number' || (d !== null && /^\d+$/.test(d))))) from.set(v, v);
+    if (!v.tensor && !known.has(v) && !(dims && dims.every((d) => extentOf(d) !== undefined))) from.set(v, v);
   }
   if (from.size === 0) return from;
   for (const n of graph.nodes) {

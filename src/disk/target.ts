@@ -65,6 +65,11 @@ export function makeFolder(path: string): string | undefined {
   }
 }
 
+/** Whether a folder is there. */
+export function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
 /** Device and inode: the same for two names of one file. Undefined where there is no file. */
 export function inodeOf(path: string): string | undefined {
   try {

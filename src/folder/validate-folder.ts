@@ -1,8 +1,9 @@
 /** Two folders, compiled one out of the other: which files of them `validate` works on. */
-import { existsSync, statSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../diagnostics.js';
 import { readModelConfig } from '../disk/model-config.js';
+import { isFolder } from '../disk/target.js';
 import type { AskFiles } from '../validate/feeding/asking/index.js';
 import { type Part, readJson, recogniseFolder } from './layout.js';
 
@@ -14,10 +15,6 @@ export interface FolderPair {
   readonly ask: AskFiles;
   /** Variants of the decoder that are in both folders and not looked at. */
   readonly others: readonly string[];
-}
-
-export function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 /**

@@ -36,6 +36,13 @@ export const DataType = {
   INT2: 26,
 } as const;
 
+/** Types that weights and hidden states are computed in; those of eight bits and less are only stored. */
+const FLOATS: readonly number[] = [DataType.FLOAT, DataType.FLOAT16, DataType.BFLOAT16, DataType.DOUBLE];
+
+export function isFloat(dataType: number | undefined): boolean {
+  return dataType !== undefined && FLOATS.includes(dataType);
+}
+
 /** Bytes per element; packed types of less than a byte count their share. Strings have no size. */
 export const ELEMENT_BYTES: Readonly<Record<number, number>> = {
   [DataType.FLOAT]: 4,

@@ -10,6 +10,11 @@ export { DataType } from './data-type.js';
 /** A declared dimension: a number, a symbolic name (`dim_param`), or null when nothing is declared. */
 export type Dim = number | string | null;
 
+/** The number that a dimension is declared as; some exporters write it as a symbol named after it. */
+export function extentOf(dim: Dim): number | undefined {
+  return typeof dim === 'string' && /^\d+$/.test(dim) ? Number(dim) : typeof dim === 'number' ? dim : undefined;
+}
+
 /** Declared type of a value. `dims` is undefined when no shape is declared (the rank is unknown). */
 export interface TensorType {
   readonly elemType: number;

@@ -3,7 +3,7 @@ import { describeNode, Refusal } from '../diagnostics.js';
 import type { Model, Value } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
 import { InternalError } from '../diagnostics.js';
-import { isFloat } from '../analyse/roles.js';
+import { isFloat } from '../ir/data-type.js';
 import { layoutModel, type WriteChanges, writePieces } from '../onnx/write.js';
 import type { ByteSink, Piece } from '../onnx/bytes.js';
 import { Builder } from '../rewrite/builder.js';

@@ -3,7 +3,8 @@
  * the source, and every record remembers its own bytes so that it can be written back unchanged.
  */
 import { Refusal } from '../diagnostics.js';
-import { DataType, type Graph, type Model, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
+import { isFloat } from '../ir/data-type.js';
+import { type Graph, type Model, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
 import { type ByteSource, type Piece, WindowedSource } from './bytes.js';
 import { decodeOpset, normaliseDomain } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
@@ -100,8 +101,7 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
   const load = async (tensor: Tensor, culprit: string): Promise<Tensor> => {
     const { external, byteLength, dataType, dims } = tensor;
     if (!external || tensor.data || byteLength > SMALL_TENSOR_BYTES || byteLength === 0) return tensor;
-    const isFloat = dataType === DataType.FLOAT || dataType === DataType.FLOAT16 || dataType === DataType.DOUBLE || dataType === DataType.BFLOAT16;
-    if (isFloat && dims.reduce((a, b) => a * b, 1) > FLOATS_THAT_STEER) return tensor;
+    if (isFloat(dataType) && dims.reduce((a, b) => a * b, 1) > FLOATS_THAT_STEER) return tensor;
     return { ...tensor, data: await source.external?.(external, byteLength, culprit) };
   };
   for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);

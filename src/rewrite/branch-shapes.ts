@@ -5,25 +5,26 @@
  * follow, and without a name for an extent ONNX Runtime follows shape arithmetic behind the boundary wrongly
  * (Concat(Slice(Shape(x)), [n]) is inferred to be [n]). A name also says which extents are equal, which its fusions ask for.
  *
- * What the passes made is evaluated four times: at either probe, in a chunk that loses tokens (a prime number of them is
+ * What the probes have not seen is evaluated four times: at either probe, in a chunk that loses tokens (a prime number of them is
  * left behind each boundary) and in one that loses none. An extent is a number where all four agree, and the tokens of
  * stage j where it is their number in all four; a claim that is wrong would make ONNX Runtime plan memory wrongly. So
  * nothing is claimed of sizes that are chosen (the longer of two, a table by the length of the prompt).
  */
-import { evaluateShapes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
-import type { Probes } from '../analyse/probes.js';
+import { type Dims, evaluateShapes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
+import type { Axis, Probes } from '../analyse/probes.js';
 import { DataType, type Dim, Graph, Node, type Value } from '../ir/graph.js';
 import { SELECT } from './builder.js';
 
 type Side = 'dropping' | 'whole';
 type Evaluation = 0 | 1;
+const EVALUATIONS: readonly Evaluation[] = [0, 1];
 
 export interface ShapeContext {
   readonly graph: Graph;
   readonly probes: Probes;
   readonly content: ReadonlySet<Value>;
-  /** Nodes that passes made: the others are as the probes have them. */
-  readonly made: (node: Node) => boolean;
+  /** Nodes that the probes have not seen: those that passes made, and no-ops that were put back. */
+  readonly unseen: (node: Node) => boolean;
   /** Stage that a value of the model's own nodes is in. */
   readonly stageOf: (value: Value) => number;
   /** Its shape is [0, S_1, S_2, …]. */
@@ -57,26 +58,21 @@ export class BranchShapes {
    * @param name what an extent is called that nothing is known of; the axis is added.
    */
   dims(boundary: number, dropping: Value, whole: Value | undefined, name: string): Dim[] | undefined {
-    const a = ([0, 1] as const).map((at) => this.#get(dropping, 'dropping', at)?.shape);
-    const b = ([0, 1] as const).map((at) => this.#get(whole ?? dropping, 'whole', at)?.shape);
-    const rank = a[0]?.length;
-    if (rank === undefined || a[1]?.length !== rank) return undefined;
-    if (whole && b.some((s) => s?.length !== rank)) return undefined;
-    return Array.from({ length: rank }, (_, axis): Dim => {
-      const fixed = whole !== undefined && !this.#chosen.has(dropping) && !this.#chosen.has(whole);
-      return (fixed ? this.#known(boundary, [a[0]?.[axis], a[1]?.[axis], b[0]?.[axis], b[1]?.[axis]]) : undefined) ?? `${name}_${axis}`;
-    });
+    const shapes = (value: Value, side: Side): (Dims | null | undefined)[] => EVALUATIONS.map((at) => this.#get(value, side, at)?.shape);
+    const [a, b, c, d] = [...shapes(dropping, 'dropping'), ...(whole ? shapes(whole, 'whole') : [])];
+    if (!a || [b, ...(whole ? [c, d] : [])].some((s) => s?.length !== a.length)) return undefined;
+    const fixed = whole !== undefined && !this.#chosen.has(dropping) && !this.#chosen.has(whole);
+    return a.map((size, axis): Dim => (fixed ? this.#known(boundary, [size, b?.[axis]], this.#context.probes.meaning(c?.[axis] ?? null, d?.[axis])) : undefined) ?? `${name}_${axis}`);
   }
 
-  #known(boundary: number, sizes: readonly (number | null | undefined)[]): Dim | undefined {
-    const [first] = sizes;
-    if (typeof first === 'number' && sizes.every((s) => s === first)) return first;
-    const [s, t] = ([0, 1] as const).map((at) => this.#context.probes.sizes(at)) as [ReturnType<Probes['sizes']>, ReturnType<Probes['sizes']>];
-    const [k, l] = [kept(boundary, 0), kept(boundary, 1)];
-    const is = (...wanted: number[]): boolean => wanted.every((w, i) => sizes[i] === w);
-    if (is(s.batch, t.batch, s.batch, t.batch)) return this.#context.batch ?? undefined;
-    if (is(k, l, s.sequence, t.sequence)) return `sequence_length_stage${boundary}`;
-    if (is(s.past + k, t.past + l, s.past + s.sequence, t.past + t.sequence)) return `total_length_stage${boundary}`;
+  /** What an extent is that comes out as `found` where tokens are dropped, and is `whole` where none are. */
+  #known(boundary: number, found: readonly (number | null | undefined)[], whole: Axis): Dim | undefined {
+    const is = (size: (at: Evaluation) => number): boolean => EVALUATIONS.every((at) => found[at] === size(at));
+    const { probes, batch } = this.#context;
+    if (typeof whole === 'number') return is(() => whole) ? whole : undefined;
+    if (whole === 'B' && is((at) => probes.sizes(at).batch)) return batch ?? undefined;
+    if (whole === 'S' && is((at) => kept(boundary, at))) return `sequence_length_stage${boundary}`;
+    if (whole === 'T' && is((at) => probes.sizes(at).past + kept(boundary, at))) return `total_length_stage${boundary}`;
     return undefined;
   }
 
@@ -155,7 +151,7 @@ function outside({ probes, stageOf }: ShapeContext, value: Value, side: Side, at
 }
 
 function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts {
-  const { graph, made, left, probes } = context;
+  const { graph, unseen, left, probes } = context;
   const part = new Graph();
   const inputs = new Map<Value, InputBinding>();
   const own = new Set<Value>();
@@ -178,9 +174,7 @@ function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts
     inputs.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? sequence : kept(j + 1, at)))], dtype: 1 });
   }
   for (const n of graph.nodes) {
-    // No-ops that were put back are the model's own, but the probes did not see them.
-    const unseen = n.outputs.every((o) => o === null || probes.facts[at].get(o) === undefined);
-    if (!(made(n) || unseen) || n === left.producer) continue;
+    if (!unseen(n) || n === left.producer) continue;
     const chosen = n.is(SELECT.op, SELECT.domain) ? n.inputs[SELECT[side]] : undefined;
     for (const v of chosen ? [chosen] : n.reads) if (v) bind(v);
     part.nodes.push(chosen ? handingOn(n, chosen) : n);

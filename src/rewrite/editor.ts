@@ -67,6 +67,14 @@ export class GraphEditor {
     return live;
   }
 
+  /** Removes initializers that nothing reads any more, of those that may go. */
+  dropUnread(mayGo: (initializer: Value) => boolean): void {
+    const unread = new Set(this.graph.initializers.filter((v) => mayGo(v) && v.uses.length === 0 && v.capturedBy.length === 0));
+    if (unread.size === 0) return;
+    refill(this.graph.initializers, this.graph.initializers.filter((v) => !unread.has(v)));
+    for (const v of unread) this.graph.values.delete(v.name);
+  }
+
   /** Takes nodes out of the list; they live on in a subgraph, or what they made has another producer. */
   take(nodes: ReadonlySet<Node>): void {
     this.edits++;

@@ -103,10 +103,7 @@ function fold(graph: GraphEditor, sizes: ShapeFacts): number {
 function sweep(graph: GraphEditor): void {
   const live = graph.live();
   graph.remove(new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n))));
-  const unused = new Set(graph.graph.initializers.filter((v) => !v.isInput && !v.isOutput && v.uses.length === 0 && v.capturedBy.length === 0));
-  if (unused.size === 0) return;
-  refill(graph.graph.initializers, graph.graph.initializers.filter((v) => !unused.has(v)));
-  for (const v of unused) graph.graph.values.delete(v.name);
+  graph.dropUnread((v) => !v.isInput && !v.isOutput);
 }
 
 /** Caches that hold nothing are no inputs; where something still reads one, it reads an empty constant. */

@@ -100,6 +100,11 @@ export class Frames implements FramesView {
     this.#tokens.push(tokens);
   }
 
+  /** Stage of a value of the original graph: where its node runs, or, without content, where it is worked out. */
+  stageOf(value: Value): number {
+    return this.facts.content.has(value) ? this.stages.homeOf(value) : (this.standing.stageOf(value) ?? 0);
+  }
+
   tokens(stage: number): StageTokens {
     const t = this.#tokens[stage];
     if (!t) throw new InternalError(`stage ${stage} has no tokens yet`);

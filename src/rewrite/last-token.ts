@@ -8,7 +8,7 @@
 import { Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
-import { isFloat } from '../analyse/roles.js';
+import { isFloat } from '../ir/data-type.js';
 import { noteCopy, once } from './copies.js';
 import type { Frames } from './frames.js';
 import { hasTokenRows, isRotaryOp, isShapeSlot } from './stages.js';

@@ -32,6 +32,8 @@ export interface PassResults {
   inputs: Value[];
   /** Nodes of the rank subgraphs: the share of them in the cost is reported. */
   rankNodes: Set<Node>;
+  /** No-ops of the model that stand in the graph again: the analysis, its probes included, has not seen them. */
+  putBack: ReadonlySet<Node>;
   /** Nodes of a selection, with its boundary: they run there, also when only later boundaries read them. */
   pinned: Map<Node, number>;
 }

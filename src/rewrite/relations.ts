@@ -7,7 +7,7 @@
 import { DataType, Graph, type Node, type Value } from '../ir/graph.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
-import { isFloat } from '../analyse/roles.js';
+import { isFloat } from '../ir/data-type.js';
 import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
 import { isIntegral } from '../analyse/shapes/numbers.js';
 

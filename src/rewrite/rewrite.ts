@@ -50,7 +50,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
   const form = plan.imageMask.kind === 'none' ? 'whole' : plan.controlFlow === false || plan.runtime === 'genai' || plan.fix || quantizesActivations(facts) ? 'flat' : 'branches';
   const frames = new Frames(facts, stages, builder, { positions: plan.positions, positionValues: kept, form });
   const editor = new GraphEditor(graph, builder);
-  const context: PassContext = { facts, plan, stages, builder, frames, results: { kept: [], inputs: [], rankNodes: new Set(), pinned: new Map() } };
+  const context: PassContext = { facts, plan, stages, builder, frames, results: { kept: [], inputs: [], rankNodes: new Set(), putBack: new Set(), pinned: new Map() } };
   const runs: PassRun[] = [];
   const before = new Set([...graph.nodes, ...facts.noOps.detached]);
   for (const pass of passes) {

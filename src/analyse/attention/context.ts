@@ -204,7 +204,7 @@ function headFirst(ctx: DialectContext, value: Value, heads: number): boolean {
   return shapes.every((s, i) => {
     if (!s || s.length < 3) return false;
     const at = s[s.length - 3];
-    return at === heads || (s.length === 3 && at === heads * (ctx.probes.batch(i as 0 | 1)));
+    return at === heads || (s.length === 3 && at === heads * (ctx.probes.sizes(i as 0 | 1).batch));
   });
 }
 

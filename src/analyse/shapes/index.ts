@@ -6,7 +6,7 @@
  * gives outputs of unknown rank: nothing throws. Facts that contradict each other are collected.
  */
 
-import type { Graph, Node, Tensor, Value } from '../../ir/graph.js';
+import { extentOf, type Graph, type Node, type Tensor, type Value } from '../../ir/graph.js';
 import { Call, ConstantFact, constantFact, countOf, type DataLimits, type HandlerTable, isSize, limitFor } from './call.js';
 import { contrib, preview, standardAttentionOps } from './contrib.js';
 import { convolution } from './convolution.js';
@@ -128,8 +128,7 @@ class Evaluator implements ShapeFacts {
 
   private inputFact(value: Value, bound: InputBinding | undefined): Fact {
     const dtype = value.type?.elemType ?? bound?.dtype ?? 0;
-    // An exporter may write a static size as the symbol "64".
-    const declared = value.type?.dims?.map((d) => (typeof d === 'number' ? d : d !== null && /^\d+$/.test(d) ? Number(d) : null));
+    const declared = value.type?.dims?.map((d) => extentOf(d) ?? null);
     if (bound === undefined) return { dtype, shape: declared ?? null };
     if (declared && (declared.length !== bound.shape.length || declared.some((d, i) => d !== null && d !== bound.shape[i]))) {
       this.conflicts.push({ node: null, reason: `input "${value.name}" is declared [${declared.map((d) => d ?? '?')}] and bound to [${bound.shape}]` });

@@ -1,10 +1,10 @@
 /** `pdrop-compile <model.onnx>`: the main job. */
-import { statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
 import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
 import { readRegularText } from '../../disk/small-files.js';
+import { isFolder } from '../../disk/target.js';
 import { ReportFiles } from '../../report/write.js';
 import { describeRank, type FixedSizes } from '../../plan/plan.js';
 import { explain, explained } from '../../codes.js';
@@ -172,10 +172,6 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   bar.end();
   if (dry) await reporting?.write([[dry, `${JSON.stringify(report, null, 2)}\n`]]);
   show(report, flags, render);
-}
-
-function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 }
 
 function show<T extends CompileReport | FolderReport>(report: T, flags: Flags, render: (report: T) => string): void {

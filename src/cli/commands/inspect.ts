@@ -1,10 +1,10 @@
 /** `pdrop-compile inspect <model.onnx>`: what analysis finds. */
-import { statSync } from 'node:fs';
 import { relative } from 'node:path';
 import type { Command } from 'commander';
 import { inspect, inspectFolder, type InspectFolderReport, type InspectReport, type LayerReport } from '../../index.js';
 import { describeRank } from '../../plan/plan.js';
 import { bytes, table } from '../terminal.js';
+import { isFolder } from '../../disk/target.js';
 import { print, printJson } from '../output.js';
 import { whileShowing } from '../progress.js';
 
@@ -15,7 +15,7 @@ export function register(program: Command): void {
     .argument('<model>', 'path of an .onnx file, or of a folder')
     .option('--json', 'print as JSON')
     .action(async (model: string, flags: { json?: boolean }) => {
-      if (statSync(model, { throwIfNoEntry: false })?.isDirectory()) {
+      if (isFolder(model)) {
         const folder = await whileShowing(`reading ${model}`, () => inspectFolder(model));
         if (flags.json) printJson(folder);
         else print(renderFolder(folder));

@@ -5,7 +5,7 @@ import { ReportFiles } from '../../report/write.js';
 import { figure, share, si } from '../../report/validate-tables.js';
 import type { SweepReport } from '../../validate/sweep/curve.js';
 import { sweep } from '../../validate/sweep/sweep.js';
-import { parseLambdas } from '../../validate/sweep/sweep-grid.js';
+import { parseLambdas, SWEEP_DEFAULTS } from '../../validate/sweep/sweep-grid.js';
 import { table } from '../terminal.js';
 import { addDataOptions, baselinesOf, type DataFlags, dataOptions, whole, wrong } from './validate-shared.js';
 import { print, printJson } from '../output.js';
@@ -32,8 +32,8 @@ export function register(program: Command): void {
     .description('Compiles the original for every λ and number of stages, and measures MACs, cache and divergence of each: the curve to choose a point from.')
     .argument('<original>', 'path of the original decoder')
     .optionsGroup('Schedules:')
-    .option('--lambda <range>', 'from:to:step or a list', '0.3:0.9:0.1')
-    .option('--stages <list>', 'numbers of stages', '4')
+    .option('--lambda <range>', 'from:to:step or a list', SWEEP_DEFAULTS.lambdas)
+    .option('--stages <list>', 'numbers of stages', SWEEP_DEFAULTS.stages.join())
     .option('--ep <name>', 'execution provider (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--image-mask <source>', 'as for compile')
     .option('--positions <list>', 'auto, compact, keep, or several: a curve each', 'auto')

@@ -8,7 +8,8 @@ import { describeRank } from '../../plan/plan.js';
 import { figure, share } from '../../report/validate-tables.js';
 import { ReportFiles } from '../../report/write.js';
 import { TuneState } from '../../validate/tune/state.js';
-import { tune, type TuneReport } from '../../validate/tune/tune.js';
+import { TUNE_DEFAULTS, type TuneReport } from '../../validate/tune/result.js';
+import { tune } from '../../validate/tune/tune.js';
 import { table } from '../terminal.js';
 import { print, printJson } from '../output.js';
 import { progressLines } from '../progress.js';
@@ -47,11 +48,11 @@ export function register(program: Command): void {
     .option('--min-accuracy <share>', 'right answers of the samples (needs answers)', decimal('--min-accuracy'))
     .option('--generate <n>', 'greedy tokens generated for answers', whole('--generate'))
     .optionsGroup('What is tried:')
-    .option('--ranks <list>', 'rankers that are tried, as for compile; the first makes the map', 'attention,norope,change')
-    .option('--ratios <list>', 'shares of image tokens that may be left', '0.75,0.5,0.25,0.1,0')
-    .addOption(new Option('--positions <mode>', 'position modes that are tried').choices(['both', 'compact', 'keep']).default('keep'))
-    .option('--boundaries <n>', 'most boundaries of a schedule', whole('--boundaries', 1, 60), 5)
-    .option('--budget <time>', 'time to measure in, such as 90s, 10m or 2h', '10m')
+    .option('--ranks <list>', 'rankers that are tried, as for compile; the first makes the map', TUNE_DEFAULTS.ranks.join())
+    .option('--ratios <list>', 'shares of image tokens that may be left', TUNE_DEFAULTS.ratios.join())
+    .addOption(new Option('--positions <mode>', 'position modes that are tried').choices(['both', 'compact', 'keep']).default(TUNE_DEFAULTS.positionModes[0]))
+    .option('--boundaries <n>', 'most boundaries of a schedule', whole('--boundaries', 1, 60), TUNE_DEFAULTS.mostBoundaries)
+    .option('--budget <time>', 'time to measure in, such as 90s, 10m or 2h', `${TUNE_DEFAULTS.budget / 60_000}m`)
     .option('--text-samples <pattern>', 'ids of samples whose answer is text in the image: watched apart')
     .option('--ep <name>', 'execution provider (default: cpu)', (t: string, all: string[] = []) => [...all, t])
     .option('--image-mask <source>', 'as for compile');

@@ -1,6 +1,7 @@
 /** `pdrop-compile validate`: the gate that makes people trust a rewrite. */
 import type { Command } from 'commander';
-import { type FolderPair, filesOfFolders, isFolder } from '../../folder/validate-folder.js';
+import { isFolder } from '../../disk/target.js';
+import { type FolderPair, filesOfFolders } from '../../folder/validate-folder.js';
 import { progressLines } from '../progress.js';
 import { validate } from '../../validate/validate.js';
 import { addDataOptions, addOutputs, addThresholds, baselinesOf, checkOutputs, type DataFlags, dataOptions, emit, type OutputFlags, parseShard, type ThresholdFlags, thresholdsOf, warn, whole, wrong } from './validate-shared.js';

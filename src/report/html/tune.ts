@@ -1,6 +1,6 @@
 /** The page of `tune`: the frontier, the damage map, the horizon, where text in images breaks, and the held-out check. */
 import { describeRank } from '../../plan/plan.js';
-import type { TuneReport } from '../../validate/tune/tune.js';
+import type { TuneReport } from '../../validate/tune/result.js';
 import { html, type Markup, scriptJson } from './markup.js';
 import { plain, share } from './numbers.js';
 import { page } from './page.js';

@@ -2,6 +2,7 @@
  * What a decoder's inputs and outputs are for, read from their declarations: element types, ranks and shared symbols
  * first, names where those leave a choice. `pair` gives the caches a known pairing (from the graph's analysis).
  */
+import { extentOf } from '../../ir/graph.js';
 import { RunFault } from './faults.js';
 import type { Dtype } from './tensor.js';
 
@@ -52,7 +53,7 @@ export interface DecoderIo {
 
 /** Some exporters write a static size as a symbol named after the number. */
 export function readDim(d: number | string): number | string {
-  return typeof d === 'string' && /^\d+$/.test(d) ? Number(d) : d;
+  return extentOf(d) ?? d;
 }
 
 export const IMAGE_MASK_INPUT = 'image_token_mask';

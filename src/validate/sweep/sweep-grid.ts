@@ -2,6 +2,9 @@
 import { formatRatio, parseRatio } from '../../cost/keep.js';
 import { UsageError } from '../../diagnostics.js';
 
+/** What is swept when nothing is said. */
+export const SWEEP_DEFAULTS = { lambdas: '0.3:0.9:0.1', stages: [4] } as const;
+
 /** λ values: a list `0.4,0.5`, or a range `from:to:step` with both ends, in exact decimals. */
 export function parseLambdas(text: string): string[] {
   const out: string[] = [];
