@@ -1,5 +1,5 @@
 /** What a compiled graph costs at a prompt's sizes: tokens and MACs of each stage, and the share of ranking. */
-import type { Graph, Node } from '../ir/graph.js';
+import type { Graph } from '../ir/graph.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { withContents } from '../analyse/contents.js';
@@ -39,14 +39,4 @@ export function evaluateAtPrompt(graph: Graph, facts: DecoderFacts, prompt: Prom
 export function countAtPrompt(graph: Graph, facts: DecoderFacts, prompt: PromptSizes, imageMask: ImageMaskSource | undefined): { table: CostTable; shapes: ShapeFacts } {
   const shapes = evaluateAtPrompt(graph, facts, prompt, imageMask);
   return { table: countMacs(graph, shapes), shapes };
-}
-
-/** MACs by node, summed where `of` gives the same key. */
-export function sumMacs<K>(table: CostTable, of: (node: Node) => K | undefined): Map<K, number> {
-  const sums = new Map<K, number>();
-  for (const { node, macs } of table.nodes) {
-    const key = of(node);
-    if (key !== undefined) sums.set(key, (sums.get(key) ?? 0) + macs);
-  }
-  return sums;
 }

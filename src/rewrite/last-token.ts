@@ -9,6 +9,7 @@ import { Refusal } from '../diagnostics.js';
 import { DataType, type Node, type Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../ir/data-type.js';
+import { shapePart } from './content-shapes.js';
 import { noteCopy, once } from './copies.js';
 import type { Frames } from './frames.js';
 import { hasTokenRows, isRotaryOp, isShapeSlot } from './stages.js';
@@ -185,11 +186,9 @@ export class LastToken {
 
   #shapeOf(node: Node): Value {
     const { facts, builder: b, chunk } = this.#frames;
-    const axes = facts.probes.axes(node.inputs[0] as Value);
-    if (!axes) throw new CannotRestrict();
-    const wanted = axes.slice(node.int('start', 0), node.attributes.has('end') ? node.int('end', 0) : undefined);
+    const wanted = shapePart(node, facts.probes.axes(node.inputs[0] as Value));
     // Sizes that involve the cache are not needed for one query; should one be, the query is computed for all tokens.
-    if (wanted.some((a) => a === '?')) throw new CannotRestrict();
+    if (!wanted || wanted.some((a) => a === '?')) throw new CannotRestrict();
     const sizes = wanted.map((a) => {
       if (typeof a === 'number') return b.ints([a]);
       if (a === 'S') return b.ints([1]);

@@ -10,6 +10,8 @@ import type { DecoderFacts } from '../facts.js';
 import { shapesAt, headDimsOf } from '../roles.js';
 import { attributesOf, cumSum, elementwise, gemm, matMul, norm, projection, reduce, softmax } from './arithmetic.js';
 import { Call, type Handler, type Run } from './call.js';
+import * as index from './indexing.js';
+import * as indices from './indices.js';
 import * as move from './movement.js';
 import { CannotEvaluate, type Element, keyOf, Terms } from './term.js';
 import { block, fullyOpened, openTensor, opened, type Tensor } from './tensor.js';
@@ -33,18 +35,18 @@ const HANDLERS: ReadonlyMap<string, Handler> = new Map<string, Handler>([
   ['Concat', move.concat],
   ['Split', move.split],
   ['Slice', move.slice],
-  ['Gather', move.gather],
-  ['GatherND', move.gatherND],
-  ['GatherElements', move.gatherElements],
-  ['ScatterND', move.scatterND],
-  ['ScatterElements', move.scatterElements],
-  ['TopK', move.topK],
-  ...all('ArgMax ArgMin', move.argMax),
-  ['Range', move.range],
-  ['Shape', move.shapeOf],
-  ['Size', move.sizeOf],
-  ['NonZero', move.nonZero],
-  ['OneHot', move.oneHot],
+  ['Gather', index.gather],
+  ['GatherND', index.gatherND],
+  ['GatherElements', index.gatherElements],
+  ['ScatterND', index.scatterND],
+  ['ScatterElements', index.scatterElements],
+  ['TopK', indices.topK],
+  ...all('ArgMax ArgMin', indices.argMax),
+  ['Range', indices.range],
+  ['Shape', indices.shapeOf],
+  ['Size', indices.sizeOf],
+  ['NonZero', indices.nonZero],
+  ['OneHot', indices.oneHot],
 ]);
 
 const CONTRIB: ReadonlyMap<string, Handler> = new Map<string, Handler>([

@@ -1,25 +1,8 @@
-/** Ops that move elements, on terms. */
-import type { Node } from '../../ir/graph.js';
-import { CannotEvaluate, type Element, orderOf, Term } from './term.js';
-import { normal, sumOf } from './arithmetic.js';
+/** Ops that lay elements out anew, and cut and join tensors, on terms. */
+import { CannotEvaluate, type Element } from './term.js';
+import { normal } from './arithmetic.js';
 import type { Call, Handler } from './call.js';
-import {
-  apply,
-  broadcastShape,
-  closedAxes,
-  countOf,
-  each,
-  fullyOpened,
-  isEmpty,
-  numbersOf,
-  opened,
-  openSizes,
-  openTensor,
-  stepsOf,
-  stridesOf,
-  tensor,
-  type Tensor,
-} from './tensor.js';
+import { apply, broadcastShape, closedAxes, each, isEmpty, numbersOf, opened, openTensor, stepsOf, tensor, type Tensor } from './tensor.js';
 
 /** Copies of a term are told apart up to here; beyond it they are one block. */
 const MOST_COPIES = 32;
@@ -58,7 +41,7 @@ export const flatten: Handler = (call) => {
 };
 
 /** The same elements in another shape: groups of axes of equal extent are all open or all closed. */
-function laid(call: Call, start: Tensor, shape: readonly number[]): Tensor {
+export function laid(call: Call, start: Tensor, shape: readonly number[]): Tensor {
   let x = start;
   const count = shape.reduce((a, b) => a * b, 1);
   if (count !== x.shape.reduce((a, b) => a * b, 1) || shape.some((d) => d < 0 || !Number.isInteger(d))) throw new CannotEvaluate('a Reshape that does not fit');
@@ -191,7 +174,7 @@ function offsetIn(t: Tensor, open: readonly boolean[], index: readonly number[],
 }
 
 /** Entries `places` of one axis. */
-function taken(call: Call, x: Tensor, axis: number, places: readonly number[], label: string): Tensor {
+export function taken(call: Call, x: Tensor, axis: number, places: readonly number[], label: string): Tensor {
   const shape = x.shape.map((d, i) => (i === axis ? places.length : d));
   const size = x.shape[axis] as number;
   if (places.some((p) => p < 0 || p >= size)) throw new CannotEvaluate('an index out of range');
@@ -255,244 +238,4 @@ export const slice: Handler = (call) => {
     x = taken(call, x, axis, places, `slice ${start} ${end} ${step}`);
   });
   return [x];
-};
-
-export const gather: Handler = (call) => {
-  const x = call.tensor(0);
-  const axis = normal(call.node.int('axis', 0), x.shape.length);
-  const at = call.tensor(1);
-  const size = x.shape[axis] as number;
-  const places = numbersOf(call.terms, at, 'an index').map((p) => normal(p, size));
-  const rows = opened(call.terms, x, [axis]);
-  const flat = taken(call, rows, axis, places, '');
-  return [laid(call, flat, [...x.shape.slice(0, axis), ...at.shape, ...x.shape.slice(axis + 1)])];
-};
-
-/** The leading axes of x that a tuple of indices picks from, open, and the offset of each picked block. */
-function tuples(call: Call, x: Tensor, indices: Tensor): { x: Tensor; offsets: number[]; lead: number[]; depth: number } {
-  const depth = indices.shape.at(-1) as number;
-  const all = numbersOf(call.terms, indices, 'an index');
-  const ready = opened(call.terms, x, Array.from({ length: depth }, (_, i) => i));
-  const steps = stepsOf(ready);
-  const count = all.length / depth;
-  const offsets = Array.from({ length: count }, (_, i) => {
-    let offset = 0;
-    for (let d = 0; d < depth; d++) {
-      const size = ready.shape[d] as number;
-      const p = normal(all[i * depth + d] as number, size);
-      if (p < 0 || p >= size) throw new CannotEvaluate('an index out of range');
-      offset += p * (steps[d] as number);
-    }
-    return offset;
-  });
-  return { x: ready, offsets, lead: indices.shape.slice(0, -1), depth };
-}
-
-export const gatherND: Handler = (call) => {
-  if (call.node.int('batch_dims', 0) !== 0) throw new CannotEvaluate('a GatherND in batches');
-  const { x, offsets, lead, depth } = tuples(call, call.tensor(0), call.tensor(1));
-  const tail = x.shape.slice(depth);
-  const shape = [...lead, ...tail];
-  if (shape.includes(0)) return [openTensor(shape, [])];
-  const inner = countOf(tail.filter((_, i) => x.open[depth + i]));
-  const data = offsets.flatMap((o) => x.data.slice(o, o + inner));
-  return [{ shape, open: [...lead.map(() => true), ...x.open.slice(depth)], data }];
-};
-
-/** What several updates of one place come to. */
-function update(call: Call, old: Element, fresh: Element): Element {
-  const how = call.node.string('reduction', 'none');
-  if (how === 'none') return fresh;
-  if (how === 'add') return sumOf(call, [old, fresh]);
-  if (typeof old === 'number' && typeof fresh === 'number') {
-    if (how === 'mul') return old * fresh;
-    return how === 'max' ? Math.max(old, fresh) : Math.min(old, fresh);
-  }
-  throw new CannotEvaluate('terms that are written over');
-}
-
-export const scatterND: Handler = (call) => {
-  const indices = call.tensor(1);
-  if (isEmpty(indices)) return [call.tensor(0)];
-  const found = tuples(call, call.tensor(0), indices);
-  const { offsets, depth } = found;
-  const given = call.tensor(2);
-  const lead = indices.shape.length - 1;
-  const written = [...indices.shape.slice(0, -1), ...found.x.shape.slice(depth)];
-  if (given.shape.length !== written.length || given.shape.some((d, i) => d !== written[i])) throw new CannotEvaluate('updates that do not fit');
-  // The blocks that are written and what is written to them are laid out alike.
-  const openTail = found.x.shape.slice(depth).map((size, i) => size === 1 || (found.x.open[depth + i] as boolean) || (given.open[lead + i] as boolean));
-  const tailAxes = openTail.flatMap((o, i) => (o ? [i] : []));
-  const x = opened(call.terms, found.x, tailAxes.map((i) => depth + i));
-  const updates = opened(call.terms, given, [...Array.from({ length: lead }, (_, i) => i), ...tailAxes.map((i) => lead + i)]);
-  const inner = countOf(x.shape.slice(depth).filter((_, i) => openTail[i]));
-  const scale = inner / countOf(found.x.shape.slice(depth).filter((_, i) => found.x.open[depth + i]));
-  const data = [...x.data];
-  offsets.forEach((o, n) => {
-    for (let i = 0; i < inner; i++) data[o * scale + i] = update(call, data[o * scale + i] as Element, updates.data[n * inner + i] as Element);
-  });
-  return [{ ...x, data }];
-};
-
-/** Opens `axis` everywhere, and every other axis that one of the tensors has open. */
-function alike(call: Call, tensors: readonly Tensor[], axis: number): Tensor[] {
-  const rank = (tensors[0] as Tensor).shape.length;
-  const axes = Array.from({ length: rank }, (_, i) => i).filter((i) => i === axis || tensors.some((t) => t.open[i] && t.shape[i] !== 1) || new Set(tensors.map((t) => t.shape[i])).size > 1);
-  return tensors.map((t) => opened(call.terms, t, axes));
-}
-
-/** Where in `x` an entry of the indices `at` points: at its own place, but for `axis`. */
-function placesIn(x: Tensor, at: Tensor, axis: number): (index: readonly number[], to: Element | undefined) => number {
-  const steps = stepsOf(x);
-  const size = x.shape[axis] as number;
-  const axes = at.shape.flatMap((_, i) => (at.open[i] ? [i] : []));
-  return (index, to) => {
-    if (typeof to !== 'number') throw new CannotEvaluate('an index is not known');
-    if (to >= size || to < -size) throw new CannotEvaluate('an index out of range');
-    let offset = normal(to, size) * (steps[axis] as number);
-    axes.forEach((a, i) => {
-      if (a !== axis) offset += (index[i] as number) * (steps[a] as number);
-    });
-    return offset;
-  };
-}
-
-export const gatherElements: Handler = (call) => {
-  const data = call.tensor(0);
-  const axis = normal(call.node.int('axis', 0), data.shape.length);
-  const [x, at] = alike(call, [data, call.tensor(1)], axis) as [Tensor, Tensor];
-  const shape = at.shape;
-  if (shape.includes(0)) return [openTensor(shape, [])];
-  const place = placesIn(x, at, axis);
-  const out: Element[] = [];
-  each(openSizes(at), (index, n) => {
-    const offset = place(index, at.data[n]);
-    out.push(x.data[offset] as Element);
-  });
-  return [{ shape, open: at.open, data: out }];
-};
-
-export const scatterElements: Handler = (call) => {
-  const given = call.tensor(0);
-  const axis = normal(call.node.int('axis', 0), given.shape.length);
-  if (isEmpty(call.tensor(1))) return [given];
-  const [x, at, updates] = alike(call, [given, call.tensor(1), call.tensor(2)], axis) as [Tensor, Tensor, Tensor];
-  if (at.shape.join() !== updates.shape.join() || at.shape.some((d, i) => i !== axis && d > (x.shape[i] as number))) throw new CannotEvaluate('updates that do not fit');
-  const place = placesIn(x, at, axis);
-  const out = [...x.data];
-  each(openSizes(at), (index, n) => {
-    const offset = place(index, at.data[n]);
-    out[offset] = update(call, out[offset] as Element, updates.data[n] as Element);
-  });
-  return [{ ...x, data: out }];
-};
-
-/** The places of the `k` first in order along an open axis, or drawn along a closed one. */
-function best(call: Call, entries: readonly Element[], k: number, largest: boolean): number[] {
-  const alone = call.terms.alike && entries.every((e) => e instanceof Term);
-  const order = (e: Element, i: number): number => (alone ? call.terms.draw(i) : orderOf(e));
-  return entries
-    .map((e, i) => ({ i, order: order(e, i) }))
-    .sort((a, b) => (largest ? b.order - a.order : a.order - b.order) || a.i - b.i)
-    .slice(0, k)
-    .map((e) => e.i);
-}
-
-function drawn(call: Call, e: Element, size: number, k: number, node: Node): number[] {
-  const places = Array.from({ length: size }, (_, i) => i);
-  if (typeof e === 'number') return places.slice(0, k);
-  const base = call.terms.alike ? 0 : e.id * 4099;
-  return places
-    .map((i) => ({ i, order: call.terms.draw(base + i + (node.is('ArgMin') ? 7 : 0)) }))
-    .sort((a, b) => b.order - a.order)
-    .slice(0, k)
-    .map((p) => p.i);
-}
-
-export const topK: Handler = (call) => {
-  const { node, terms } = call;
-  const k = numbersOf(terms, call.tensor(1), 'k')[0] as number;
-  const axis = normal(node.int('axis', -1), call.tensor(0).shape.length);
-  return picked(call, axis, k, node.int('largest', 1) === 1, true);
-};
-
-export const argMax: Handler = (call) => {
-  const rank = call.tensor(0).shape.length;
-  const axis = normal(call.node.int('axis', 0), rank);
-  const [, places] = picked(call, axis, 1, call.node.is('ArgMax'), false) as [Tensor, Tensor];
-  return [call.node.int('keepdims', 1) === 1 ? places : laid(call, places, places.shape.filter((_, i) => i !== axis))];
-};
-
-function picked(call: Call, axis: number, k: number, largest: boolean, values: boolean): readonly Tensor[] {
-  const { terms, node } = call;
-  const given = call.tensor(0);
-  // Every other axis is told apart: each row has an order of its own.
-  const x = opened(terms, given, given.shape.flatMap((_, i) => (i === axis ? [] : [i])));
-  const shape = x.shape.map((d, i) => (i === axis ? k : d));
-  if (shape.includes(0)) return [openTensor(shape, []), openTensor(shape, [])];
-  const size = x.shape[axis] as number;
-  const strides = stridesOf(shape);
-  const chosen = new Array<Element>(countOf(shape));
-  const places = new Array<Element>(chosen.length);
-  const lead = x.shape.map((d, i) => (i === axis ? 1 : d));
-  const steps = stepsOf(x);
-  each(lead, (index) => {
-    let from = 0;
-    let to = 0;
-    index.forEach((n, i) => {
-      from += n * (steps[i] as number);
-      to += n * (strides[i] as number);
-    });
-    const step = steps[axis] as number;
-    const entries = x.open[axis] ? Array.from({ length: size }, (_, i) => x.data[from + i * step] as Element) : undefined;
-    const row = x.data[from] as Element;
-    const order = entries ? best(call, entries, k, largest) : drawn(call, row, size, k, node);
-    order.forEach((p, i) => {
-      const o = to + i * (strides[axis] as number);
-      places[o] = p;
-      chosen[o] = values ? (entries ? (entries[p] as Element) : typeof row === 'number' ? row : terms.of(`top ${p} ${size} ${row.id}`)) : 0;
-    });
-  });
-  return [openTensor(shape, chosen), openTensor(shape, places)];
-}
-
-export const range: Handler = (call) => {
-  const [start = 0, limit = 0, step = 1] = [0, 1, 2].map((i) => numbersOf(call.terms, call.tensor(i), 'a range')[0] as number);
-  const n = Math.max(0, Math.ceil((limit - start) / step));
-  return [openTensor([n], Array.from({ length: countOf([n]) }, (_, i) => start + i * step))];
-};
-
-export const shapeOf: Handler = (call) => {
-  const { shape } = call.tensor(0);
-  const part = shape.slice(call.node.int('start', 0), call.node.attributes.has('end') ? call.node.int('end', 0) : undefined);
-  return [openTensor([part.length], part)];
-};
-
-export const sizeOf: Handler = (call) => [openTensor([], [call.tensor(0).shape.reduce((a, b) => a * b, 1)])];
-
-export const nonZero: Handler = (call) => {
-  const x = call.tensor(0);
-  const numbers = numbersOf(call.terms, x, 'what is counted');
-  const strides = stridesOf(x.shape);
-  const found = numbers.flatMap((n, i) => (n ? [i] : []));
-  const rows = x.shape.map((size, axis) => found.map((at) => Math.floor(at / (strides[axis] as number)) % size));
-  return [openTensor([x.shape.length, found.length], rows.flat())];
-};
-
-export const oneHot: Handler = (call) => {
-  const { terms } = call;
-  const at = fullyOpened(terms, call.tensor(0));
-  const indices = numbersOf(terms, at, 'an index');
-  const depth = numbersOf(terms, call.tensor(1), 'the depth')[0] as number;
-  const [off = 0, on = 1] = numbersOf(terms, call.tensor(2), 'the values');
-  const rank = at.shape.length + 1;
-  const axis = normal(call.node.int('axis', -1), rank);
-  const shape = [...at.shape.slice(0, axis), depth, ...at.shape.slice(axis)];
-  const inner = at.shape.slice(axis).reduce((a, b) => a * b, 1);
-  const data = new Array<Element>(countOf(shape)).fill(off);
-  indices.forEach((p, i) => {
-    const place = normal(p, depth);
-    if (place >= 0 && place < depth) data[(Math.floor(i / inner) * depth + place) * inner + (i % inner)] = on;
-  });
-  return [openTensor(shape, data)];
 };

@@ -5,7 +5,6 @@ import { countMacs } from '../../cost/macs.js';
 import { isRankNode, labelOf, rankingMacs } from '../../cost/ranking.js';
 import type { Node, Value } from '../../ir/graph.js';
 import { IS_MARKED } from '../../analyse/roles.js';
-import { IMAGE_MASK_INPUT } from '../running/io.js';
 import { markedRows } from '../feeding/marks.js';
 import { planOf } from '../models/plan.js';
 import type { ModelFile } from '../models/model.js';
@@ -118,9 +117,4 @@ function bindMarks(file: ModelFile, feeds: Feeds, inputs: Map<Value, InputBindin
   const embeds = file.io.embeds && feeds.get(file.io.embeds.name);
   const marks = marked && embeds && planOf(file.model, file.name).imageMask;
   if (marked && embeds && marks?.kind === 'marks') inputs.set(marked, { shape: embeds.dims.slice(0, 2), data: [...markedRows(embeds, marks)] });
-}
-
-/** True for graphs that take the mask as an input of their own. */
-export function takesImageMask(file: ModelFile): boolean {
-  return file.inputs.some((i) => i.name === IMAGE_MASK_INPUT);
 }

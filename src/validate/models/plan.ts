@@ -3,7 +3,7 @@ import { METADATA } from '../../compile.js';
 import { UsageError } from '../../diagnostics.js';
 import { keepCount } from '../../cost/keep.js';
 import type { Model } from '../../ir/graph.js';
-import type { ImageMaskSource, Plan } from '../../plan/plan.js';
+import type { Plan } from '../../plan/plan.js';
 import type { Layout } from '../feeding/prompt.js';
 
 /** @throws {UsageError} PD009 when the model was not made by pdrop-compile. */
@@ -76,9 +76,4 @@ function lastIsImage(layout: Layout, row: number): boolean {
 /** Stage of each layer. */
 export function stageOfLayer(plan: Pick<Plan, 'layers'>, layer: number): number {
   return plan.layers.filter((b) => b <= layer).length;
-}
-
-/** Where rows of text ends and pictures begin, for the rewritten graph's own mask source. */
-export function needsImageMask(source: ImageMaskSource): boolean {
-  return source.kind === 'input';
 }
