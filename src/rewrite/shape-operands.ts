@@ -6,10 +6,9 @@
  *   out:  Reshape(q, [0, 0, 4, 16])                       Expand(k, [1, 1, 2, 1, 1])
  */
 import type { Node, Value } from '../ir/graph.js';
-import { at, settle } from '../ir/settle.js';
 import type { DecoderFacts } from '../analyse/facts.js';
-import { SIZE_ARITHMETIC } from '../analyse/no-ops.js';
 import type { Axis } from '../analyse/probes.js';
+import { isSizeArithmetic } from '../analyse/size-arithmetic.js';
 import type { Builder } from './builder.js';
 
 const COPIED = 0;
@@ -29,23 +28,12 @@ export class ShapeOperands {
   /** A constant that says in every stage what the node's shape operand says there; the reader goes by `readsCopies`. */
   constant(node: Node): Value | undefined {
     const [data, shape] = node.inputs;
-    if (!data || !shape || !(node.is('Reshape') || node.is('Expand')) || !this.#isArithmetic(shape)) return undefined;
+    if (!data || !shape || !(node.is('Reshape') || node.is('Expand')) || !isSizeArithmetic(shape, this.#arithmetic)) return undefined;
     const axes = this.#facts.probes.axes(data);
     const wanted = this.#facts.probes.contents(shape);
     if (!axes || !wanted) return undefined;
     const dims = node.is('Expand') ? expanded(axes, wanted) : wanted.includes(0) && takesZero(node) ? undefined : reshaped(axes, wanted);
     return dims && this.#builder.ints(dims);
-  }
-
-  /** True when the value is made of sizes by arithmetic: what it is at the probe sizes it is at all sizes. */
-  #isArithmetic(value: Value): boolean {
-    return settle(value, this.#arithmetic, (v) => {
-      const node = v.producer;
-      if (!node) return at(() => v.tensor !== undefined);
-      if (node.domain !== '' || !SIZE_ARITHMETIC.has(node.opType)) return at(() => false);
-      const needs = node.is('Shape') || node.is('Size') ? [] : node.inputs.filter((i) => i !== null);
-      return { needs, make: () => needs.every((i) => this.#arithmetic.get(i)) };
-    });
   }
 }
 
