@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { Fixture } from '../fixtures.mjs';
 import { decode, encode, rawTensor } from '../proto.mjs';
 import { caseSeed, random } from '../random.mjs';
-import { contents, isTemporary } from './folder.mjs';
+import { contents, isTemporary, settled } from './folder.mjs';
 
 const BIN = fileURLToPath(new URL('../../bin/pdrop-compile.js', import.meta.url));
 const MODEL = 'model.onnx';
@@ -172,6 +172,7 @@ const FAULTS = {
       if (alive && !finished && signal !== 'SIGKILL' && ![130, 143].includes(end.code) && end.signal !== signal) return finding(`${signal}: exit ${end.code} ${end.signal}: ${end.printed.slice(0, 200)}`, what);
       if (signal !== 'SIGKILL' && took > 10_000) return finding(`${signal}: it took ${took.toFixed(0)} ms to end`, what);
       const fresh = new Set([model]);
+      if (signal !== 'SIGKILL') await settled(out);
       const after = problems(out, before, layout, fresh, data, { finished, temporaries: signal === 'SIGKILL' });
       if (after.wrong.length > 0) return finding(after.wrong.join('; '), what);
       if (contents(from).size !== (layout === 'external' ? 2 : 1)) return finding('the source’s folder has changed', what);

@@ -36,3 +36,12 @@ function fileDigest(path) {
 
 /** Files of interrupted runs, hidden and marked. */
 export const isTemporary = (name) => /\.tmp-pdrop-|(^|\/)\.[^/]*pdrop[^/]*$/.test(name);
+
+/**
+ * Waits until nothing tidies up in a folder any more. A run that a signal ends at once leaves its copy of large weights to the
+ * process that makes it, which notices and takes it away a moment later: what is still there after `patience` ms is left.
+ */
+export async function settled(folder, patience = 5000) {
+  const until = performance.now() + patience;
+  while (readdirSync(folder).some(isTemporary) && performance.now() < until) await new Promise((resolve) => setTimeout(resolve, 10));
+}

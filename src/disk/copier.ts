@@ -15,7 +15,7 @@ import { changed, COPY_BUFFER_BYTES, failed, type FileSource } from './files.js'
 const MARKER = '--pdrop-copier';
 const SOURCE_FD = 3;
 /** How much is copied before the process looks whether it is still wanted. */
-const BREATH_BYTES = 32 * 1024 * 1024;
+const BREATH_BYTES = 4 * 1024 * 1024;
 
 interface Outcome {
   readonly done: boolean;

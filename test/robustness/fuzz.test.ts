@@ -1,5 +1,7 @@
 /** A short seeded part of the fuzzing campaign (`npm run fuzz`): the same cases every time, so that what is found once stays found. */
 import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
@@ -18,6 +20,19 @@ async function campaign(kind: string, cases: number, ...args: string[]): Promise
   );
   return (JSON.parse(await stdout) as Record<string, Totals>)[kind] as Totals;
 }
+
+it('faults: a file that another process is still taking away is not left over, one that stays is', async () => {
+  const { settled } = (await import('../../fuzz/faults/folder.mjs' as string)) as { settled(folder: string, patience: number): Promise<void> };
+  const folder = mkdtempSync(join(tmpdir(), 'pdrop-settled-'));
+  const file = join(folder, '.model.onnx.tmp-pdrop-000000000000-1-1-000000000000');
+  writeFileSync(file, '');
+  await settled(folder, 50);
+  expect(readdirSync(folder)).toHaveLength(1);
+  setTimeout(() => rmSync(file), 100);
+  await settled(folder, 10_000);
+  expect(readdirSync(folder)).toEqual([]);
+  rmSync(folder, { recursive: true });
+});
 
 describe('a short campaign', () => {
   it('damaged bytes: compiled and equal, or refused by code', { timeout: 600_000 }, async () => {
