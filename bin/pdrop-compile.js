@@ -8,7 +8,7 @@ const LONG = ['validate', 'sweep', 'tune', 'flops', 'merge', 'doctor'];
 if (Number.parseInt(process.versions.node, 10) < 22 && !LONG.includes(process.argv[2])) setFlagsFromString('--interrupt-budget=4000000');
 
 try {
-  const { run } = await import('../dist/src/cli/main.js');
+  const { run } = await import('../dist/cli/main.js');
   await run(process.argv);
 } catch (error) {
   // The program itself could not be loaded.

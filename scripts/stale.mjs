@@ -6,6 +6,6 @@ import { fileURLToPath } from 'node:url';
 const root = fileURLToPath(new URL('..', import.meta.url));
 for (const path of readdirSync(join(root, 'dist'), { recursive: true })) {
   const source = /^(.+?)\.(?:js|d\.ts)(?:\.map)?$/.exec(path)?.[1];
-  if (source !== undefined && !existsSync(join(root, `${source}.ts`))) rmSync(join(root, 'dist', path));
+  if (source !== undefined && !source.startsWith('cli/') && !existsSync(join(root, `${source}.ts`))) rmSync(join(root, 'dist', path));
 }
 console.log('build: dist/ is up to date');

@@ -1,21 +1,14 @@
 /** Checking JSON against the published schemas (schemas/*.schema.json). ajv is loaded when something is checked. */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 import type { Ajv, ValidateFunction } from 'ajv';
 import { UsageError } from './diagnostics.js';
+import { packageRoot } from './disk/own-files.js';
 import type { Plan } from './plan/plan.js';
 
-const require = createRequire(import.meta.url);
+const load = createRequire(import.meta.url);
 const compiled = new Map<string, ValidateFunction>();
-
-/** Folder of package.json, from the sources as well as from dist/. */
-export function packageRoot(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
-  while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return folder;
-}
 
 /** References of one schema to another, relative to its id. */
 const OTHER = /"\$ref": ?"([\w-]+)[#"]/g;
@@ -29,7 +22,7 @@ export function schemaOf(name: string): ValidateFunction {
   let validate = compiled.get(name);
   if (!validate) {
     const text = textOf(name);
-    const { Ajv: AjvClass } = require('ajv') as { Ajv: typeof Ajv };
+    const { Ajv: AjvClass } = load('ajv') as { Ajv: typeof Ajv };
     const ajv = new AjvClass({ allErrors: false, strict: true, allowUnionTypes: true, strictRequired: false, strictTypes: false });
     for (const other of new Set([...text.matchAll(OTHER)].map((m) => m[1] as string))) ajv.addSchema(JSON.parse(textOf(other)) as object);
     validate = ajv.compile(JSON.parse(text) as object);

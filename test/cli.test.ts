@@ -7,7 +7,7 @@ import type { Ajv } from 'ajv';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { PASSES } from '../passes/index.js';
 import { type CompileReport, check, compile, plan, verifyPlan } from '../src/index.js';
-import { packageRoot } from '../src/schemas.js';
+import { packageRoot } from '../src/disk/own-files.js';
 import { VERSION } from '../src/version.js';
 import { cli, cliJson } from './support/cli.js';
 import { files, folder, modelFile } from './support/folder.js';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { CODES, errorsPage } from '../src/codes.js';
 import { compile, type CompileOptions } from '../src/index.js';
-import { packageRoot } from '../src/schemas.js';
+import { packageRoot } from '../src/disk/own-files.js';
 import { cli, cliJson } from './support/cli.js';
 import { folder } from './support/folder.js';
 import { fixturePath } from './support/proto.js';

@@ -6,7 +6,7 @@ import { build } from 'vite';
 import { expect, it } from 'vitest';
 import { compileModel, writeCompiled } from '../src/compile.js';
 import { MemorySink, MemorySource } from '../src/onnx/bytes.js';
-import { packageRoot } from '../src/schemas.js';
+import { packageRoot } from '../src/disk/own-files.js';
 import { fixturePath } from './support/proto.js';
 
 async function bundle(): Promise<string> {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { html } from '../src/report/html/markup.js';
 import { inline, jsonText, markdownCode, markdownText, terminalText, xmlText } from '../src/report/text.js';
-import { packageRoot } from '../src/schemas.js';
+import { packageRoot } from '../src/disk/own-files.js';
 import { toJunit } from '../src/report/validate-junit.js';
 import { toMarkdown } from '../src/report/validate-markdown.js';
 import type { ValidateReport } from '../src/validate/result.js';

@@ -4,9 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { packageRoot } from '../schemas.js';
+import { builtScript } from './own-files.js';
 
 const MARKER = '--pdrop-cleaner';
 
@@ -14,10 +12,8 @@ export class Cleaner {
   readonly #child: ChildProcess;
 
   constructor() {
-    const own = fileURLToPath(import.meta.url);
-    const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', `${relative(packageRoot(), own).slice(0, -'.ts'.length)}.js`) : own;
     // Its own process group: Ctrl-C is for us, and tells it by our end.
-    this.#child = spawn(process.execPath, [script, MARKER], { stdio: ['pipe', 'ignore', 'ignore'], detached: true, env: { ...process.env, NODE_OPTIONS: '', ELECTRON_RUN_AS_NODE: '1' } });
+    this.#child = spawn(process.execPath, [builtScript('src/disk/cleaner.ts'), MARKER], { stdio: ['pipe', 'ignore', 'ignore'], detached: true, env: { ...process.env, NODE_OPTIONS: '', ELECTRON_RUN_AS_NODE: '1' } });
     // Where no process can be had, the next run sweeps.
     this.#child.on('error', () => {});
     this.#child.stdin?.on('error', () => {});

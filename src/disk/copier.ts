@@ -7,10 +7,8 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { packageRoot } from '../schemas.js';
 import { changed, COPY_BUFFER_BYTES, failed, type FileSource } from './files.js';
+import { builtScript } from './own-files.js';
 
 const MARKER = '--pdrop-copier';
 const SOURCE_FD = 3;
@@ -36,10 +34,8 @@ export class CopyUnderWay {
     this.temporary = temporary;
     this.#source = source;
     this.#shown = shown;
-    const own = fileURLToPath(import.meta.url);
-    const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', `${relative(packageRoot(), own).slice(0, -'.ts'.length)}.js`) : own;
     // Its own process group: Ctrl-C is for us, and tells it by our end.
-    this.#child = spawn(process.execPath, [script, MARKER, temporary, String(source.size)], {
+    this.#child = spawn(process.execPath, [builtScript('src/disk/copier.ts'), MARKER, temporary, String(source.size)], {
       stdio: ['pipe', 'pipe', 'ignore', source.fd],
       detached: true,
       env: { ...process.env, NODE_OPTIONS: '', ELECTRON_RUN_AS_NODE: '1' },

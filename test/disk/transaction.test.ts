@@ -9,7 +9,7 @@ import { newTag } from '../../src/disk/owner.js';
 import { sweep, temporaryName } from '../../src/disk/temporaries.js';
 import { OutputTransaction, writeText } from '../../src/disk/transaction.js';
 import { check, compile } from '../../src/index.js';
-import { packageRoot } from '../../src/schemas.js';
+import { packageRoot } from '../../src/disk/own-files.js';
 import { cli, cliJson } from '../support/cli.js';
 import { externalize } from '../support/external.js';
 import { files, folder, modelFile } from '../support/folder.js';

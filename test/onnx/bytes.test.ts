@@ -4,7 +4,7 @@ import { chmodSync, cpSync, linkSync, mkdirSync, readFileSync, rmSync, statSync,
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compile, UsageError } from '../../src/index.js';
-import { packageRoot } from '../../src/schemas.js';
+import { packageRoot } from '../../src/disk/own-files.js';
 import { cli, cliJson } from '../support/cli.js';
 import { externalize } from '../support/external.js';
 import { files, folder, modelFile } from '../support/folder.js';

@@ -4,12 +4,10 @@
  */
 import { type ChildProcess, fork } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { PdropError } from '../../diagnostics.js';
 import type { Provider } from './providers.js';
+import { builtScript } from '../../disk/own-files.js';
 import { endsWithUs } from '../../disk/temporaries.js';
-import { packageRoot } from '../../schemas.js';
 import { openSession, type SessionOptions } from './session.js';
 import { type Dtype, fromBytes, type HostTensor } from './tensor.js';
 
@@ -54,13 +52,10 @@ export function readFeeds(path: string): Map<string, HostTensor> {
 
 /** Runs one model once in a child process. Never rejects: what went wrong is in the answer. */
 export function runInChild(task: ChildTask, timeoutMs = 600_000): Promise<ChildAnswer> {
-  const own = fileURLToPath(import.meta.url);
-  // From TypeScript (the tests) the child is this file's build; its place in dist follows from its place here.
-  const script = own.endsWith('.ts') ? join(packageRoot(), 'dist', `${relative(packageRoot(), own).slice(0, -'.ts'.length)}.js`) : own;
   return new Promise((resolve) => {
     let answer: ChildAnswer | undefined;
     let noise = '';
-    const child: ChildProcess = fork(script, ['--pdrop-child', JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [] });
+    const child: ChildProcess = fork(builtScript('src/validate/running/child.ts'), ['--pdrop-child', JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'pipe', 'ipc'], execArgv: [] });
     const ended = endsWithUs(child.pid);
     const timer = setTimeout(() => {
       answer = { ok: false, error: `no answer in ${Math.round(timeoutMs / 1000)} s` };

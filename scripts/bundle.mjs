@@ -1,0 +1,57 @@
+/**
+ * Puts what bin/ runs, dist/src/cli/main.js and all that it imports, into a few files in dist/cli/: each module that is loaded
+ * by itself takes half a millisecond or more, and a command had 190 of them. What is imported when it is used stays apart.
+ * The library, dist/src/, is as tsc made it.
+ */
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = fileURLToPath(new URL('..', import.meta.url));
+const FOLDER = 'dist/cli';
+
+/** Packages that are loaded from where npm puts them: large ones, each only by what needs it. */
+const EXTERNAL = ['@huggingface/tokenizers', 'ajv', 'onnx-proto', 'onnxruntime-node', 'sharp'];
+
+/** Licences of the packages that are bundled, one after another. */
+function licences(inputs) {
+  const packages = [...new Set(Object.keys(inputs).flatMap((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []))].sort();
+  return packages.map((name) => {
+    const { version, license } = JSON.parse(readFileSync(join(root, 'node_modules', name, 'package.json'), 'utf8'));
+    const file = readdirSync(join(root, 'node_modules', name)).find((f) => /^licen[cs]e/i.test(f));
+    if (file === undefined) throw new Error(`${name} is bundled, and has no licence that could be kept`);
+    return `${name} ${version}, ${license}\n\n${readFileSync(join(root, 'node_modules', name, file), 'utf8').trim()}\n`;
+  }).join(`\n${'-'.repeat(80)}\n\n`);
+}
+
+/** @returns every file of the bundle: its path from the package's folder, and its text */
+export async function bundle() {
+  const { outputFiles, metafile } = await build({
+    absWorkingDir: root,
+    entryPoints: ['dist/src/cli/main.js'],
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: 'node20',
+    external: EXTERNAL,
+    outdir: FOLDER,
+    legalComments: 'none',
+    // Packages of the CommonJS kind ask for Node's modules by require.
+    banner: { js: "import { createRequire as requireOfBundle } from 'node:module';\nconst require = requireOfBundle(import.meta.url);" },
+    write: false,
+    metafile: true,
+    logLevel: 'warning',
+  });
+  return [...outputFiles.map(({ path, text }) => [path.slice(root.length), text]), [`${FOLDER}/LICENSES.txt`, licences(metafile.inputs)]];
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const files = await bundle();
+  if (existsSync(join(root, FOLDER))) rmSync(join(root, FOLDER), { recursive: true });
+  for (const [path, text] of files) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+}
