@@ -36,7 +36,8 @@ export const branch: Pass = {
           left: frames.drops.left,
           batch: facts.roles.source.type?.dims?.[0] ?? null,
         }),
-      made: stamped,
+      // What the rotary embedding was taken out of fused ops with is the model's own by now: it was analysed.
+      made: (n) => stamped(n) && n.stamps.get('pdrop.pass') !== 'expose-rotary',
     });
     return { applied: [`${inside.size} nodes in the branches of ${ifs.length} If`], declined: [] };
   },

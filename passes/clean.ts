@@ -1,5 +1,5 @@
 /**
- * Removes what nothing reads any more, and lets a clone whose original died take over the original's identity, so that
+ * Removes what nothing reads any more (of initializers those that something read before: ONNX Runtime warns of them), and lets a clone whose original died take over the original's identity, so that
  * a layer's own shape arithmetic keeps its names and bytes.
  *
  *   in:   Shape(h)→Gather (dead), Shape(h')→Gather' (clones)
@@ -11,7 +11,7 @@ import type { Pass } from '../src/rewrite/pass.js';
 export const clean: Pass = {
   name: 'clean',
   summary: 'remove what is no longer read',
-  run(graph, { frames, results }) {
+  run(graph, { frames, results, idle }) {
     graph.sort();
     const live = graph.live();
     let adopted = 0;
@@ -39,7 +39,7 @@ export const clean: Pass = {
     }
     const dead = new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n)));
     graph.remove(dead);
-    graph.dropUnread((v) => v.name.startsWith('pdrop/const/'));
+    graph.dropUnread((v) => !idle.has(v) && !v.isInput && !v.isOutput);
     graph.sort();
     return { applied: [`${dead.size} nodes removed, ${adopted} identities kept`], declined: [] };
   },

@@ -11,14 +11,15 @@ import type { Axis } from '../src/analyse/probes.js';
 import { type Dim, extentOf, type Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
 import { Refusal } from '../src/diagnostics.js';
-import type { Pass } from '../src/rewrite/pass.js';
+import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import { DataType } from '../src/ir/graph.js';
+import { at, settle } from '../src/ir/settle.js';
 
 export const declare: Pass = {
   name: 'declare',
   summary: 'declare the lengths of each stage',
   run(graph, context) {
-    const { facts, stages, plan, results, frames } = context;
+    const { facts, stages, plan, results } = context;
     const { probes } = facts;
     let changed = 0;
     let dropped = 0;
@@ -56,16 +57,17 @@ export const declare: Pass = {
       const axes = probes.axes(output);
       if (stage > 0 && axes) axes.forEach((a, i) => (a === 'S' || a === 'T') && redeclare(output, i, `${a === 'S' ? 'sequence' : 'total'}_length_stage${stage}`));
     }
+    const stageOf = stagesWithNoOps(context);
     const names: Names = { S: facts.roles.source.type?.dims?.[1] ?? null, T: facts.roles.attentionMask?.type?.dims?.[1] ?? null };
     for (const v of graph.graph.values.values()) {
       if (v.isInput || v.isOutput || v.tensor || !v.type || v.typeState !== 'read') continue;
       // What is made of a later stage's shapes is as long as that stage, content or not.
-      const stage = frames.stageOf(v);
+      const stage = stageOf(v);
       const axes = probes.axes(v);
       if (stage === 0 || axes?.every((a) => typeof a === 'number' || a === 'B') === true) continue;
       // Rank and fixed extents stay declared: runtimes that infer shapes lean on them where they cannot follow an op.
-      if (axes && v.type.dims?.length === axes.length) {
-        v.type = { elemType: v.type.elemType, dims: v.type.dims.map((d, i) => extent(axes[i], d, names, stage)) };
+      if (v.type.dims && (axes ? v.type.dims.length === axes.length : v.producer && results.putBack.has(v.producer))) {
+        v.type = { elemType: v.type.elemType, dims: v.type.dims.map((d, i) => (axes ? extent(axes[i], d, names, stage) : typeof d === 'number' ? d : null)) };
         v.typeState = 'changed';
         changed++;
       } else {
@@ -91,6 +93,18 @@ export const declare: Pass = {
     return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
   },
 };
+
+/** The stage a value is in; a no-op that was put back is unknown to the analysis, and is where what it hands on is. */
+function stagesWithNoOps({ frames, results }: PassContext): (value: Value) => number {
+  const known = new Map<Value, number>();
+  return (value) =>
+    settle(value, known, (v) => {
+      const node = v.producer;
+      if (!node || !results.putBack.has(node)) return at(() => frames.stageOf(v));
+      const needs = node.reads.filter((i) => i !== null);
+      return { needs, make: () => needs.map((i) => known.get(i) as number).find((s) => s !== 0) ?? 0 };
+    });
+}
 
 /**
  * Exporters leave symbolic what is a number: the head size of caches (`kv_cache_dim`), or all sizes, as symbols named after

@@ -160,7 +160,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
     if (file) {
       const { inPlace } = compiled;
       const showModel = (done: number): void => progress?.(done, compiled.byteLength);
-      const copied = copy && inPlace && (await copy.finish(inPlace.head, inPlace.tailOffset, inPlace.tail, () => file.adopt(), showModel));
+      const copied = copy && inPlace && (await copy.finish(inPlace, () => file.adopt(), showModel));
       if (!copied) {
         await copy?.abort();
         const sink = file.open();

@@ -7,6 +7,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
+import type { InPlaceLayout } from '../onnx/in-place.js';
 import { changed, COPY_BUFFER_BYTES, failed, type FileSource } from './files.js';
 import { builtScript } from './own-files.js';
 
@@ -59,12 +60,12 @@ export class CopyUnderWay {
   }
 
   /**
-   * Waits for the copy, replaces the first bytes by `head` and everything from `tailOffset` on by `tail`.
+   * Waits for the copy, replaces the first bytes by `head`, some further ones by `patches`, and everything from `tailOffset` on by `tail`.
    *
    * @returns false when no process could be had for it: then nothing is there, and the file has to be streamed
    * @throws {UsageError} PD003 the disk is full, PD021 the source has become shorter
    */
-  async finish(head: Uint8Array, tailOffset: number, tail: Uint8Array, take: () => void, progress?: (done: number) => void): Promise<boolean> {
+  async finish({ head, patches, tailOffset, tail }: Omit<InPlaceLayout, 'byteLength'>, take: () => void, progress?: (done: number) => void): Promise<boolean> {
     const watch = setInterval(() => progress?.(this.#copied), 200);
     const { done, problem } = await this.#outcome.finally(() => clearInterval(watch));
     if (problem?.startsWith('short ')) throw changed(this.#source.path, `it ends at byte ${problem.slice(6)} now, and had ${this.#source.size}`);
@@ -77,8 +78,9 @@ export class CopyUnderWay {
     try {
       const fd = openSync(this.temporary, 'r+');
       try {
-        for (let at = 0; at < head.length; ) at += writeSync(fd, head, at, head.length - at, at);
-        for (let at = 0; at < tail.length; ) at += writeSync(fd, tail, at, tail.length - at, tailOffset + at);
+        for (const { offset, bytes } of [{ offset: 0, bytes: head }, ...patches, { offset: tailOffset, bytes: tail }]) {
+          for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, offset + at);
+        }
         ftruncateSync(fd, tailOffset + tail.length);
       } finally {
         closeSync(fd);

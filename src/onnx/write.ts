@@ -43,7 +43,7 @@ export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piec
 }
 
 /** Opset imports and metadata_props that the model did not have. */
-function modelAdditions(model: Model, changes: WriteChanges): Uint8Array[] {
+export function modelAdditions(model: Model, changes: WriteChanges): Uint8Array[] {
   const { segments } = model.record as ModelRecord;
   const known = new Set(segments.flatMap((s) => (s.field === MODEL.opsetImport && s.piece instanceof Uint8Array ? [decodeOpset(fieldOf(s.piece).payload)[0]] : [])));
   const added: Uint8Array[] = [];
@@ -55,80 +55,7 @@ function modelAdditions(model: Model, changes: WriteChanges): Uint8Array[] {
   return added;
 }
 
-/** The output as edits of a copy of the source: the weights stay where they are. */
-export interface InPlaceLayout {
-  /** Replaces the bytes from 0 up to the first initializer; exactly as long as those. */
-  readonly head: Uint8Array;
-  /** Where the last initializer ends. */
-  readonly tailOffset: number;
-  /** Replaces everything from there on. */
-  readonly tail: Uint8Array;
-  readonly byteLength: number;
-}
-
-export function piecesInPlace({ head, tailOffset, tail }: InPlaceLayout): Piece[] {
-  return [head, { offset: head.length, length: tailOffset - head.length }, tail];
-}
-
-/** Smallest filler entry: tag, lengths, key and an empty value. */
-const LEAST_FILL = 32;
-
-/**
- * Lays the output out around the embedded weights, so that they can be copied before anything is known about the rest
- * (a copy of the file by the system, while the graph is compiled). Nodes fill the space the old ones had, the remaining
- * ones and all else follow the weights; a metadata entry of spaces takes up what is left over. The order of nodes, and of every
- * other kind of record, is the same as in `layoutModel`.
- *
- * @returns undefined where the file is not laid out for it: then the pieces are streamed
- */
-export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayout | undefined {
-  const record = model.record as ModelRecord;
-  const at = record.segments.findIndex((s) => s.field === MODEL.graph);
-  const graphSegment = record.segments[at];
-  if (!graphSegment || !isSpan(graphSegment.piece)) return undefined;
-  const before = record.segments.slice(0, at).map((s) => s.piece);
-  const after = record.segments.slice(at + 1).map((s) => s.piece);
-  const { segments } = model.graph.record as GraphRecord;
-  const first = segments.findIndex((s) => s.kind === 'value' && s.field === GRAPH.initializer);
-  const last = segments.findLastIndex((s) => s.kind === 'value' && s.field === GRAPH.initializer);
-  const weights = segments.slice(first, last + 1);
-  const present = new Set(model.graph.initializers);
-  if (first < 0 || !weights.every((s) => s.kind === 'value' && s.field === GRAPH.initializer && present.has(s.value))) return undefined;
-  const sizeOf = (list: readonly Segment[]): number => list.reduce((n, s) => n + (s.kind === 'node' ? (s.node.record as NodeRecord).full : s.piece).length, 0);
-  const headerLength = graphSegment.piece.length - sizeOf(segments);
-  const bodyStart = graphSegment.piece.offset + headerLength;
-  const weightsStart = bodyStart + sizeOf(segments.slice(0, first));
-  const weightsEnd = weightsStart + sizeOf(weights);
-  const stay = new Set<Piece>(weights.map((s) => (s as { piece: Piece }).piece));
-  const rest = layoutGraph(model.graph).filter((p) => !stay.has(p));
-  const others = [...before, ...rest, ...after];
-  if (lengthOf(before) !== graphSegment.piece.offset || others.some(isSpan)) return undefined;
-  let room = weightsStart - bodyStart - LEAST_FILL;
-  let taken = 0;
-  while (taken < rest.length && (rest[taken] as Piece).length <= room) room -= (rest[taken++] as Piece).length;
-  const filler = room >= 0 ? fill(room + LEAST_FILL) : undefined;
-  const tailGraph = rest.slice(taken) as Uint8Array[];
-  const header = encodeHeader(MODEL.graph, weightsEnd - bodyStart + lengthOf(tailGraph));
-  if (!filler || header.length !== headerLength) return undefined;
-  const head = concat([...(before as Uint8Array[]), header, ...(rest.slice(0, taken) as Uint8Array[]), filler]);
-  const tail = concat([...tailGraph, ...(after as Uint8Array[]), ...modelAdditions(model, changes)]);
-  const byteLength = weightsEnd + tail.length;
-  if (head.length !== weightsStart || byteLength > MAX_MESSAGE_BYTES) return undefined;
-  return { head, tailOffset: weightsEnd, tail, byteLength };
-}
-
-/** GraphProto.metadata_props entry of exactly `length` bytes. */
-function fill(length: number): Uint8Array | undefined {
-  for (const key of ['pdrop.fill', 'pdrop.fill_']) {
-    for (let spaces = length - 16; spaces > length - LEAST_FILL && spaces >= 0; spaces--) {
-      const entry = encodeBytesField(GRAPH.metadataProps, encodeEntry(key, ' '.repeat(spaces)));
-      if (entry.length === length) return entry;
-    }
-  }
-  return undefined;
-}
-
-function lengthOf(pieces: readonly Piece[]): number {
+export function lengthOf(pieces: readonly Piece[]): number {
   let n = 0;
   for (const p of pieces) n += p.length;
   return n;
@@ -168,7 +95,7 @@ export async function writePieces(model: Model, pieces: readonly Piece[], sink: 
   }
 }
 
-function layoutGraph(graph: Graph): Piece[] {
+export function layoutGraph(graph: Graph): Piece[] {
   const { segments } = graph.record as GraphRecord;
   const kept = new Set<Node>(graph.nodes);
   const read = new Set<Value>();

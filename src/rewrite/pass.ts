@@ -21,6 +21,8 @@ export interface PassContext {
   readonly stages: Stages;
   readonly builder: Builder;
   readonly frames: Frames;
+  /** Initializers that nothing read in the model as it came: they stay. */
+  readonly idle: ReadonlySet<Value>;
   /** Results of earlier passes that later ones need. */
   readonly results: PassResults;
 }

@@ -1,6 +1,6 @@
 /** Runs the passes over an analysed graph, and checks it between them when asked to. */
 import { InternalError } from '../diagnostics.js';
-import type { Graph, Node } from '../ir/graph.js';
+import type { Graph, Node, Value } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Plan } from '../plan/plan.js';
@@ -41,6 +41,13 @@ export interface RewriteOptions {
 /** onnxruntime 1.30 dies while it fuses quantized ops of a graph that has some of them inside a branch (test/quantized.test.ts). */
 const quantizesActivations = ({ graph }: DecoderFacts): boolean => graph.nodes.some((n) => n.is('QuantizeLinear'));
 
+/** Initializers without a reader, no-ops that were looked through included. */
+function idleInitializers({ graph, noOps }: DecoderFacts): Set<Value> {
+  const idle = new Set(graph.initializers.filter((v) => v.uses.length === 0 && v.capturedBy.length === 0));
+  for (const n of noOps.detached) for (const v of n.reads) if (v) idle.delete(v);
+  return idle;
+}
+
 /** Rewrites `facts.graph` in place. */
 export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[], options: RewriteOptions = {}): RewriteResult {
   const { graph, model } = facts;
@@ -50,7 +57,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
   const form = plan.imageMask.kind === 'none' ? 'whole' : plan.controlFlow === false || plan.runtime === 'genai' || plan.fix || quantizesActivations(facts) ? 'flat' : 'branches';
   const frames = new Frames(facts, stages, builder, { positions: plan.positions, positionValues: kept, form });
   const editor = new GraphEditor(graph, builder);
-  const context: PassContext = { facts, plan, stages, builder, frames, results: { kept: [], inputs: [], rankNodes: new Set(), putBack: new Set(), pinned: new Map() } };
+  const context: PassContext = { facts, plan, stages, builder, frames, idle: idleInitializers(facts), results: { kept: [], inputs: [], rankNodes: new Set(), putBack: new Set(), pinned: new Map() } };
   const runs: PassRun[] = [];
   const before = new Set([...graph.nodes, ...facts.noOps.detached]);
   for (const pass of passes) {

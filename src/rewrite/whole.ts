@@ -50,12 +50,22 @@ export class WholeView {
       case 'moved':
         return lengths.shifted('moved', first(), { s: 0, p: relation.p }, j, { dtype: facts.probes.dtype(value), rank: facts.probes.axes(value)?.length ?? 1 });
       case 'columns':
+        if (this.#isCastMask(value)) break;
         return this.#columns(first(), value, relation.axis, relation.rows, j);
       case 'first':
         return frames.builder.slice(`first_s${j}`, first(), frames.builder.ints([0]), lengths.wholeAxis(relation.size, j), relation.axis);
     }
     if (isShapeOf(value, facts.content)) return shapeFromAxes(frames, value.producer, j, (a) => lengths.wholeAxis(a, j));
     return undefined;
+  }
+
+  /**
+   * The other side of the If reads the mask itself, so its columns are cast: ONNX Runtime asks of every Cast (and Slice) whether its readers
+   * may read what it is made of before it looks whether it does anything, and warns at each load where an If reads both.
+   */
+  #isCastMask(value: Value): boolean {
+    const { facts, form } = this.#frames;
+    return form === 'branches' && value.producer?.is('Cast') === true && value.producer.inputs[0] === facts.roles.attentionMask;
   }
 
   #clone(value: Value, node: Node, j: number): Value {

@@ -317,7 +317,7 @@ describe('a source that changes', () => {
     const temporary = join(dirname(path), 'copy');
     truncateSync(path, 2 ** 20);
     const copy = new CopyUnderWay(source, temporary, 'out.onnx');
-    await expect(copy.finish(new Uint8Array(1), 2, new Uint8Array(1), () => {})).rejects.toMatchObject({ code: 'PD021' });
+    await expect(copy.finish({ head: new Uint8Array(1), patches: [], tailOffset: 2, tail: new Uint8Array(1) }, () => {})).rejects.toMatchObject({ code: 'PD021' });
     await copy.abort();
     source.close();
     expect(files(dirname(path))).toEqual(['model.onnx']);

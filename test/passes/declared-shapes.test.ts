@@ -41,6 +41,56 @@ function declarations(graph: GraphProto): Map<string, Dims> {
   return found;
 }
 
+/** A model as decoded, with an output for every declared value that it makes. */
+function probed(model: object, declared: ReadonlyMap<string, Dims>): string {
+  const graph = graphOf(model);
+  const made = new Set(graph.node?.flatMap((n) => n.output ?? []));
+  const outputs = new Set(graph.output?.map((o) => o.name));
+  for (const v of declared.keys()) if (made.has(v) && !outputs.has(v)) graph.output?.push(Object.assign(valueInfo(v, 0, []), { type: null }));
+  const path = join(folder(), 'probed.onnx');
+  writeFileSync(path, encodeModel(model));
+  return path;
+}
+
+interface Finding {
+  readonly value: string;
+  readonly says: string;
+}
+
+/** Runs the scenarios of the default plan; what is not as declared, and how many symbols were compared. */
+async function untrue(fixture: LoadedFixture, path: string, declared: ReadonlyMap<string, Dims>): Promise<{ found: Finding[]; compared: number }> {
+  const session = await InferenceSession.create(path, { ...SESSION, graphOptimizationLevel: 'disabled' });
+  const found: Finding[] = [];
+  let compared = 0;
+  for (const scenario of fixture.info.scenarios.filter((s) => s.plan === 'default')) {
+    let previous: InferenceSession.ReturnType | undefined;
+    for (const run of scenario.runs.slice(0, 2)) {
+      const feeds = feedsOf(session, fixture, run, previous);
+      previous = await session.run(feeds);
+      const sizes = new Map<string, { extent: number; of: string }>();
+      for (const [value, tensor] of [...Object.entries(feeds), ...Object.entries(previous)]) {
+        const dims = declared.get(value);
+        if (!dims) continue;
+        if (tensor.dims.length !== dims.length) {
+          found.push({ value, says: `rank ${dims.length} is ${tensor.dims.length}` });
+          continue;
+        }
+        dims.forEach((d, axis) => {
+          const extent = tensor.dims[axis] as number;
+          if (typeof d === 'number' && extent !== d) found.push({ value, says: `axis ${axis}: ${d} is ${extent}` });
+          if (typeof d !== 'string') return;
+          const seen = sizes.get(d);
+          if (!seen) sizes.set(d, { extent, of: value });
+          else if (extent !== seen.extent) found.push({ value, says: `axis ${axis}: "${d}" is ${extent}, and ${seen.extent} in ${seen.of}` });
+          compared++;
+        });
+      }
+    }
+  }
+  await session.release();
+  return { found, compared };
+}
+
 describe.each(names)('%s', (name) => {
   const fixture = new LoadedFixture(name);
   const plan = fixture.info.plans.default;
@@ -49,41 +99,16 @@ describe.each(names)('%s', (name) => {
     const path = join(folder(), 'out.onnx');
     const { layers, keep, positions, imageMask } = plan as NonNullable<typeof plan>;
     await compile(fixture.model, { layers, keep, positions, imageMask, output: path });
+    const original = decodeModel(readFileSync(fixture.model));
+    const before = declarations(graphOf(original));
     const model = decodeModel(readFileSync(path));
-    const graph = graphOf(model);
-    const made = new Set(graph.node?.flatMap((n) => n.output ?? []));
-    const before = declarations(graphOf(decodeModel(readFileSync(fixture.model))));
-    // What an exporter declares wrongly (a vector of one as a scalar) stays as it was.
-    const declared = new Map([...declarations(graph)].filter(([v, dims]) => JSON.stringify(before.get(v)) !== JSON.stringify(dims) || !made.has(v)));
-    const outputs = new Set(graph.output?.map((o) => o.name));
-    for (const v of declared.keys()) if (made.has(v) && !outputs.has(v)) graph.output?.push(Object.assign(valueInfo(v, 0, []), { type: null }));
-    const probed = join(folder(), 'probed.onnx');
-    writeFileSync(probed, encodeModel(model));
-    const session = await InferenceSession.create(probed, { ...SESSION, graphOptimizationLevel: 'disabled' });
-    let compared = 0;
-    for (const scenario of fixture.info.scenarios.filter((s) => s.plan === 'default')) {
-      let previous: InferenceSession.ReturnType | undefined;
-      for (const run of scenario.runs.slice(0, 2)) {
-        const feeds = feedsOf(session, fixture, run, previous);
-        previous = await session.run(feeds);
-        const sizes = new Map<string, { extent: number; of: string }>();
-        for (const [value, tensor] of [...Object.entries(feeds), ...Object.entries(previous)]) {
-          const dims = declared.get(value);
-          if (!dims) continue;
-          expect(tensor.dims.length, value).toBe(dims.length);
-          dims.forEach((d, axis) => {
-            const extent = tensor.dims[axis] as number;
-            if (typeof d === 'number') expect(extent, `${value}, axis ${axis}`).toBe(d);
-            if (typeof d !== 'string') return;
-            const seen = sizes.get(d);
-            if (seen) expect({ value, extent }, `"${d}" is ${seen.extent} in ${seen.of}`).toEqual({ value, extent: seen.extent });
-            else sizes.set(d, { extent, of: value });
-            compared++;
-          });
-        }
-      }
-    }
-    await session.release();
+    const declared = declarations(graphOf(model));
+    // What an exporter declares wrongly (a vector of one as a scalar) stays as it was. The decode half of a pair is fed with caches the original does not take.
+    const decodes = fixture.info.scenarios.every((s) => s.kind === 'decode');
+    const wrong = decodes ? [] : (await untrue(fixture, probed(original, before), before)).found;
+    for (const { value } of wrong) if (JSON.stringify(declared.get(value)) === JSON.stringify(before.get(value))) declared.delete(value);
+    const { found, compared } = await untrue(fixture, probed(model, declared), declared);
+    expect(found).toEqual([]);
     expect(compared).toBeGreaterThan(50);
   });
 });
