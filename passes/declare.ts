@@ -10,7 +10,7 @@ import { UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
 import type { Axis } from '../src/analyse/probes.js';
 import { type Dim, extentOf, type Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';
-import { Refusal } from '../src/diagnostics.js';
+import { nameOutput } from '../src/rewrite/outputs.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import { DataType } from '../src/ir/graph.js';
 import { at, settle } from '../src/ir/settle.js';
@@ -81,13 +81,7 @@ export const declare: Pass = {
         graph.builder.scope('probe', i + 1);
         const batch = facts.roles.source.type?.dims?.[0] ?? null;
         const out = graph.builder.op('Identity', 'kept', [v]);
-        const name = `pdrop_kept.${i + 1}`;
-        if (graph.graph.values.has(name)) throw taken(name);
-        graph.graph.values.delete(out.name);
-        out.name = name;
-        graph.graph.values.set(out.name, out);
-        out.type = { elemType: DataType.INT64, dims: [batch, `sequence_length_stage${i + 1}`] };
-        graph.addOutput(out);
+        nameOutput(graph, out, `pdrop_kept.${i + 1}`, { elemType: DataType.INT64, dims: [batch, `sequence_length_stage${i + 1}`] });
       });
     }
     return { applied: [`${changed} declarations changed, ${dropped} dropped`], declined: [] };
@@ -149,8 +143,4 @@ function extent(axis: Axis | undefined, declared: Dim, names: Names, stage: numb
   if (typeof axis === 'number' || axis === 'B') return declared;
   if (axis === 'S' && declared === names.S) return `sequence_length_stage${stage}`;
   return axis === 'T' && declared === names.T ? `total_length_stage${stage}` : null;
-}
-
-function taken(name: string): Refusal {
-  return new Refusal({ code: 'PD331', message: `the graph has a value called "${name}" already: the name of an output that --probe adds`, culprit: name, hint: 'leave --probe out, or give that value another name' });
 }

@@ -5,9 +5,9 @@
  *   out:  image_token_mask ─┐
  *         attention_mask ───┴─ marked & valid ─ n ─ floor(n·r_i + 1e-6) ─ D_i = min over rows ─ S − D_i
  */
-import { InternalError, Refusal } from '../src/diagnostics.js';
-import { DataType, Value } from '../src/ir/graph.js';
-import { IMAGE_TOKEN_MASK } from '../src/analyse/roles.js';
+import { InternalError, } from '../src/diagnostics.js';
+import { DataType, type Value } from '../src/ir/graph.js';
+import { IMAGE_TOKEN_MASK, TRAINING } from '../src/analyse/roles.js';
 import { parseRatio } from '../src/cost/keep.js';
 import { fixedDrops } from '../src/plan/fixed.js';
 import { carryDropped } from '../src/rewrite/carried.js';
@@ -15,6 +15,7 @@ import { recogniseMarks } from '../src/rewrite/marks.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import type { Builder } from '../src/rewrite/builder.js';
 import type { GraphEditor } from '../src/rewrite/editor.js';
+import { addInput } from '../src/rewrite/inputs.js';
 
 /** Added to the score of tokens that must stay: scores of the others are probabilities. */
 const PROTECTION = 4;
@@ -45,13 +46,17 @@ export const imageTokens: Pass = {
     // Validity of the chunk's own tokens: the last S entries of the mask.
     const valid = validTokens(context, length1);
     const range = b.op('Range', 'range', [b.int(0), b.scalar('length_scalar', length1), b.int(1)]);
-    const last = valid
+    const query = plan.training ? queryOf(graph, context) : undefined;
+    const last = query ?? (valid
       ? b.op('ArgMax', 'last_valid', [b.op('Mul', 'valid_index', [valid.number, range])], { axis: { kind: 'int', value: 1 }, keepdims: { kind: 'int', value: 1 } })
-      : b.op('Expand', 'last', [b.op('Sub', 'length_minus_1', [length1, b.ints([1])]), b.concat('column_shape', [batch1, b.ints([1])], 0)]);
+      : b.op('Expand', 'last', [b.op('Sub', 'length_minus_1', [length1, b.ints([1])]), b.concat('column_shape', [batch1, b.ints([1])], 0)]));
+    // What comes after the token that ranks is not seen by it, and not dropped: in training that is the answer, and later turns.
+    const upToQuery = query && asNumber(b, 'up_to_query_number', b.op('LessOrEqual', 'up_to_query', [range, query]));
+    const seen = upToQuery && valid ? b.op('Mul', 'seen', [valid.number, upToQuery]) : (upToQuery ?? valid?.number);
     const paddingBias =
-      valid && b.op('Mul', 'padding_bias', [b.op('Sub', 'invalid', [b.constant(DataType.FLOAT, [1], []), b.cast('valid_float', valid.number, DataType.FLOAT)]), b.float(PADDING)]);
+      seen && b.op('Mul', 'padding_bias', [b.op('Sub', 'invalid', [b.constant(DataType.FLOAT, [1], []), b.cast('valid_float', seen, DataType.FLOAT)]), b.float(PADDING)]);
 
-    const marked = valid ? b.op('Mul', 'image_and_valid', [image, valid.number]) : image;
+    const marked = seen ? b.op('Mul', 'image_and_valid', [image, seen]) : image;
     const notLast = b.op('Where', 'not_last', [b.op('Equal', 'is_last', [range, last]), b.int(0), b.int(1)]);
     const droppable = b.op('Mul', 'droppable', [marked, notLast]);
     const count = b.reduce('ReduceSum', 'image_count', marked, [1], true);
@@ -70,6 +75,12 @@ export const imageTokens: Pass = {
     return { applied: [`image tokens from ${plan.imageMask.kind}`], declined: [] };
   },
 };
+
+/** int64 [B, 1]: index of the token that ranks, from an input of its own. */
+function queryOf(graph: GraphEditor, context: PassContext): Value {
+  const query = addInput(graph, context, TRAINING.query, DataType.INT64, 1);
+  return context.builder.unsqueeze('query_column', query, [1]);
+}
 
 /** int64 [m]: tokens that every row loses after each boundary, counted in the graph. */
 function countDrops({ plan, builder: b }: PassContext, count: Value, limit: Value): Value {
@@ -116,26 +127,9 @@ function markImages(
   context: PassContext,
   chunk: { length1: Value; batch1: Value },
 ): { marked: Value; any: Value } {
-  const { facts, plan, builder: b, frames, results } = context;
+  const { facts, plan, builder: b, frames } = context;
   const { roles } = facts;
-  const anchor = roles.sourceKind === 'inputs_embeds' ? roles.source : (roles.inputIds as Value);
-  const dims = [anchor.type?.dims?.[0] ?? null, anchor.type?.dims?.[1] ?? null];
-  const declare = (name: string, elemType: number): Value => {
-    if (graph.graph.values.has(name)) {
-      throw new Refusal({
-        code: 'PD312',
-        message: `the graph already has a value named "${name}"`,
-        culprit: name,
-        hint: 'compile the original graph; or choose another --image-mask source',
-      });
-    }
-    const value = new Value(name);
-    value.type = { elemType, dims };
-    graph.graph.values.set(name, value);
-    graph.addInput(value);
-    results.inputs.push(value);
-    return value;
-  };
+  const declare = (name: string, elemType: number): Value => addInput(graph, context, name, elemType, 2);
   const source = plan.imageMask;
   const counted = (flags: Value): { marked: Value; any: Value } => {
     const marked = asNumber(b, 'marked_number', flags);

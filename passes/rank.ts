@@ -10,7 +10,7 @@ import { describeRank } from '../src/plan/plan.js';
 import type { Pass, PassContext } from '../src/rewrite/pass.js';
 import { withGrid } from './rankers/grid.js';
 import { RANKERS } from './rankers/index.js';
-import { leftAfter } from './rankers/ranker.js';
+import { lastOf, leftAfter } from './rankers/ranker.js';
 
 export const rank: Pass = {
   name: 'rank',
@@ -65,6 +65,8 @@ function select(context: PassContext, stage: number, score: Value): void {
   // Shape tools downstream follow the length of what was selected, not the count it was selected by.
   const length1 = b.size('length', index, 1);
   for (const n of b.created.slice(first)) results.pinned.set(n, stage + 1);
-  const last = b.op('Sub', 'last', [drops.last, b.op('Sub', 'dropped', [frames.lengths.chunk(0), left])]);
+  const last = context.plan.training
+    ? b.op('Sub', 'query', [b.reduce('ReduceSum', 'kept_up_to_query', b.cast('up_to_query_number', b.op('LessOrEqual', 'up_to_query', [index, lastOf(context, stage)]), DataType.INT64), [1], true), b.int(1)])
+    : b.op('Sub', 'last', [drops.last, b.op('Sub', 'dropped', [frames.lengths.chunk(0), left])]);
   frames.addStage({ length1, origin, rowsInPrevious, last, protect, paddingBias });
 }

@@ -23,6 +23,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD020: ['The sizes of `--fix` are none, or do not go with the runtime.', 'Write `--fix batch=1,sequence=640`.'],
   PD021: ['An input changed while it was read.', 'Wait until the download, export or copy is done and run again.'],
   PD022: ['With fixed shapes it must be told where the image is.', 'Give `--image-mask span:<start>:<count>` within the sequence.'],
+  PD023: ['`--for training` contradicts another option.', 'Leave out one of the two.'],
   PD024: ['A tensor that would have to be made up is too large.', 'Check the declared sizes and `--dim`, or give real samples.'],
   PD025: ['An output path is a device, a pipe or another special file that cannot be replaced.', 'Give the path of a regular file.'],
   PD026: ['Another run is putting the same files in place, or was interrupted while it did.', 'Wait for it, or follow what the message says about the journal.'],
@@ -109,6 +110,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD622: ['The graph was exported with other sizes than those of `--fix`.', 'Use the sizes it was exported with, or export again.'],
   PD623: ['A size depends on data, so there are no fixed shapes.', 'Compile without `--fix`.'],
   PD624: ['The graph has what cannot be had in fixed shapes: caches that are rings, or control flow of its own.', 'Compile without `--fix`.'],
+  PD625: ['A graph with a cache was to be compiled for training.', 'Export the model without a cache (transformers: `use_cache=False`).'],
   PD900: ['A bug in pdrop-compile.', 'Run again with PDROP_DEBUG=1 and report what it prints.'],
 };
 

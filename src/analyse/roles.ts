@@ -11,6 +11,12 @@ import type { ProbeSizes } from './probes.js';
 /** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
 export const IMAGE_TOKEN_MASK = 'image_token_mask';
 
+/**
+ * What a training forward takes and gives besides: int64 [batch], index of the token that ranks (the last of the instruction);
+ * int64 [batch, sequence]; int64 [batch, kept], the labels of the tokens that are left.
+ */
+export const TRAINING = { query: 'query_index', labels: 'labels', kept: 'kept_labels' } as const;
+
 /** States in which a graph for onnxruntime-genai carries what its stages have dropped; genai finds them by these names. */
 export const CARRIED = { conv: ['past_key_values.0.conv_state', 'present.0.conv_state'], recurrent: ['past_key_values.0.recurrent_state', 'present.0.recurrent_state'] } as const;
 
@@ -208,8 +214,9 @@ function isState(graph: Graph, value: Value): boolean {
 }
 
 export function findRoles(graph: Graph): InputRoles {
-  // The input that pdrop-compile adds is not one of the model's own.
-  const inputs = graph.inputs.filter((v) => !v.tensor && v.name !== IMAGE_TOKEN_MASK && v.name !== CARRIED.conv[0] && v.name !== CARRIED.recurrent[0]);
+  // The inputs that pdrop-compile adds are none of the model's own.
+  const added: string[] = [IMAGE_TOKEN_MASK, CARRIED.conv[0], CARRIED.recurrent[0], ...(graph.outputs.some((v) => v.name === TRAINING.kept) ? [TRAINING.query, TRAINING.labels] : [])];
+  const inputs = graph.inputs.filter((v) => !v.tensor && !added.includes(v.name));
   const pasts = findPasts(graph);
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));

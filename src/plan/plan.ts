@@ -47,6 +47,11 @@ export interface Plan {
   readonly runtime?: 'genai' | undefined;
   /** Sizes of the one prompt the graph is for: every length in it is a number. */
   readonly fix?: FixedSizes | undefined;
+  /**
+   * A training forward: ranked by the token that `query_index` names (the last of the instruction, before the answer), labels
+   * follow the kept tokens, and nothing stands in the way of a gradient.
+   */
+  readonly training?: boolean | undefined;
   /** False: no `If` in the graph; ranking and selecting then run in every decode step. Default true. */
   readonly controlFlow?: boolean | undefined;
 }

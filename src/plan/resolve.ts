@@ -6,6 +6,7 @@ import { imageIdComparedInGraph } from './image-source.js';
 import { markType } from './marks.js';
 import type { FixedSizes, ImageMaskSource, Marks, Plan } from './plan.js';
 import { requireFixable } from './fixed.js';
+import { requireTrainable } from './training.js';
 import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
 import { rankNeeds } from './ranks.js';
 
@@ -31,6 +32,8 @@ export interface PlanOptions {
   readonly probe?: boolean | undefined;
   /** False: no `If` in the graph, for runtimes that have none. Default true. */
   readonly controlFlow?: boolean | undefined;
+  /** `training`: ranked at the token that an input names, labels follow the kept tokens. Default `inference`. */
+  readonly for?: 'inference' | 'training' | undefined;
   /** What the result runs in; `genai` changes the graph, the others only what is chosen by default. */
   readonly runtime?: 'generic' | 'transformers.js' | 'genai' | undefined;
   /** Sizes of the one prompt that the graph is compiled for. Default: any. */
@@ -55,9 +58,11 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
   const positions = resolvePositions(facts, options.positions ?? 'auto');
   const fix = options.fix && { batch: options.fix.batch, sequence: options.fix.sequence };
   if (fix) requireFixable(facts, fix, imageMask, options.runtime);
+  const training = options.for === 'training';
+  if (training) requireTrainable(facts, imageMask, options);
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(training ? { training } : {}), ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
 }
@@ -71,6 +76,7 @@ export function checkPlan(facts: DecoderFacts, plan: Plan): Plan {
   if (plan.imageMask.kind === 'marks') requireEmbeds(facts, plan.imageMask);
   if (plan.imageMask.kind === 'input-ids' || plan.imageMask.kind === 'span') parseImageMask(`${plan.imageMask.kind}:${plan.imageMask.kind === 'span' ? `${plan.imageMask.start}:${plan.imageMask.count}` : plan.imageMask.id}`);
   if (plan.fix) requireFixable(facts, plan.fix, source, plan.runtime);
+  if (plan.training) requireTrainable(facts, source, plan);
   const weights = plan.rank === 'heads' ? { headWeights: headWeightsAt(facts, layers, Object.fromEntries(layers.map((l, i) => [l, plan.headWeights?.[i] ?? []]))) } : {};
   return { ...plan, ...weights, imageMask: source, layers, keep, positions: resolvePositions(facts, plan.positions) };
 }

@@ -54,7 +54,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
   const stages = assignStages(facts, plan.layers, rankNeeds(plan.rank, 'keys') && plan.imageMask.kind !== 'none');
   const builder = new Builder(model);
   const kept = plan.positions === 'keep' ? positionValues(facts) : new Set<never>();
-  const form = plan.imageMask.kind === 'none' ? 'whole' : plan.controlFlow === false || plan.runtime === 'genai' || plan.fix || quantizesActivations(facts) ? 'flat' : 'branches';
+  const form = plan.imageMask.kind === 'none' ? 'whole' : plan.controlFlow === false || plan.runtime === 'genai' || plan.fix || plan.training || quantizesActivations(facts) ? 'flat' : 'branches';
   const frames = new Frames(facts, stages, builder, { positions: plan.positions, positionValues: kept, form });
   const editor = new GraphEditor(graph, builder);
   const context: PassContext = { facts, plan, stages, builder, frames, idle: idleInitializers(facts), results: { kept: [], inputs: [], rankNodes: new Set(), putBack: new Set(), pinned: new Map() } };

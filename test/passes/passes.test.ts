@@ -39,7 +39,7 @@ const stamped = (graph: Graph, pass: string): Node[] => allNodes(graph).filter((
 describe('all passes', () => {
   it('each changes a bare decoder, says what it did, and leaves a sound graph', async () => {
     const { graph, result } = await rewritten(decoder({ mask: true }), { stages: 3 });
-    expect(result.runs.map((r) => r.name)).toEqual(['image-tokens', 'rank', 'restage', 'restore', 'declare', 'clean', 'branch', 'fix']);
+    expect(result.runs.map((r) => r.name)).toEqual(['image-tokens', 'rank', 'restage', 'restore', 'labels', 'declare', 'clean', 'branch', 'fix']);
     for (const run of result.runs) expect(run.applied.length).toBeGreaterThan(0);
     expect(verifyGraph(graph)).toEqual([]);
   });

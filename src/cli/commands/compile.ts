@@ -38,6 +38,7 @@ interface Flags {
   dryRun?: boolean;
   probe?: boolean;
   controlFlow?: boolean;
+  for?: 'inference' | 'training';
   fix?: FixedSizes;
   rank?: string;
   force?: boolean;
@@ -108,6 +109,7 @@ export function register(program: Command): void {
     .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai']))
     .optionsGroup('Graph:')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
+    .addOption(new Option('--for <use>', 'what the graph is for; training: ranked at the input query_index, labels follow the kept tokens (default: inference)').choices(['inference', 'training']))
     .option('--no-control-flow', 'no If in the graph, for runtimes that have none: every decode step then ranks and selects')
     .option('--fix <sizes>', 'batch=<n>,sequence=<n>: a graph for prompts of one length, every shape in it a number (with --image-mask span)', fixedSizes)
     .optionsGroup('Costs that are shown:')
@@ -150,7 +152,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options = {
-    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'fix', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'fix', 'for', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
