@@ -3,7 +3,7 @@
  * or the past when its size moves with it. Two evaluations are a proof where a declared symbol is only a claim.
  */
 import type { Graph, Value } from '../ir/graph.js';
-import { evaluateShapes, type ShapeBindings, type ShapeFacts } from './shapes/index.js';
+import { evaluateLanes, type ShapeBindings, type ShapeFacts } from './shapes/index.js';
 
 /** B batch, S sequence of the chunk, P past, T = P + S, BS = B·S; a number is a constant size; `?` anything else. */
 export type Axis = 'B' | 'S' | 'P' | 'T' | 'BS' | '?' | number;
@@ -34,7 +34,7 @@ export class Probes {
   constructor(graph: Graph, bindingsAt: (sizes: ProbeSizes) => ShapeBindings, pinned: { readonly batch: number | undefined; readonly sequence: number | undefined }, sizes = PROBE_SIZES) {
     const fixed = sizes.map((s) => ({ ...s, batch: pinned.batch ?? s.batch, sequence: pinned.sequence ?? s.sequence })) as [ProbeSizes, ProbeSizes];
     this.#sizes = fixed;
-    this.facts = [evaluateShapes(graph, bindingsAt(fixed[0])), evaluateShapes(graph, bindingsAt(fixed[1]))];
+    this.facts = evaluateLanes(graph, fixed.map(bindingsAt)) as [ShapeFacts, ShapeFacts];
   }
 
   /** Meaning of each axis, or null when the rank is unknown. */

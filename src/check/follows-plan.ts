@@ -7,7 +7,7 @@ import { analyseDecoder } from '../analyse/decoder.js';
 import { type TokenPattern, withContents } from '../analyse/contents.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { headDimsOf, shapesAt } from '../analyse/roles.js';
-import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
+import { evaluateLanes, type ShapeBindings, type ShapeFacts } from '../analyse/shapes/index.js';
 import { keepCount } from '../cost/keep.js';
 import { type DiagnosticDetail, describeNode, PdropError } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
@@ -61,7 +61,7 @@ export function checkFollowsPlan(model: Model, plan: Plan): Check[] {
     checkPlan(facts, plan);
   });
   checks.push({ name: 'decoder and plan fit', problems });
-  if (facts) for (const prompt of PROMPTS) checks.push({ name: `lengths: ${prompt.name}`, problems: lengthProblems(model.graph, facts, plan, prompt) });
+  if (facts) checks.push(...lengthChecks(model.graph, facts, plan));
   return checks;
 }
 
@@ -117,16 +117,24 @@ function expectedTokens(plan: Plan, prompt: CheckPrompt): number[] {
 /** Enough to follow ids and masks of rows of tokens, and 4-D masks of one row; more costs much, and lengths rarely come from it. */
 const ROWS_OF_TOKENS = 4096;
 
-function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt): string[] {
+/** A prompt as it is asked for: what the graph is given, and what each stage must see. */
+interface Asked {
+  readonly prompt: CheckPrompt;
+  readonly inputs: ShapeBindings['inputs'];
+  readonly expected: readonly { readonly tokens: number; readonly past: number }[];
+}
+
+/** Undefined for a prompt that says nothing of this graph. */
+function ask(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt): Asked | undefined {
   // Spans are not asked for; caches of one length show nothing of what a stage has seen.
-  if (plan.imageMask.kind === 'span' || plan.runtime === 'genai') return [];
+  if (plan.imageMask.kind === 'span' || plan.runtime === 'genai') return undefined;
   // The decode half of a split pair.
-  if (facts.fixedSequence !== undefined && facts.fixedSequence !== prompt.sequence) return [];
+  if (facts.fixedSequence !== undefined && facts.fixedSequence !== prompt.sequence) return undefined;
   const hasCache = facts.roles.pasts.length > 0;
-  if (!hasCache && (prompt.past[0] as number) > 0) return [];
+  if (!hasCache && (prompt.past[0] as number) > 0) return undefined;
   const pastOf = (stage: number): number => (hasCache ? (prompt.past[Math.min(stage, prompt.past.length - 1)] as number) : 0);
   const fixedBatch = typeof facts.probes.axes(facts.roles.source)?.[0] === 'number';
-  if (fixedBatch && prompt.rows.length > 1) return [];
+  if (fixedBatch && prompt.rows.length > 1) return undefined;
   const stages = new Map<Value, number>();
   for (const { core, index } of facts.attention) {
     for (const past of [core.past?.key, core.past?.value]) {
@@ -143,15 +151,28 @@ function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: C
     image: (r, t) => prompt.rows[r]?.images.some(([from, to]) => t >= from && t < to) ?? false,
   };
   const inputs = withContents(graph, facts.roles, shapes, plan.imageMask, pattern);
-  const expected = expectedTokens(plan, prompt).map((tokens, stage) => ({ tokens, past: pastOf(stage) }));
-  const problemsAt = (dataLimit: number): string[] => {
-    const sizes = evaluateShapes(graph, { inputs, dataLimit, floatLimit: dataLimit });
-    if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
-    if (sizes.exhausted) return ['masks go through more nodes than are followed element by element'];
-    return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];
+  return { prompt, inputs, expected: expectedTokens(plan, prompt).map((tokens, stage) => ({ tokens, past: pastOf(stage) })) };
+}
+
+/** By prompt: what is wrong with the lengths that the graph comes to. */
+function lengthChecks(graph: Graph, facts: DecoderFacts, plan: Plan): Check[] {
+  const asked = PROMPTS.map((prompt) => ask(graph, facts, plan, prompt));
+  const problemsOfAll = (which: readonly Asked[], dataLimit: number): Map<CheckPrompt, readonly string[]> => {
+    const found = evaluateLanes(graph, which.map(({ inputs }) => ({ inputs, dataLimit, floatLimit: dataLimit })));
+    return new Map(which.map(({ prompt, expected }, i) => [prompt, lengthProblems(graph, facts, plan, found[i] as ShapeFacts, prompt, expected)]));
   };
-  const quick = problemsAt(ROWS_OF_TOKENS);
-  return quick.length === 0 ? quick : problemsAt(1 << 16);
+  const all = asked.filter((a) => a !== undefined);
+  const quick = problemsOfAll(all, ROWS_OF_TOKENS);
+  // One at a time: such contents are large.
+  const closer = (a: Asked): readonly string[] => problemsOfAll([a], 1 << 16).get(a.prompt) ?? [];
+  const problems = new Map(all.map((a) => [a.prompt, quick.get(a.prompt)?.length === 0 ? [] : closer(a)]));
+  return PROMPTS.map((prompt) => ({ name: `lengths: ${prompt.name}`, problems: problems.get(prompt) ?? [] }));
+}
+
+function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, sizes: ShapeFacts, prompt: CheckPrompt, expected: Asked['expected']): string[] {
+  if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
+  if (sizes.exhausted) return ['masks go through more nodes than are followed element by element'];
+  return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];
 }
 
 const stageOf = (plan: Plan, layer: number): number => plan.layers.filter((b) => b <= layer).length;

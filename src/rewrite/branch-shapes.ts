@@ -10,7 +10,7 @@
  * stage j where it is their number in all four; a claim that is wrong would make ONNX Runtime plan memory wrongly. So
  * nothing is claimed of sizes that are chosen (the longer of two, a table by the length of the prompt).
  */
-import { type Dims, evaluateShapes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
+import { type Dims, evaluateLanes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
 import type { Axis, Probes } from '../analyse/probes.js';
 import { DataType, type Dim, Graph, Node, type Value } from '../ir/graph.js';
 import { SELECT } from './builder.js';
@@ -41,7 +41,7 @@ export class BranchShapes {
   constructor(context: ShapeContext) {
     this.#context = context;
     this.#chosen = chosenSizes(context);
-    this.#facts = { dropping: [evaluate(context, 'dropping', 0), evaluate(context, 'dropping', 1)], whole: [evaluate(context, 'whole', 0), evaluate(context, 'whole', 1)] };
+    this.#facts = { dropping: evaluate(context, 'dropping'), whole: evaluate(context, 'whole') };
   }
 
   /** Element type, 0 when it is not known. */
@@ -150,10 +150,10 @@ function outside({ probes, stageOf }: ShapeContext, value: Value, side: Side, at
   return { dtype, shape, data: probes.constant(value) };
 }
 
-function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts {
+function evaluate(context: ShapeContext, side: Side): readonly [ShapeFacts, ShapeFacts] {
   const { graph, unseen, left, probes } = context;
   const part = new Graph();
-  const inputs = new Map<Value, InputBinding>();
+  const inputs = EVALUATIONS.map(() => new Map<Value, InputBinding>());
   const own = new Set<Value>();
   const bind = (v: Value): void => {
     if (own.has(v)) return;
@@ -163,15 +163,16 @@ function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts
       return;
     }
     part.inputs.push(v);
-    const fact = outside(context, v, side, at);
-    if (fact?.shape && !fact.shape.includes(null)) inputs.set(v, { shape: fact.shape as number[], dtype: fact.dtype, data: fact.data });
+    for (const at of EVALUATIONS) {
+      const fact = outside(context, v, side, at);
+      if (fact?.shape && !fact.shape.includes(null)) inputs[at]?.set(v, { shape: fact.shape as number[], dtype: fact.dtype, data: fact.data });
+    }
   };
-  const { sequence } = probes.sizes(at);
   if (left.producer) {
     own.add(left);
     part.inputs.push(left);
     const boundaries = Math.max(0, ...graph.nodes.filter((n) => n.is(SELECT.op, SELECT.domain)).map((n) => n.int('boundary', 0)));
-    inputs.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? sequence : kept(j + 1, at)))], dtype: 1 });
+    for (const at of EVALUATIONS) inputs[at]?.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? probes.sizes(at).sequence : kept(j + 1, at)))], dtype: 1 });
   }
   for (const n of graph.nodes) {
     if (!unseen(n) || n === left.producer) continue;
@@ -180,7 +181,7 @@ function evaluate(context: ShapeContext, side: Side, at: Evaluation): ShapeFacts
     part.nodes.push(chosen ? handingOn(n, chosen) : n);
     for (const o of n.outputs) if (o) own.add(o);
   }
-  return evaluateShapes(part, { inputs });
+  return evaluateLanes(part, inputs.map((of) => ({ inputs: of }))) as [ShapeFacts, ShapeFacts];
 }
 
 /** Stands in for a selection: what the side has. */

@@ -8,7 +8,7 @@ import { DataType, Graph, type Node, type Value } from '../ir/graph.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Axis } from '../analyse/probes.js';
 import { isFloat } from '../ir/data-type.js';
-import { evaluateShapes, type Fact, type InputBinding } from '../analyse/shapes/index.js';
+import { evaluateLanes, type InputBinding, type ShapeBindings, type ShapeFacts } from '../analyse/shapes/index.js';
 import { isIntegral } from '../analyse/shapes/numbers.js';
 
 /** One element of a vector of sizes: rows, the stage's own chunk, its cache, or both. */
@@ -56,7 +56,10 @@ const CONTENTS_LIMIT = 1 << 14;
 export class Relations {
   readonly #facts: DecoderFacts;
   readonly #pairs: readonly Pair[];
-  readonly #evaluated: readonly (readonly [ReadonlyMap<Value, Fact>, ReadonlyMap<Value, Fact>])[];
+  /** By pair: of its first environment, and of the later one. */
+  readonly #evaluated: readonly ShapeFacts[];
+  /** What was evaluated. */
+  readonly #known: ReadonlySet<Value>;
   readonly #bounded: ReadonlySet<Value>;
   readonly #memo = new Map<Value, readonly Relation[]>();
   /**
@@ -73,7 +76,10 @@ export class Relations {
     this.#pairs = lengths.filter(([, past]) => past === 0 || facts.roles.pasts.length > 0).map((l, i) => this.#pair(l, typeof batch === 'number' ? batch : (ROWS[i % ROWS.length] as number), positions));
     const part = this.#partOf(values);
     this.#bounded = boundedBy(part.nodes, facts);
-    this.#evaluated = part.nodes.length === 0 ? [] : this.#pairs.map((p) => [this.#evaluate(part, p.first), this.#evaluate(part, p.later)] as const);
+    const bindings = this.#pairs.flatMap(({ first, later }) => [first, later]).map((environment) => this.#bindings(part, environment));
+    const some = part.nodes.length > 0 && bindings.every((b) => b.inputs.size > 0);
+    this.#evaluated = some ? evaluateLanes(part, bindings) : [];
+    this.#known = new Set(some ? [...part.inputs, ...part.nodes.flatMap((n) => n.outputs.filter((o) => o !== null))] : []);
   }
 
   /** A relation that holds whether the chunk loses tokens or not. */
@@ -96,8 +102,8 @@ export class Relations {
   }
 
   #find(value: Value): Relation[] {
-    if (this.#bounded.has(value) || this.#evaluated.length === 0) return [];
-    const pairs = this.#evaluated.map(([a, b], i) => ({ a: a.get(value), b: b.get(value), pair: this.#pairs[i] as Pair }));
+    if (this.#bounded.has(value) || !this.#known.has(value)) return [];
+    const pairs = this.#pairs.map((pair, i) => ({ a: this.#evaluated[2 * i]?.get(value), b: this.#evaluated[2 * i + 1]?.get(value), pair }));
     const facts: Compared[] = [];
     for (const { a, b, pair } of pairs) {
       if (!a?.data || !b?.data || a.data.some(Number.isNaN) || b.data.some(Number.isNaN)) return [];
@@ -175,21 +181,13 @@ export class Relations {
     return part;
   }
 
-  #evaluate(part: Graph, environment: Environment): ReadonlyMap<Value, Fact> {
+  #bindings(part: Graph, environment: Environment): ShapeBindings {
     const inputs = new Map<Value, InputBinding>();
     for (const v of part.inputs) {
       const binding = this.#bind(v, environment);
       if (binding) inputs.set(v, binding);
     }
-    const facts = evaluateShapes(part, { inputs, dataLimit: CONTENTS_LIMIT, floatLimit: CONTENTS_LIMIT });
-    const found = new Map<Value, Fact>();
-    const note = (v: Value | null): void => {
-      const fact = v && facts.get(v);
-      if (fact && inputs.size > 0) found.set(v, fact);
-    };
-    for (const v of part.inputs) note(v);
-    for (const n of part.nodes) n.outputs.forEach(note);
-    return found;
+    return { inputs, dataLimit: CONTENTS_LIMIT, floatLimit: CONTENTS_LIMIT };
   }
 
   #bind(value: Value, { rows, sequence, past, mask, tokens, positions }: Environment): InputBinding | undefined {

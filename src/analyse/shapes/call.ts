@@ -60,10 +60,12 @@ export function stridedCopy(source: readonly number[], shape: readonly number[],
   for (const dim of shape) count *= dim;
   const out = new Array<number>(count);
   const index = new Array<number>(rank).fill(0);
+  const inner = rank === 0 ? 1 : (shape[rank - 1] as number);
+  const step = rank === 0 ? 0 : (strides[rank - 1] as number);
   let at = offset;
-  for (let i = 0; i < count; i++) {
-    out[i] = source[at] as number;
-    for (let axis = rank - 1; axis >= 0; axis--) {
+  for (let i = 0; i < count; ) {
+    for (let k = 0, from = at; k < inner; k++, from += step) out[i++] = source[from] as number;
+    for (let axis = rank - 2; axis >= 0; axis--) {
       const next = (index[axis] as number) + 1;
       at += strides[axis] as number;
       if (next < (shape[axis] as number)) {
@@ -255,10 +257,11 @@ export class Call {
   /** A fact; `elements` are kept as full or partial contents, or dropped when they are too many or unknown. */
   fact(dtype: number, shape: Dims | null, elements?: readonly number[] | undefined): Fact {
     if (elements === undefined || !this.follows(dtype, shape) || elements.length !== countOf(shape)) return { dtype, shape };
-    if (isIntegral(dtype) && elements.some(Number.isNaN)) {
-      return elements.every(Number.isNaN) ? { dtype, shape } : { dtype, shape, partial: elements };
-    }
-    return { dtype, shape, data: elements };
+    if (!isIntegral(dtype)) return { dtype, shape, data: elements };
+    let unknown = 0;
+    for (let i = 0; i < elements.length; i++) if (Number.isNaN(elements[i])) unknown++;
+    if (unknown === 0) return { dtype, shape, data: elements };
+    return unknown === elements.length ? { dtype, shape } : { dtype, shape, partial: elements };
   }
 }
 
@@ -293,6 +296,7 @@ export function broadcast(call: Call, shapes: readonly (Dims | null)[]): Dims | 
 /** Elements of `source` (of `from`) repeated by broadcasting to `to`. */
 export function expandElements(source: readonly number[], from: readonly number[], to: readonly number[]): readonly number[] {
   if (from.length === to.length && from.every((d, i) => d === to[i])) return source;
+  if (source.length === 1) return new Array<number>(countOf(to) as number).fill(source[0] as number);
   const strides = stridesOf(from);
   const lead = to.length - from.length;
   return stridedCopy(source, to, to.map((_, axis) => (axis < lead || from[axis - lead] === 1 ? 0 : (strides[axis - lead] as number))));

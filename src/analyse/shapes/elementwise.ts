@@ -4,7 +4,7 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { broadcast, type Call, expandElements, type HandlerTable, known } from './call.js';
+import { broadcast, type Call, countOf, expandElements, type HandlerTable, known } from './call.js';
 import { castNumber, erf, isIntegral, isNumeric, roundHalfEven, rounder } from './numbers.js';
 import type { Fact } from './types.js';
 
@@ -16,8 +16,8 @@ const softplus: Unary = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)
 const gelu: Unary = (x) => 0.5 * x * (1 + erf(x / Math.SQRT2));
 const tanhGelu: Unary = (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
 
-/** Applies `fn` to all inputs broadcast against each other. An element unknown in any input is unknown in the result. */
-function mapAll(call: Call, dtype: number, inputs: readonly number[], fn: (at: (k: number) => number) => number): Fact {
+/** Contents of inputs broadcast against each other; where they are not followed, what is known of the result. */
+function spread(call: Call, dtype: number, inputs: readonly number[]): Fact | { shape: readonly number[]; columns: readonly (readonly number[])[]; partial: boolean } {
   const shape = broadcast(call, inputs.map((i) => call.shape(i)));
   const sizes = known(shape);
   if (sizes === undefined || !call.follows(dtype, sizes) || !inputs.every((i) => call.hasElements(i))) return { dtype, shape };
@@ -31,14 +31,35 @@ function mapAll(call: Call, dtype: number, inputs: readonly number[], fn: (at: (
     columns.push(expandElements(elements, from, sizes));
   }
   // NaN marks the unknown only in integers: a float made of partly known integers has no contents.
-  if (partial && !isIntegral(dtype)) return { dtype, shape };
-  const count = sizes.reduce((a, b) => a * b, 1);
+  return partial && !isIntegral(dtype) ? { dtype, shape } : { shape: sizes, columns, partial };
+}
+
+/** Applies `fn` to all inputs broadcast against each other. An element unknown in any input is unknown in the result. */
+function mapAll(call: Call, dtype: number, inputs: readonly number[], fn: (values: number[]) => number): Fact {
+  const over = spread(call, dtype, inputs);
+  if (!('columns' in over)) return over;
+  const { shape, columns, partial } = over;
   const round = rounder(dtype);
-  const out = new Array<number>(count);
-  let row = 0;
-  const at = (k: number): number => (columns[k] as readonly number[])[row] as number;
-  for (; row < count; row++) {
-    out[row] = partial && columns.some((c) => Number.isNaN(c[row])) ? Number.NaN : round(fn(at));
+  const out = new Array<number>(countOf(shape) as number);
+  for (let row = 0; row < out.length; row++) {
+    const values = columns.map((c) => c[row] as number);
+    out[row] = partial && values.some(Number.isNaN) ? Number.NaN : round(fn(values));
+  }
+  return call.fact(dtype, shape, out);
+}
+
+/** The same for two inputs, as most ops have: nothing is made for an element. */
+function mapPairs(call: Call, dtype: number, fn: Binary): Fact {
+  const over = spread(call, dtype, [0, 1]);
+  if (!('columns' in over)) return over;
+  const { shape, columns, partial } = over;
+  const [a, b] = columns as [readonly number[], readonly number[]];
+  const round = rounder(dtype);
+  const out = new Array<number>(a.length);
+  for (let i = 0; i < out.length; i++) {
+    const x = a[i] as number;
+    const y = b[i] as number;
+    out[i] = partial && (Number.isNaN(x) || Number.isNaN(y)) ? Number.NaN : round(fn(x, y));
   }
   return call.fact(dtype, shape, out);
 }
@@ -49,19 +70,22 @@ function unary(fn: Unary, dtype?: number): (call: Call) => Fact {
     const to = dtype ?? input.dtype;
     if (!call.hasElements(0) || input.data === undefined) return { dtype: to, shape: input.shape };
     const round = rounder(to);
-    return call.fact(to, input.shape, input.data.map((x) => round(fn(x))));
+    const { data } = input;
+    const out = new Array<number>(data.length);
+    for (let i = 0; i < data.length; i++) out[i] = round(fn(data[i] as number));
+    return call.fact(to, input.shape, out);
   };
 }
 
 function binary(fn: Binary, dtype?: number): (call: Call) => Fact {
-  return (call) => mapAll(call, dtype ?? (call.dtype(0) || call.dtype(1)), [0, 1], (at) => fn(at(0), at(1)));
+  return (call) => mapPairs(call, dtype ?? (call.dtype(0) || call.dtype(1)), fn);
 }
 
 /** Max, Min, Sum, Mean: any number of inputs. */
 function variadic(fn: (values: number[]) => number): (call: Call) => Fact {
   return (call) => {
     const inputs = Array.from({ length: call.inputCount }, (_, i) => i);
-    return mapAll(call, call.dtype(0), inputs, (at) => fn(inputs.map(at)));
+    return mapAll(call, call.dtype(0), inputs, fn);
   };
 }
 
@@ -74,7 +98,10 @@ function cast(call: Call, to: number): Fact {
   const input = call.input(0);
   const elements = call.elements(0);
   if (elements === undefined || !isNumeric(to) || (input.data === undefined && !isIntegral(to))) return { dtype: to, shape: input.shape };
-  return call.fact(to, input.shape, elements.map(castNumber(input.dtype, to)));
+  const convert = castNumber(input.dtype, to);
+  const out = new Array<number>(elements.length);
+  for (let i = 0; i < elements.length; i++) out[i] = convert(elements[i] as number);
+  return call.fact(to, input.shape, out);
 }
 
 function divide(call: Call): Fact {
@@ -98,15 +125,19 @@ function where(call: Call): Fact {
   const sizes = known(shape);
   if (sizes === undefined || !call.follows(dtype, sizes)) return { dtype, shape };
   if (!call.hasElements(0)) return { dtype, shape };
-  const spread = [0, 1, 2].map((i) => {
+  const columns = [0, 1, 2].map((i) => {
     const elements = call.elements(i);
     const from = known(call.shape(i));
     return elements && from ? expandElements(elements, from, sizes) : undefined;
   });
-  const [condition, yes, no] = spread;
+  const [condition, yes, no] = columns;
   const floats = !isIntegral(dtype) && [0, 1, 2].some((i) => call.data(i) === undefined);
   if (floats || condition === undefined) return { dtype, shape };
-  const out = condition.map((c, k) => (Number.isNaN(c) ? Number.NaN : ((c ? yes : no)?.[k] ?? Number.NaN)));
+  const out = new Array<number>(condition.length);
+  for (let k = 0; k < out.length; k++) {
+    const c = condition[k] as number;
+    out[k] = Number.isNaN(c) ? Number.NaN : ((c ? yes : no)?.[k] ?? Number.NaN);
+  }
   return call.fact(dtype, shape, out);
 }
 
@@ -165,8 +196,8 @@ export const elementwise: HandlerTable = {
   Mul: binary((a, b) => a * b),
   Div: divide,
   Mod: modulo,
-  Pow: (call) => mapAll(call, call.dtype(0), [0, 1], (at) => {
-    const power = at(0) ** at(1);
+  Pow: (call) => mapPairs(call, call.dtype(0), (x, y) => {
+    const power = x ** y;
     return isIntegral(call.dtype(0)) ? Math.trunc(power) : power;
   }),
   PRelu: binary((a, b) => (a < 0 ? a * b : a)),

@@ -69,7 +69,9 @@ function range(call: Call): Fact {
   if (!Number.isFinite(count)) return { dtype, shape: [null] };
   if (!call.follows(dtype, [count])) return { dtype, shape: [count] };
   const round = rounder(dtype);
-  return call.fact(dtype, [count], Array.from({ length: count }, (_, i) => round(start + i * delta)));
+  const elements = new Array<number>(count);
+  for (let i = 0; i < count; i++) elements[i] = round(start + i * delta);
+  return call.fact(dtype, [count], elements);
 }
 
 function shapeOf(call: Call): Fact {

@@ -4,6 +4,7 @@
  */
 import type { AttributeValue, Node } from '../../ir/graph.js';
 import { Call, ConstantFact, type HandlerTable } from './call.js';
+import type { Known } from './lanes.js';
 import type { Fact } from './types.js';
 
 export type Handler = HandlerTable[string];
@@ -99,13 +100,13 @@ function exact(value: string | number | bigint): string {
 
 /** What a form has given, by the facts it was given, one after another. Most steps have one next step. */
 export class Step {
-  results: readonly (Fact | undefined)[] | undefined;
-  private key: Fact | null | undefined;
+  results: readonly (Known | undefined)[] | undefined;
+  private key: Known | null | undefined;
   private only: Step | undefined;
-  private others: Map<Fact | null, Step> | undefined;
+  private others: Map<Known | null, Step> | undefined;
 
   /** The step for the next input; null is an input that is not connected. */
-  next(fact: Fact | null): Step {
+  next(fact: Known | null): Step {
     if (this.only === undefined) {
       this.key = fact;
       this.only = new Step();
@@ -122,18 +123,33 @@ export class Step {
   }
 }
 
-/** Facts of one evaluation, equal ones the same object, and what forms gave of them. */
-export class Memo {
-  private readonly steps = new Map<Form, Step>();
-  private readonly facts = new Map<string, Fact>();
+/** What forms have given. */
+export class Steps {
+  private readonly firsts = new Map<Form, Step>();
 
   start(form: Form): Step {
-    let step = this.steps.get(form);
+    let step = this.firsts.get(form);
     if (step === undefined) {
       step = new Step();
-      this.steps.set(form, step);
+      this.firsts.set(form, step);
     }
     return step;
+  }
+}
+
+/** Facts of one walk, equal ones the same object, and what forms gave of them. */
+export class Memo {
+  private readonly steps = new Map<string, Steps>();
+  private readonly facts = new Map<string, Fact>();
+
+  /** What forms gave to the same lanes: of a branch that only some take, nothing is known for the others. */
+  stepsOf(lanes: string): Steps {
+    let steps = this.steps.get(lanes);
+    if (steps === undefined) {
+      steps = new Steps();
+      this.steps.set(lanes, steps);
+    }
+    return steps;
   }
 
   /** The one object for all facts that say what this one says. */
@@ -154,14 +170,15 @@ function keyOf(fact: Fact): string | null {
   const { data, partial } = fact;
   let key = `${fact.dtype}`;
   if (shape === null) key += '?';
-  else for (const d of shape) key += d === null ? ',?' : `,${d}`;
+  else for (let i = 0; i < shape.length; i++) key += shape[i] === null ? ',?' : `,${shape[i]}`;
   const elements = data ?? partial;
   if (elements === undefined) return key;
   key += data ? ';' : ':';
   if (elements.length > MOST_ELEMENTS) return `${key}#${hashOf(elements)}`;
-  for (const e of elements) {
+  for (let i = 0; i < elements.length; i++) {
+    const e = elements[i] as number;
     // Written alike, and not the same.
-    if (Object.is(e, -0)) return null;
+    if (e === 0 && Object.is(e, -0)) return null;
     key += `${e},`;
   }
   return key;
@@ -177,6 +194,10 @@ function sameElements(a: Fact, b: Fact): boolean {
   const x = a.data ?? a.partial;
   const y = b.data ?? b.partial;
   if (x?.length !== y?.length) return false;
-  for (let i = 0; x && i < x.length; i++) if (!Object.is(x[i], y?.[i])) return false;
+  for (let i = 0; x && i < x.length; i++) {
+    const p = x[i] as number;
+    // Numbers that are alike and not 0 are the same; of the rest `Object.is` knows −0 and NaN.
+    if ((p !== y?.[i] || p === 0) && !Object.is(p, y?.[i])) return false;
+  }
   return true;
 }

@@ -23,6 +23,7 @@ const scratch = new DataView(new ArrayBuffer(8));
 export function roundHalf(x: number): number {
   if (!Number.isFinite(x) || x === 0) return x;
   const magnitude = Math.abs(x);
+  if (magnitude <= 2048 && Number.isInteger(x)) return x;
   // The spacing of halves at x: 2^-24 among subnormals.
   const exponent = Math.max(Math.floor(Math.log2(magnitude)), -14);
   const step = 2 ** (exponent - 10);
