@@ -26,7 +26,9 @@ export function biasOfLast(context: PassContext, core: AttentionCore, stage: num
     v = b.op('Where', 'bias_of_last', [b.unsqueeze('bias_is_last_row', isLast, [1, 3]), v, b.float(LOWEST)]);
     v = b.reduce('ReduceMax', 'bias_row', v, [2], true);
   }
-  const own = b.slice('bias_of_chunk', v, b.op('Neg', 'bias_minus_length', [frames.lengths.chunk(stage)]), b.ints([2 ** 31 - 1]), 3);
+  // Symbolic shape inference gives up on a start of minus a stage's length.
+  const start = axes?.at(-1) === 'T' ? frames.lengths.past(stage) : b.op('Neg', 'bias_minus_length', [frames.lengths.chunk(stage)]);
+  const own = b.slice('bias_of_chunk', v, start, b.ints([2 ** 31 - 1]), 3);
   const grouped = b.reshape('bias_grouped', own, [0, core.kvHeads, core.heads / core.kvHeads, -1]);
   return core.bias.factor === 1 ? grouped : b.op('Mul', 'bias_scaled', [grouped, b.float(core.bias.factor)]);
 }

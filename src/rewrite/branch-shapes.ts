@@ -40,8 +40,8 @@ export class BranchShapes {
 
   constructor(context: ShapeContext) {
     this.#context = context;
-    this.#chosen = chosenSizes(context);
     this.#facts = { dropping: evaluate(context, 'dropping'), whole: evaluate(context, 'whole') };
+    this.#chosen = chosenSizes(context, (value) => this.rank(value) ?? 0);
   }
 
   /** Element type, 0 when it is not known. */
@@ -87,10 +87,10 @@ const CHOOSING: ReadonlySet<string> = new Set(['Max', 'Min', 'Clip', 'Where', 'M
 const SIZE_INPUTS: Readonly<Record<string, readonly number[]>> = { Reshape: [1], Expand: [1], Slice: [1, 2, 3, 4], Range: [0, 1, 2], ConstantOfShape: [0], Tile: [1], Pad: [1], TopK: [1], Split: [1] };
 
 /**
- * Values whose sizes need not be at every length what they are at the probes: what control flow makes, what integers of at
+ * Values whose sizes need not be at every length what they are at the probes: what control flow of the model makes (that of passes makes the same size on both sides), what integers of at
  * most one axis steer that are the larger or smaller of two, and what is made of such values without being content.
  */
-function chosenSizes({ graph, probes, content, left }: ShapeContext): Set<Value> {
+function chosenSizes({ graph, probes, content, left }: ShapeContext, rank: (value: Value) => number): Set<Value> {
   const chosen = new Set<Value>();
   /** Small integers that are not the same sum of lengths everywhere. */
   const numbers = new Set<Value>();
@@ -101,8 +101,8 @@ function chosenSizes({ graph, probes, content, left }: ShapeContext): Set<Value>
     const steers = SIZE_INPUTS[n.opType] ?? [];
     // Of how many there are, a TopK says itself how many it picks.
     const sized = n.is('TopK') ? [] : n.reads;
-    const isChosen = n.subgraphs.length > 0 || (!n.is('Shape') && sized.some((v) => isIn(chosen, v))) || steers.some((i) => isIn(numbers, n.inputs[i]));
-    const small = (probes.facts[0].get(n.inputs.at(-1) ?? out)?.shape?.length ?? 0) <= 1;
+    const isChosen = (n.subgraphs.length > 0 && n.record !== undefined) || (!n.is('Shape') && sized.some((v) => isIn(chosen, v))) || steers.some((i) => isIn(numbers, n.inputs[i]));
+    const small = rank(out) <= 1;
     const isNumber = (n.is('Shape') && isIn(chosen, n.inputs[0])) || n.inputs.some((v) => isIn(numbers, v)) || (CHOOSING.has(n.opType) && small && isInteger(probes.dtype(out)) && !isExpandSize(n));
     for (const o of n.outputs) {
       if (o && isChosen) chosen.add(o);
