@@ -137,7 +137,7 @@ function markImages(
   };
   switch (source.kind) {
     case 'input':
-      return counted(declare(IMAGE_TOKEN_MASK, DataType.BOOL));
+      return counted(roles.imageMask ?? declare(IMAGE_TOKEN_MASK, DataType.BOOL));
     case 'input-ids': {
       const ids = roles.inputIds ?? declare('input_ids', DataType.INT64);
       return counted(b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]));

@@ -48,7 +48,7 @@ export function withContents(
     fill(ids, (r, c) => (pattern.image(r, c) ? source.id : other));
   }
   if (source.kind === 'input') {
-    const mask = graph.inputs.find((v) => v.name === IMAGE_TOKEN_MASK && v.type?.elemType === DataType.BOOL);
+    const mask = roles.imageMask ?? graph.inputs.find((v) => v.name === IMAGE_TOKEN_MASK && v.type?.elemType === DataType.BOOL);
     fill(mask, (r, c) => (pattern.image(r, c) ? 1 : 0));
   }
   if (source.kind === 'marks') {

@@ -7,6 +7,7 @@ import { requireSoundCore } from './attention/sound.js';
 import type { AttentionCore, AttentionLayer, Cut, DecoderFacts, InputRoles, Layer, Mixer, PastInput } from './facts.js';
 import { withContents, TEXT_ONLY } from './contents.js';
 import { contradiction } from './alignment.js';
+import { placeOf, spineOf } from './bypass.js';
 import { claimsOf, type Decline, leadingTo, requireComplete } from './completeness.js';
 import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
 import { findMixers } from './mixers.js';
@@ -20,7 +21,7 @@ import { isFloat } from '../ir/data-type.js';
 import { findRoles, headDimsOf, shapesAt } from './roles.js';
 import { RULES } from './token-rules/index.js';
 import { named } from './what-it-is.js';
-import { contentOf, dominatorChain, lastLinks, type Link } from './spine.js';
+import { contentOf, type Link } from './spine.js';
 
 export interface AnalyseOptions {
   /** For a compiled graph: where its image tokens are marked. It is then analysed as for a prompt without images. */
@@ -112,13 +113,13 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
   refuseCrossAttention(cross, cores.length);
   refuseFunctions(model, probes);
   refuseUnknownOps(view, probes);
-  const chain = dominatorChain(graph, content, roles.source, logits);
-  const last = lastLinks(graph, content, chain);
+  const spine = spineOf(graph, content, roles.source, logits, cores);
+  const { links: chain, last } = spine;
   const found = new Map<number, { core?: AttentionCore; mixer?: Mixer }>();
   for (const { at, mixer } of findMixers({ graph, roles, content, probes }, chain, last)) found.set(at, { mixer });
   for (const core of cores) {
     requireSoundCore(core);
-    const at = Math.max(-1, ...core.anchor.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
+    const at = placeOf(spine, core);
     if (at < 0) continue;
     const beside = found.get(at);
     if (beside?.core) {
@@ -134,7 +135,9 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
   const placed = [...found].sort(([a], [b]) => a - b);
   const entered = placed.map(([at, { core, mixer }], index): Layer => {
     const cut = cutAt(chain, at, content);
-    return { index, cut, core, mixer, residual: cut.node ? residualOf(cut.node) : cut.values[0], middle: undefined };
+    const keysOf = core && placed.findIndex(([, earlier]) => earlier.core?.k.value === core.k.value && earlier.core.anchor !== core.anchor);
+    const residual = cut.node ? residualOf(cut.node) : cut.values[0];
+    return { index, cut, core, mixer, keysOf: keysOf !== undefined && keysOf >= 0 && keysOf < index ? keysOf : undefined, residual, middle: undefined };
   });
   const layers = entered.map((layer, i): Layer => ({ ...layer, middle: middleOf(chain.slice((placed[i]?.[0] as number) + 1, placed[i + 1]?.[0]), entered[i + 1]) }));
   const attention = layers.filter((l): l is AttentionLayer => l.core !== undefined);
@@ -146,6 +149,7 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
     graph,
     roles,
     logits,
+    spine,
     layers,
     attention,
     content,

@@ -2,6 +2,7 @@
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
 import type { NoOps } from './no-ops.js';
 import type { Probes } from './probes.js';
+import type { Spine } from './spine.js';
 
 /** A KV cache input: float [batch, kv_heads, past, head_dim] (or token axis 1). */
 export interface PastInput {
@@ -24,6 +25,8 @@ export interface InputRoles {
   readonly cachePosition: Value | undefined;
   /** Other inputs aligned with tokens: [.., batch, sequence, ..]. */
   readonly tokenInputs: readonly Value[];
+  /** The one of them that marks image tokens, bool [batch, sequence], where the graph has one. */
+  readonly imageMask: Value | undefined;
   readonly pasts: readonly PastInput[];
   /** Inputs of fixed size a row that come back renewed: the states of convolutions and recurrences. */
   readonly states: readonly Value[];
@@ -115,6 +118,8 @@ export interface Layer {
   readonly cut: Cut;
   readonly core: AttentionCore | undefined;
   readonly mixer: Mixer | undefined;
+  /** The earlier layer whose keys and values this one uses again; undefined where it has its own. */
+  readonly keysOf: number | undefined;
   /** Hidden states that enter the layer, [batch, sequence, hidden], where one value holds them. */
   readonly residual: Value | undefined;
   /** Hidden states between the layer's attention (or other mixer) and its MLP; undefined where they stand side by side. */
@@ -130,6 +135,7 @@ export interface DecoderFacts {
   readonly graph: Graph;
   readonly roles: InputRoles;
   readonly logits: Value;
+  readonly spine: Spine;
   readonly layers: readonly Layer[];
   /** The layers that have attention. */
   readonly attention: readonly AttentionLayer[];

@@ -6,6 +6,7 @@ import { Refusal } from '../diagnostics.js';
 import { isFloat } from '../ir/data-type.js';
 import { DataType, type Dim, extentOf, type Graph, type Node, type Value } from '../ir/graph.js';
 import type { AttentionCore, InputRoles, PastInput } from './facts.js';
+import { imageMaskOf } from './image-mask.js';
 import type { ProbeSizes } from './probes.js';
 
 /** Name of the input that marks image tokens in a compiled graph: bool [batch, sequence]. */
@@ -276,6 +277,7 @@ export function findRoles(graph: Graph): InputRoles {
     positionIds,
     cachePosition,
     tokenInputs,
+    imageMask: imageMaskOf(tokenInputs),
     pasts,
     states,
   };

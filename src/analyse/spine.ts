@@ -32,17 +32,23 @@ export function contentOf(graph: Graph, source: Value, compiled = false): Set<Va
 /** A link of the chain: a value, or a node of which several outputs go on. */
 export type Link = { readonly value: Value; readonly node?: undefined } | { readonly node: Node; readonly value?: undefined };
 
+/** The chain, and for every content value the index of the last link on every path to it. */
+export interface Spine {
+  readonly links: readonly Link[];
+  readonly last: ReadonlyMap<Value, number>;
+}
+
 const PRIMES = [67108859, 67108837] as const;
 
-/** Dominators between `source` and `sink`, in order, source and sink included. Linear time. */
-export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source: Value, sink: Value): Link[] {
+/** Dominators between `source` and `sink`, in order, source and sink included. Linear time. `leftOut`: edges that do not count. */
+export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source: Value, sink: Value, leftOut: (node: Node, value: Value) => boolean = () => false): Link[] {
   const nodes = graph.nodes.filter((n) => !carriesNoContent(n) && n.outputs.some((o) => o !== null && content.has(o)));
   type Count = [number, number];
   const mul = (a: Count, b: Count): Count => [(a[0] * b[0]) % PRIMES[0], (a[1] * b[1]) % PRIMES[1]];
   const add = (a: Count, b: Count): Count => [(a[0] + b[0]) % PRIMES[0], (a[1] + b[1]) % PRIMES[1]];
   const fromSource = new Map<Value, Count>([[source, [1, 1]]]);
   const nodeFrom = new Map<Node, Count>();
-  const reads = (n: Node): Value[] => n.reads.filter((v): v is Value => v !== null && content.has(v));
+  const reads = (n: Node): Value[] => n.reads.filter((v): v is Value => v !== null && content.has(v) && !leftOut(n, v));
   for (const n of nodes) {
     let total: Count = [0, 0];
     for (const v of reads(n)) total = add(total, fromSource.get(v) ?? [0, 0]);

@@ -13,10 +13,11 @@
  * among all.
  */
 import { describeNode, Refusal } from '../diagnostics.js';
-import { extentOf, type Node, type Value } from '../ir/graph.js';
+import type { Node, Value } from '../ir/graph.js';
 import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
 import type { Axis } from './probes.js';
-import { carriesNoContent, dominatorChain, lastLinks, type Link } from './spine.js';
+import { carriesNoContent } from './spine.js';
+import { strangers, unknownInput } from './strangers.js';
 import { TokenProof } from './terms/index.js';
 import { mixes, RULES, type Step, type TokenState } from './token-rules/index.js';
 
@@ -35,7 +36,6 @@ class Walk {
   /** Nodes of attention cores, each with the core it belongs to. */
   readonly #cores = new Map<Node, AttentionCore>();
   readonly #proof: TokenProof;
-  #chain: { links: readonly Link[]; last: ReadonlyMap<Value, number> } | undefined;
   /** Nodes of pieces that were evaluated. */
   readonly #proved = new Set<Node>();
   /** Nodes of convolutions and recurrences with a state: what they do with tokens is theirs, as in attention. */
@@ -61,7 +61,7 @@ class Walk {
       if (!reads.some((v) => behind.has(v))) continue;
       for (const o of node.outputs) if (o) behind.add(o);
       const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
-      if (stranger) throw unknownInput(stranger, node, this.#facts);
+      if (stranger) throw unknownInput(stranger, strange, node, this.#facts);
       if (this.#proved.has(node)) continue;
       const mixing = this.#mixers.get(node);
       if (mixing) {
@@ -134,12 +134,8 @@ class Walk {
 
   /** Evaluates the piece of the residual stream's chain that `node` lies in; `error` is what the rules say. */
   #evaluate(node: Node, error: Refusal): void {
-    const { graph, content, roles, logits, probes } = this.#facts;
-    if (!this.#chain) {
-      const links = dominatorChain(graph, content, roles.source, logits);
-      this.#chain = { links, last: lastLinks(graph, content, links) };
-    }
-    const { links, last } = this.#chain;
+    const { graph, content, probes } = this.#facts;
+    const { links, last } = this.#facts.spine;
     const at = Math.max(-1, ...node.inputs.map((v) => (v ? (last.get(v) ?? -1) : -1)));
     const entry = links[at]?.value;
     const exit = links[at + 1]?.value;
@@ -180,45 +176,6 @@ class Walk {
     if (axis === undefined || at.length > 1) return { kind: 'picked' };
     return { kind: 'tokens', axis, inner: [1, 1], count: [shapes[0]?.[axis] ?? 0, shapes[1]?.[axis] ?? 0] };
   }
-}
-
-/** What is made, without hidden states, of inputs of changing size whose role is not known: would it need other rows? */
-function strangers({ graph, roles, content }: DecoderFacts): Map<Value, Value> {
-  const known = new Set<Value | undefined>([
-    roles.source,
-    roles.inputIds,
-    roles.attentionMask,
-    roles.positionIds,
-    roles.cachePosition,
-    ...roles.tokenInputs,
-    ...roles.pasts.map((p) => p.value),
-    ...roles.states,
-  ]);
-  const from = new Map<Value, Value>();
-  for (const v of graph.inputs) {
-    const dims = v.type?.dims;
-    if (!v.tensor && !known.has(v) && !(dims && dims.every((d) => extentOf(d) !== undefined))) from.set(v, v);
-  }
-  if (from.size === 0) return from;
-  for (const n of graph.nodes) {
-    const v = n.inputs.find((i) => i && from.has(i)) ?? n.captures.find((i) => from.has(i));
-    if (v) for (const o of n.outputs) if (o && !content.has(o)) from.set(o, from.get(v) as Value);
-  }
-  return from;
-}
-
-function unknownInput(input: Value, node: Node, { notAligned }: DecoderFacts): Refusal {
-  const against = notAligned.get(input);
-  return new Refusal({
-    code: 'PD308',
-    message: against
-      ? `the input "${input.name}" is declared like the tokens but is not one entry a token (${against.reason}, at ${describeNode(against.node)}), and it is used behind a boundary`
-      : `the input "${input.name}" is used behind a boundary, but whether it is aligned with tokens is not known`,
-    culprit: describeNode(node),
-    hint: against
-      ? 'choose boundaries behind the last layer that uses it, with --layers'
-      : 'if it has one entry a token, declare its shape with the symbols of the other inputs (batch, sequence); else choose boundaries behind the last layer that uses it; `pdrop-compile inspect` shows the role of each input',
-  });
 }
 
 /** [batch, sequence, fixed …]. */

@@ -9,6 +9,7 @@ import { requireFixable } from './fixed.js';
 import { requireTrainable } from './training.js';
 import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
 import { rankNeeds } from './ranks.js';
+import { requireWholeKeys, withWholeKeys } from './shared-keys.js';
 
 /** Options of planning; the same names as on the command line and in a config file. */
 export interface PlanOptions {
@@ -115,6 +116,7 @@ function resolveLayers(facts: DecoderFacts, options: PlanOptions, ranked: boolea
     });
     if (options.layers.length === 0) throw usage('PD011', '--layers is empty', '--layers', 'give at least one layer');
     if (ranked) for (const l of options.layers) requireAttention(facts, l);
+    requireWholeKeys(facts, options.layers, ranked);
     return [...options.layers];
   }
   const stages = options.stages ?? 4;
@@ -123,7 +125,7 @@ function resolveLayers(facts: DecoderFacts, options: PlanOptions, ranked: boolea
     throw new Refusal({ code: 'PD314', message: `${stages} stages are more than the decoder has layers (${count})`, culprit: '--stages', hint: `use at most ${count} stages` });
   }
   const even = Array.from({ length: stages - 1 }, (_, i) => Math.floor(((i + 1) * count) / stages));
-  return ranked ? beforeAttention(facts, even, warnings) : even;
+  return withWholeKeys(facts, ranked ? beforeAttention(facts, even, warnings) : even, ranked, warnings);
 }
 
 /** @throws {Refusal} PD326: a layer without attention has nothing to rank with */
@@ -207,7 +209,7 @@ function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warnings: s
   }
   if (facts.fixedSequence === 1) return { kind: 'none' };
   // genai feeds input_ids to a decoder that declares them, and no mask.
-  if (facts.roles.sourceKind === 'inputs_embeds' && options.runtime !== 'genai') return { kind: 'input' };
+  if (facts.roles.imageMask || (facts.roles.sourceKind === 'inputs_embeds' && options.runtime !== 'genai')) return { kind: 'input' };
   const id = options.imageTokenId ?? imageIdComparedInGraph(facts);
   if (id !== undefined) return { kind: 'input-ids', id };
   throw new Refusal({

@@ -130,13 +130,14 @@ function roleNames(facts: DecoderFacts): Map<Value, string> {
   note(roles.attentionMask, 'attention mask');
   note(roles.positionIds, 'positions');
   note(roles.cachePosition, 'cache positions');
-  for (const v of roles.tokenInputs) note(v, 'aligned with tokens');
+  for (const v of roles.tokenInputs) note(v, v === roles.imageMask ? 'image tokens' : 'aligned with tokens');
   for (const p of roles.pasts) note(p.value, 'KV cache (past)');
   for (const { index, mixer } of facts.layers) {
     for (const v of mixer?.states ?? []) note(v, `state of layer ${index}`);
     for (const v of mixer?.renewed ?? []) note(v, `state of layer ${index}, renewed`);
   }
-  for (const { index, core } of facts.attention) {
+  for (const { index, core, keysOf } of facts.attention) {
+    if (keysOf !== undefined) continue;
     note(core.past?.key.value, `keys in the cache of layer ${index}`);
     note(core.past?.value?.value, `values in the cache of layer ${index}`);
     note(core.present?.key, `keys of layer ${index}`);
@@ -166,6 +167,7 @@ function sharedValues(facts: DecoderFacts): InspectReport['shared'] {
 }
 
 function imageTokensOf(facts: DecoderFacts, configured: number | undefined): string {
+  if (facts.roles.imageMask) return `the input ${facts.roles.imageMask.name} (--image-mask input)`;
   if (facts.roles.sourceKind === 'inputs_embeds') return 'a new input image_token_mask (--image-mask input)';
   const inGraph = imageIdComparedInGraph(facts);
   const id = configured ?? inGraph;

@@ -26,7 +26,7 @@ import { Relations } from './relations.js';
 import { MaskStart, pastOfStage } from './roots.js';
 import { readsCopies, ShapeOperands } from './shape-operands.js';
 import { isShapeOf, Standing } from './standing.js';
-import { frameDependent, hasTokenRows, type Stages } from './stages.js';
+import { frameDependent, type Stages, tokenRowsAt } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
 import { stagesOfUse } from './uses.js';
 import { WholeView } from './whole.js';
@@ -254,9 +254,10 @@ export class Frames implements FramesView {
   #chunkLength(j: number): Value {
     if (j === 0 || this.form === 'whole') return this.tokens(0).length1;
     if (this.form === 'flat') return this.tokens(j).length1;
-    const crossing = [...(this.stages.crossing[j - 1] ?? [])].find((v) => hasTokenRows(this.facts.probes.axes(v)));
+    const { probes } = this.facts;
+    const crossing = [...(this.stages.crossing[j - 1] ?? [])].find((v) => tokenRowsAt(probes.axes(v)) !== undefined);
     if (!crossing) throw new InternalError(`nothing crosses boundary ${j}`);
-    return this.builder.size(`length_s${j}`, this.instantiate(crossing, j), 1);
+    return this.builder.size(`length_s${j}`, this.instantiate(crossing, j), (tokenRowsAt(probes.axes(crossing)) as number) + 1);
   }
 
   /** int64 [B, S_j]: index of each token of stage j in the incoming chunk. */

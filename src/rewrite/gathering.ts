@@ -3,7 +3,7 @@ import { Refusal } from '../diagnostics.js';
 import type { Value } from '../ir/graph.js';
 import type { Axis } from '../analyse/probes.js';
 import type { Builder } from './builder.js';
-import { hasTokenRows, uncuttable } from './stages.js';
+import { tokenRowsAt, uncuttable } from './stages.js';
 import type { ChunkTokens, StageTokens } from './tokens.js';
 
 export class Gathering {
@@ -18,12 +18,13 @@ export class Gathering {
     this.#source = source;
   }
 
-  /** [B, S, X…] as [B·S, X…], made once. */
+  /** [N…, B, S, X…] as [N…, B·S, X…], made once. */
   flatten(value: Value, axes: readonly Axis[] | null, original: Value): Value {
     let flat = this.#flat.get(value);
     if (!flat) {
-      if (!hasTokenRows(axes)) throw uncuttable(original, `it crosses the boundary but is laid out ${describeAxes(axes)}, not [batch, sequence, …]`);
-      flat = this.#builder.reshape(`${short(original)}_rows`, value, [-1, ...((axes as Axis[]).slice(2) as number[])]);
+      const at = tokenRowsAt(axes);
+      if (!axes || at === undefined) throw uncuttable(original, `it crosses the boundary but is laid out ${describeAxes(axes)}, not [batch, sequence, …]`);
+      flat = this.#builder.reshape(`${short(original)}_rows`, value, [...axes.slice(0, at), -1, ...axes.slice(at + 2)] as number[]);
       this.#flat.set(value, flat);
     }
     return flat;
@@ -33,7 +34,7 @@ export class Gathering {
   fromPrevious(value: Value, axes: readonly Axis[] | null, j: number, original: Value): Value {
     const rows = this.#source.tokens(j).rowsInPrevious;
     if (!rows) return value;
-    return this.#builder.gather(`${short(original)}_s${j}`, this.flatten(value, axes, original), rows, 0);
+    return this.#builder.gather(`${short(original)}_s${j}`, this.flatten(value, axes, original), rows, tokenRowsAt(axes) ?? 0);
   }
 
   /** int64 [B, S_j]: row of each of stage j's tokens in the incoming chunk's [B·S, …]. */

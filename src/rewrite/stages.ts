@@ -10,6 +10,7 @@ import type { Node, Value } from '../ir/graph.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import type { DecoderFacts, Layer } from '../analyse/facts.js';
 import { isBatch } from '../analyse/attention/context.js';
+import type { Axis } from '../analyse/probes.js';
 import { unpackWeights } from './quantized.js';
 
 export interface Stages {
@@ -134,8 +135,15 @@ function keySide(facts: DecoderFacts, layer: Layer, after: ReadonlySet<Node>, de
 }
 
 /** True for [batch, sequence, fixed …]. */
-export function hasTokenRows(axes: readonly (string | number)[] | null): boolean {
-  return axes !== null && axes.length >= 2 && isBatch(axes[0] as 'B') && axes[1] === 'S' && axes.slice(2).every((a) => typeof a === 'number');
+export function hasTokenRows(axes: readonly Axis[] | null): boolean {
+  return tokenRowsAt(axes) === 0;
+}
+
+/** Where the batch axis stands in [fixed …, batch, sequence, fixed …]; undefined for other layouts. */
+export function tokenRowsAt(axes: readonly Axis[] | null): number | undefined {
+  const at = (axes?.indexOf('S') ?? -1) - 1;
+  const others = axes?.filter((_, i) => i !== at && i !== at + 1) ?? [];
+  return axes && at >= 0 && isBatch(axes[at]) && others.every((a) => typeof a === 'number') ? at : undefined;
 }
 
 /** Slots that take a shape or indices of axes, not data aligned with tokens. */

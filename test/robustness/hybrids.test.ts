@@ -21,6 +21,12 @@ describe('a hybrid', () => {
     ]);
   });
 
+  it('numbers its layers alike where two states belong to one, as ops of their own or spelled out', async () => {
+    const kinds = async (name: string): Promise<(string | number)[]> => (await factsOf(`${FIXTURES}/${name}/model.onnx`)).layers.map((l) => (l.core ? 'attention' : (l.mixer?.states.length ?? 0)));
+    expect(await kinds('genai-qwen3.5-fp32')).toEqual([2, 'attention', 2, 'attention', 2]);
+    expect(await kinds('tf-qwen3.5')).toEqual(['attention', 'attention', 2, 'attention']);
+  });
+
   it('is not cut before a layer that cannot rank, when that is asked for', async () => {
     const error = await expectRefusal(MODEL, 'PD326', ['--layers', '2']);
     expect(error.hint).toContain('1, 3, 4');

@@ -2,7 +2,7 @@
 import type { ImageMaskSource } from '../../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from '../running/faults.js';
-import type { CacheSlot, DecoderIo, IoInfo } from '../running/io.js';
+import { type CacheSlot, type DecoderIo, IMAGE_MASK_INPUT, type IoInfo, VISUAL_MASK_INPUT } from '../running/io.js';
 import { markedRows, markRows } from './marks.js';
 import type { Sample } from './sample.js';
 import { at, cast, elementCount, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
@@ -43,7 +43,7 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
     for (let r = 0; r < rows; r++) for (let i = 0; i < length; i++) valid[r * length + i] = at(mask, r * width + (width - length) + i) === 0 ? 0 : 1;
   }
   const image = new Uint8Array(rows * length);
-  const marked = sample.feeds.get('image_token_mask');
+  const marked = sample.feeds.get(IMAGE_MASK_INPUT) ?? sample.feeds.get(VISUAL_MASK_INPUT);
   const ids = sample.feeds.get(io.ids?.name ?? 'input_ids');
   let imageKnown = true;
   if (source?.kind === 'span') {
@@ -111,7 +111,7 @@ function derive(input: IoInfo, sample: Sample, io: DecoderIo, layout: Layout): H
   const { rows, length, past } = layout;
   const integer = input.dtype === 'int32' ? 'int32' : input.dtype === 'bool' ? 'bool' : 'int64';
   if (input === io.mask) return fromNumbers(integer, [rows, past + length], new Uint8Array(rows * (past + length)).fill(1));
-  if (input === io.imageMask) return layout.imageKnown ? { dtype: 'bool', dims: [rows, length], data: layout.image } : undefined;
+  if (input === io.imageMask || input.name === VISUAL_MASK_INPUT) return layout.imageKnown ? { dtype: 'bool', dims: [rows, length], data: layout.image } : undefined;
   if (input === io.positions) {
     const axes = io.positionAxes;
     const tokens = new Float64Array(rows * length);

@@ -58,6 +58,9 @@ export function readDim(d: number | string): number | string {
 
 export const IMAGE_MASK_INPUT = 'image_token_mask';
 
+/** Where a graph marks image tokens itself, its input is called so (Qwen3-VL). */
+export const VISUAL_MASK_INPUT = 'visual_pos_masks';
+
 const isInteger = (i: IoInfo): boolean => i.dtype === 'int64' || i.dtype === 'int32';
 const isFloat = (i: IoInfo): boolean => i.dtype === 'float32' || i.dtype === 'float16' || i.dtype === 'float64';
 
