@@ -7,7 +7,7 @@
  */
 import { InternalError, } from '../src/diagnostics.js';
 import { DataType, type Value } from '../src/ir/graph.js';
-import { IMAGE_TOKEN_MASK, TRAINING } from '../src/analyse/roles.js';
+import { IMAGE_TOKEN_MASK, TRAINING } from '../src/analyse/added-names.js';
 import { parseRatio } from '../src/cost/keep.js';
 import { fixedDrops } from '../src/plan/fixed.js';
 import { carryDropped } from '../src/rewrite/carried.js';

@@ -5,7 +5,7 @@
  *   out:  and kept_labels [batch, kept], gathered from the input labels [batch, sequence]
  */
 import { DataType } from '../src/ir/graph.js';
-import { TRAINING } from '../src/analyse/roles.js';
+import { TRAINING } from '../src/analyse/added-names.js';
 import { addInput } from '../src/rewrite/inputs.js';
 import { nameOutput } from '../src/rewrite/outputs.js';
 import type { Pass } from '../src/rewrite/pass.js';

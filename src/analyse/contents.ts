@@ -4,7 +4,7 @@
  */
 import { DataType, type Graph, type Value } from '../ir/graph.js';
 import type { ImageMaskSource } from '../plan/plan.js';
-import { IMAGE_TOKEN_MASK, IS_MARKED, TRAINING } from './roles.js';
+import { IMAGE_TOKEN_MASK, IS_MARKED, TRAINING } from './added-names.js';
 import type { InputRoles } from './facts.js';
 
 /** Which tokens of a chunk are valid and which are image tokens; row r, token t. */

@@ -5,7 +5,7 @@
  * grow exponentially, so they are kept modulo two primes; a false match would need both products to collide.
  */
 import type { Graph, Node, Value } from '../ir/graph.js';
-import { IS_MARKED } from './roles.js';
+import { IS_MARKED } from './added-names.js';
 
 /** Ops whose output carries no content of their input, only its size. */
 export function carriesNoContent(node: Node): boolean {

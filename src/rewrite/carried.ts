@@ -7,7 +7,7 @@
  *                                                              └─ + dropped in this chunk ─ present.0.conv_state
  */
 import { Refusal } from '../diagnostics.js';
-import { CARRIED } from '../analyse/roles.js';
+import { CARRIED } from '../analyse/added-names.js';
 import { DataType, type Dim, Value } from '../ir/graph.js';
 import type { GraphEditor } from './editor.js';
 import type { PassContext } from './pass.js';

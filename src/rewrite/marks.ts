@@ -3,7 +3,7 @@ import { InternalError } from '../diagnostics.js';
 import { DataType, type Value } from '../ir/graph.js';
 import { type MarkType, markType, SIGNIFICANT_BITS } from '../plan/marks.js';
 import type { Marks } from '../plan/plan.js';
-import { IS_MARKED } from '../analyse/roles.js';
+import { IS_MARKED } from '../analyse/added-names.js';
 import type { Builder } from './builder.js';
 
 /**

@@ -4,7 +4,7 @@ import { sharedInMetadata } from '../../compile.js';
 import { countMacs } from '../../cost/macs.js';
 import { isRankNode, labelOf, rankingMacs } from '../../cost/ranking.js';
 import type { Node, Value } from '../../ir/graph.js';
-import { IS_MARKED } from '../../analyse/roles.js';
+import { IS_MARKED } from '../../analyse/added-names.js';
 import { markedRows } from '../feeding/marks.js';
 import { planOf } from '../models/plan.js';
 import type { ModelFile } from '../models/model.js';
