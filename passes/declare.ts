@@ -64,6 +64,12 @@ export const declare: Pass = {
       // What is made of a later stage's shapes is as long as that stage, content or not.
       const stage = stageOf(v);
       const axes = probes.axes(v);
+      // Builders declare a norm's mean as wide as what it is the mean of. A false declaration of the original goes.
+      if (axes?.some((a, i) => typeof a === 'number' && typeof v.type?.dims?.[i] === 'number' && v.type.dims[i] !== a)) {
+        v.typeState = 'dropped';
+        dropped++;
+        continue;
+      }
       if (stage === 0 || axes?.every((a) => typeof a === 'number' || a === 'B') === true) continue;
       // Rank and fixed extents stay declared: runtimes that infer shapes lean on them where they cannot follow an op.
       if (v.type.dims && (axes ? v.type.dims.length === axes.length : v.producer && results.putBack.has(v.producer))) {

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, it } from 'vitest';
+import { analyseDecoder } from '../src/analyse/decoder.js';
 import { compileModel, writeCompiled } from '../src/compile.js';
 import { MemorySink, MemorySource } from '../src/onnx/bytes.js';
 import { readModel } from '../src/onnx/read.js';
@@ -17,6 +18,25 @@ import { seeded } from './support/random.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-quantized-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Quantized with constant scales as far as it goes: Q and DQ stand between queries, keys and their softmax, and in front of the caches. */
+describe('llama-dynamo21-static-qdq', () => {
+  const bytes = new Uint8Array(readFileSync(fixturePath('quantized/llama-dynamo21-static-qdq')));
+
+  it('has all its layers, with the factor that is a constant behind a DequantizeLinear, and their caches', async () => {
+    const { layers } = analyseDecoder(await readModel(new MemorySource(bytes)));
+    expect(layers.map((l) => l.core?.past?.key.value.name)).toEqual([0, 1, 2, 3].map((i) => `past_key_values.${i}.key`));
+    expect(layers.map((l) => l.core?.present?.key.name)).toEqual([0, 1, 2, 3].map((i) => `present.${i}.key`));
+    for (const { core } of layers) expect(core?.scale).toBeCloseTo(1 / Math.sqrt(8), 2);
+  });
+
+  it('gives the same at λ = 1, and fewer tokens below', async () => {
+    const original = await run(bytes);
+    const whole = await run(await compiled(bytes, '1'));
+    expect(relativeError(whole.logits, original.logits, 1)).toBeLessThanOrEqual(1e-5);
+    expect((await run(await compiled(bytes, '0.5'))).logits.length).toBe((original.logits.length / 20) * (20 - 6));
+  });
+});
 
 const HIDDEN = 32;
 const BOUNDARIES = [2];

@@ -261,7 +261,9 @@ function refuseUnknownOps({ graph, content, logits }: { graph: Graph; content: R
     code: 'PD308',
     message: 'what this op does with tokens is not known: it may be a layer, or hide one',
     culprit: describeNode(first),
-    hint: 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
+    hint: /^QLinear/.test(first.opType)
+      ? 'quantize with Q and DQ nodes instead (quantize_static with quant_format=QuantFormat.QDQ): a runtime makes these ops of them'
+      : 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
   });
 }
 

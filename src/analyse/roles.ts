@@ -42,7 +42,7 @@ function isPast(value: Value): boolean {
       if (PAST_SLOTS[`${node.domain}.${node.opType}`]?.includes(index)) return true;
       if (node.is('Concat') && node.inputs.length > 1) {
         if (index === 0) return true;
-      } else if (isTransparent(node) || node.is('Slice') || node.is('Transpose')) {
+      } else if (isTransparent(node) || ['Slice', 'Transpose', 'QuantizeLinear', 'DequantizeLinear'].some((op) => node.is(op))) {
         const out = node.outputs[0];
         if (index === 0 && out) pending.push(out);
       }

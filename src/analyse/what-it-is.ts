@@ -14,7 +14,7 @@ const isIds = (v: Value): boolean => v.type?.elemType === DataType.INT64 || v.ty
 
 export function whatItIs(graph: Graph): Kind | undefined {
   const inputs = graph.inputs.filter((v) => !v.tensor);
-  const picture = inputs.find((v) => isFloat(v) && (v.type?.dims?.length === 4 || v.type?.dims?.length === 5));
+  const picture = inputs.find((v) => isFloat(v) && (v.type?.dims?.length === 4 || v.type?.dims?.length === 5) && !/past|cache|state/i.test(v.name));
   const count = (ops: RegExp): number => graph.nodes.filter((n) => ops.test(n.opType)).length;
   const [convolutions, attention] = [count(/^Conv/), count(/Attention$|^Softmax$/)];
   if (picture && attention > 0) return { what: `a vision encoder: it turns pictures (${picture.name}) into features`, forward: `${DECODER}; marks (--image-mask marks) take the vision encoder with --vision` };

@@ -2,6 +2,9 @@
 import { readFileSync } from 'node:fs';
 import { Ajv } from 'ajv';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { whatItIs } from '../../src/analyse/what-it-is.js';
+import { MemorySource } from '../../src/onnx/bytes.js';
+import { readModel } from '../../src/onnx/read.js';
 import { cli, cliJson } from '../support/cli.js';
 import { factsOf } from '../support/decoder.js';
 import { modelFile } from '../support/folder.js';
@@ -57,5 +60,12 @@ describe('the nearest miss', () => {
 
   it('nothing where the graph would be compiled', async () => {
     expect(await inspected(fixturePath(FIXTURE))).toMatchObject({ refusal: null, nearMisses: [] });
+  });
+});
+
+describe('a decoder that is not understood', () => {
+  it('is not called a vision encoder for its caches', async () => {
+    const { graph } = await readModel(new MemorySource(new Uint8Array(readFileSync(fixturePath(FIXTURE)))));
+    expect(whatItIs(graph)).toBeUndefined();
   });
 });

@@ -15,6 +15,19 @@ import { decodeModel, encodeModel, type GraphProto, graphOf, valueInfo } from '.
 const SOME = ['llama-ts17-sdpa', 'llama-dynamo24-sdpa', 'gemma3-dynamo23', 'genai-gemma2-windowed-fp32', 'mobius-qwen3-vl-decoder', 'qwen2.5-vl-dynamo18', 'tf-lfm2', 'gptoss-dynamo20', 'qwen2-ts17-4bit', 'tf-llava-mono-cache', 'bloom-ts17', 'genai-qwen3-fp32'];
 const names = process.env.DECLARED === 'all' ? fixtureNames().filter((n) => (new LoadedFixture(n).info.execution_provider ?? 'cpu') === 'cpu') : SOME;
 
+test('a false declaration of the original goes: builders declare a norm’s mean as wide as what it is the mean of', async () => {
+  const bytes = readFileSync(new LoadedFixture('llama-ts17-sdpa').model);
+  const model = decodeModel(bytes);
+  const graph = graphOf(model);
+  const mean = graph.node?.find((n) => n.opType === 'ReduceMean')?.output?.[0] as string;
+  graph.valueInfo = [...(graph.valueInfo ?? []).filter((v) => v.name !== mean), valueInfo(mean, 1, ['batch_size', 'sequence_length', 64])];
+  const path = join(folder(), 'model.onnx');
+  writeFileSync(path, encodeModel(model));
+  const output = join(folder(), 'out.onnx');
+  await compile(path, { layers: [2], keep: ['0.5'], imageMask: 'input', output });
+  expect(graphOf(decodeModel(readFileSync(output))).valueInfo?.some((v) => v.name === mean)).toBe(false);
+});
+
 type Dims = readonly (number | string | undefined)[];
 
 /** Declared dims by name: inputs, outputs, value_info, and outputs of Ifs as their branches declare them (no name: anything). */

@@ -79,7 +79,10 @@ function latentCache(ctx: DialectContext, keys: Value): LatentCache[] | undefine
   return found.length > 0 ? found.sort((a, b) => ctx.roles.pasts.indexOf(a.past) - ctx.roles.pasts.indexOf(b.past)) : undefined;
 }
 
-const PASSING = new Set(['Transpose', 'Cast', 'Identity', 'Reshape', 'Expand', 'Unsqueeze', 'Squeeze', 'Slice', 'Flatten', 'Tile']);
+/** Q and DQ nodes of graphs that are quantized with constant scales: they round, and change nothing else. */
+export const QUANTIZING = ['QuantizeLinear', 'DequantizeLinear'];
+
+const PASSING = new Set([...QUANTIZING, 'Transpose', 'Cast', 'Identity', 'Reshape', 'Expand', 'Unsqueeze', 'Squeeze', 'Slice', 'Flatten', 'Tile']);
 
 /** Follows an attention operand back to where its heads are first laid out over the chunk's tokens. */
 export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
@@ -159,7 +162,7 @@ export function pastBehind(ctx: DialectContext, value: Value | null | undefined)
     const past = ctx.roles.pasts.find((p) => p.value === v);
     if (past) return past;
     const n: Node | null = v.producer;
-    if (!n || !(n.domain === '' && ['Cast', 'Identity', 'Slice', 'Transpose', 'Concat', 'Reshape'].includes(n.opType))) return undefined;
+    if (!n || !(n.domain === '' && ['Cast', 'Identity', 'Slice', 'Transpose', 'Concat', 'Reshape', ...QUANTIZING].includes(n.opType))) return undefined;
     v = n.inputs[0] ?? undefined;
   }
   return undefined;
@@ -177,7 +180,7 @@ export function presentOf(joined: Value | undefined): { output: Value; cropped: 
     for (const { node, index } of item.value.uses) {
       if (index !== 0 || node.domain !== '') continue;
       const out = node.outputs[0];
-      const passes = ['Identity', 'Cast', 'Transpose'].includes(node.opType) || (node.opType === 'Concat' && node.inputs.length === 1);
+      const passes = ['Identity', 'Cast', 'Transpose', ...QUANTIZING].includes(node.opType) || (node.opType === 'Concat' && node.inputs.length === 1);
       if (out && (passes || node.opType === 'Slice')) queue.push({ value: out, cropped: item.cropped || node.opType === 'Slice' });
     }
   }

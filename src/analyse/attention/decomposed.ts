@@ -8,7 +8,10 @@
  */
 import type { Node, Value } from '../../ir/graph.js';
 import type { AttentionCore } from '../facts.js';
-import { type DialectContext, headSinks, perHeadBias, presentOf, scalarFactor, walkOperand } from './context.js';
+import { type DialectContext, headSinks, perHeadBias, presentOf, QUANTIZING, scalarFactor, walkOperand } from './context.js';
+
+/** What may stand between the product and the softmax, beside factors. */
+const BESIDE_MASKS = ['Add', 'Sub', 'Where', 'Cast', 'Identity', 'Max', 'Reshape', 'Clip'];
 
 export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCore | undefined {
   if (!softmax.is('Softmax')) return undefined;
@@ -104,7 +107,7 @@ function walkEnd(ctx: DialectContext, start: Value): Node | undefined {
   for (let steps = 0; v?.producer && steps < 24; steps++) {
     end = v.producer;
     const content: Value[] = end.inputs.filter((i): i is Value => i !== null && ctx.content.has(i));
-    if (content.length !== 1 || end.domain !== '' || !['Add', 'Sub', 'Where', 'Cast', 'Max', 'Reshape', 'Clip', 'Mul', 'Div', 'Tanh'].includes(end.opType)) return end;
+    if (content.length !== 1 || end.domain !== '' || ![...BESIDE_MASKS, ...QUANTIZING, 'Mul', 'Div', 'Tanh'].includes(end.opType)) return end;
     v = content[0];
   }
   return end;
@@ -164,7 +167,7 @@ function walkLogits(ctx: DialectContext, start: Value): LogitsWalk | undefined {
       // The same softmax, safer in half precision.
       if (node.inputs[1]?.producer) nodes.push(node.inputs[1].producer);
       v = node.inputs[0] ?? undefined;
-    } else if (content.length === 1 && node.domain === '' && ['Add', 'Sub', 'Where', 'Cast', 'Identity', 'Max', 'Reshape', 'Clip'].includes(node.opType)) {
+    } else if (content.length === 1 && node.domain === '' && [...BESIDE_MASKS, ...QUANTIZING].includes(node.opType)) {
       const other = node.inputs.find((i) => i && i !== content[0]);
       if (other && node.is('Add')) added.push({ value: other, factor: inner });
       if (other && node.is('Sub')) added.push({ value: other, factor: node.inputs[0] === content[0] ? -inner : inner });
@@ -186,7 +189,7 @@ function findWeightedSum(weights: Value): { values: Value | undefined; nodes: No
       return { values: product.node.inputs[1] ?? undefined, nodes };
     }
     // IsNaN/Where keeps fully masked rows finite; the weights are the Where's other branch.
-    const through = uses.find((u) => u.node.domain === '' && ['Cast', 'Identity', 'Dropout', 'Where', 'Reshape', 'Mul', 'Slice'].includes(u.node.opType));
+    const through = uses.find((u) => u.node.domain === '' && ['Cast', 'Identity', 'Dropout', 'Where', 'Reshape', 'Mul', 'Slice', ...QUANTIZING].includes(u.node.opType));
     if (!through) return undefined;
     nodes.push(through.node);
     for (const u of uses) if (u.node.is('IsNaN')) nodes.push(u.node);

@@ -4,6 +4,7 @@
 
 import { DataType } from '../../ir/graph.js';
 import type { Call, HandlerTable } from './call.js';
+import { rounder } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 
 /** Input 0's dtype and shape. */
@@ -37,8 +38,14 @@ function quantize(call: Call): Fact {
   return { dtype, shape: call.shape(0) };
 }
 
+/** Contents too, with one scale a tensor: a quantized graph's factors and fillings are constants behind this op. */
 function dequantize(call: Call): Fact {
-  return { dtype: call.node.int('output_dtype', 0) || call.dtype(1), shape: call.shape(0) };
+  const dtype = call.node.int('output_dtype', 0) || call.dtype(1);
+  const shape = call.shape(0);
+  const [x, scale, zero] = [call.data(0), call.data(1), call.has(2) ? call.data(2) : [0]];
+  if (!x || scale?.length !== 1 || zero?.length !== 1 || !call.follows(dtype, shape)) return { dtype, shape };
+  const round = rounder(dtype);
+  return call.fact(dtype, shape, x.map((q) => round((q - (zero[0] as number)) * (scale[0] as number))));
 }
 
 export const quantization: HandlerTable = { QuantizeLinear: quantize, DequantizeLinear: dequantize };
