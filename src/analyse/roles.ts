@@ -5,7 +5,7 @@
 import { Refusal } from '../diagnostics.js';
 import { isFloat } from '../ir/data-type.js';
 import { DataType, type Dim, extentOf, type Graph, type Node, type Value } from '../ir/graph.js';
-import { CARRIED, IMAGE_TOKEN_MASK } from './added-names.js';
+import { CARRIED, IMAGE_TOKEN_MASK, TRAINING } from './added-names.js';
 import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
 import type { ProbeSizes } from './probes.js';
