@@ -8,6 +8,7 @@ import { DataType, type Dim, extentOf, type Graph, type Node, type Value } from 
 import { CARRIED, IMAGE_TOKEN_MASK, TRAINING } from './added-names.js';
 import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
+import { pictureSize } from './picture-size.js';
 import type { ProbeSizes } from './probes.js';
 
 const MS = 'com.microsoft';
@@ -299,12 +300,13 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
   const fill = (value: Value, wanted: (axis: number, rank: number) => number | undefined): void => {
     const dims = value.type?.dims;
     if (!dims) return;
+    const picture = pictureSize(value);
     shapes.set(
       value,
       dims.map((d, i) => {
         const size = typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? extentOf(d)) : undefined));
         if (size === undefined) guessed?.add(value);
-        return size ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
+        return size ?? picture?.[i - dims.length + 2] ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
       }),
     );
   };
