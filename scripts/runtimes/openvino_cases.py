@@ -13,7 +13,7 @@ def run(core, path, case, blob):
     model = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"} if not case["half"] else {})
     inputs = {name for port in model.inputs for name in port.get_names()}
     request = model.create_infer_request()
-    tokens, kept, previous = [], [], None
+    tokens, kept, logits, previous = [], [], [], None
     for index, step in enumerate(case["steps"]):
         feeds = {}
         for f in step["feeds"]:
@@ -32,7 +32,8 @@ def run(core, path, case, blob):
         if index == 0:
             kept = [previous[n].ravel().tolist() for n in sorted(previous) if n.startswith("pdrop_kept.")]
         tokens.append(int(previous["logits"][0, -1].argmax()))
-    return {"tokens": tokens, "kept": kept}
+        logits += previous["logits"][0, -1].astype(np.float64).tolist()
+    return {"tokens": tokens, "kept": kept, "logits": logits}
 
 
 def main():

@@ -1,5 +1,5 @@
 /** What onnxruntime-node makes of a graph: the tokens and kept indices every other runtime is compared with. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { compile } from '../../dist/src/index.js';
@@ -54,12 +54,13 @@ export async function makeCase(root, fixture, folder) {
 /**
  * Runs a case in onnxruntime-node or, with the same API, onnxruntime-web.
  *
- * @returns {Promise<{tokens: number[], kept: number[][]}>} the likeliest token after each chunk; the prompt's kept indices, a boundary each
+ * @returns {Promise<{tokens: number[], kept: number[][], logits?: number[]}>} the likeliest token after each chunk; the prompt's kept indices, a boundary each; with `logits` those of each chunk's last token
  */
-export async function runCase(runtime, model, made, options = {}) {
+export async function runCase(runtime, model, made, { logits: withLogits = false, ...options } = {}) {
   const session = await runtime.InferenceSession.create(model, options);
   const feedsFile = readFileSync(join(made.folder, 'feeds.bin'));
   const tokens = [];
+  const logits = [];
   let kept = [];
   let previous;
   for (const [index, step] of made.steps.entries()) {
@@ -77,10 +78,28 @@ export async function runCase(runtime, model, made, options = {}) {
     const outputs = await session.run(feeds);
     if (index === 0) kept = session.outputNames.filter((n) => n.startsWith('pdrop_kept.')).map((n) => Array.from(outputs[n].data, Number));
     tokens.push(likeliest(outputs.logits));
+    if (withLogits) logits.push(...lastRow(outputs.logits));
     previous = outputs;
   }
   await session.release();
-  return { tokens, kept };
+  return withLogits ? { tokens, kept, logits } : { tokens, kept };
+}
+
+/** Fixtures with goldens that run on the CPU. */
+export function everyFixture(root) {
+  const folder = join(root, 'fixtures');
+  return readdirSync(folder).filter((n) => existsSync(join(folder, n, 'golden.bin')) && (JSON.parse(readFileSync(join(folder, n, 'fixture.json'), 'utf8')).execution_provider ?? 'cpu') === 'cpu').sort();
+}
+
+/** Largest difference of two lists of numbers, relative to the range of the second. */
+export function apart(got, want) {
+  let [low, high, most] = [Infinity, -Infinity, got.length === want.length ? 0 : Infinity];
+  for (const [i, w] of want.entries()) {
+    low = Math.min(low, w);
+    high = Math.max(high, w);
+    most = Math.max(most, Math.abs(w - got[i]));
+  }
+  return most / (high - low);
 }
 
 export function tensorOf(runtime, dtype, bytes, shape) {
@@ -91,10 +110,14 @@ export function tensorOf(runtime, dtype, bytes, shape) {
 
 /** Index of the largest logit of the first row's last token. */
 export function likeliest(logits) {
+  const values = lastRow(logits);
+  return values.indexOf(Math.max(...values));
+}
+
+function lastRow(logits) {
   const [, rows, vocab] = logits.dims;
   const raw = logits.data.subarray((rows - 1) * vocab, rows * vocab);
-  const values = logits.type === 'float16' && raw instanceof Uint16Array ? Array.from(raw, half) : Array.from(raw, Number);
-  return values.indexOf(Math.max(...values));
+  return logits.type === 'float16' && raw instanceof Uint16Array ? Array.from(raw, half) : Array.from(raw, Number);
 }
 
 function half(bits) {
