@@ -43,28 +43,43 @@ const PRIMES = [67108859, 67108837] as const;
 /** Dominators between `source` and `sink`, in order, source and sink included. Linear time. `leftOut`: edges that do not count. */
 export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source: Value, sink: Value, leftOut: (node: Node, value: Value) => boolean = () => false): Link[] {
   const nodes = graph.nodes.filter((n) => !carriesNoContent(n) && n.outputs.some((o) => o !== null && content.has(o)));
-  type Count = [number, number];
+  type Count = readonly [number, number];
+  const none: Count = [0, 0];
   const mul = (a: Count, b: Count): Count => [(a[0] * b[0]) % PRIMES[0], (a[1] * b[1]) % PRIMES[1]];
-  const add = (a: Count, b: Count): Count => [(a[0] + b[0]) % PRIMES[0], (a[1] + b[1]) % PRIMES[1]];
+  const add = (a: Count, b: Count): Count => (a === none ? b : b === none ? a : [(a[0] + b[0]) % PRIMES[0], (a[1] + b[1]) % PRIMES[1]]);
   const fromSource = new Map<Value, Count>([[source, [1, 1]]]);
   const nodeFrom = new Map<Node, Count>();
-  const reads = (n: Node): Value[] => n.reads.filter((v): v is Value => v !== null && content.has(v) && !leftOut(n, v));
-  for (const n of nodes) {
-    let total: Count = [0, 0];
-    for (const v of reads(n)) total = add(total, fromSource.get(v) ?? [0, 0]);
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
+    const { reads, outputs } = n;
+    let total = none;
+    for (let k = 0; k < reads.length; k++) {
+      const v = reads[k];
+      if (v && content.has(v) && !leftOut(n, v)) total = add(total, fromSource.get(v) ?? none);
+    }
     nodeFrom.set(n, total);
-    for (const o of n.outputs) if (o && o !== source) fromSource.set(o, total);
+    for (let k = 0; k < outputs.length; k++) {
+      const o = outputs[k];
+      if (o && o !== source) fromSource.set(o, total);
+    }
   }
   const toSink = new Map<Value, Count>([[sink, [1, 1]]]);
   const nodeTo = new Map<Node, Count>();
   for (let i = nodes.length - 1; i >= 0; i--) {
     const n = nodes[i] as Node;
-    let total: Count = [0, 0];
-    for (const o of n.outputs) if (o) total = add(total, toSink.get(o) ?? [0, 0]);
+    const { reads, outputs } = n;
+    let total = none;
+    for (let k = 0; k < outputs.length; k++) {
+      const o = outputs[k];
+      if (o) total = add(total, toSink.get(o) ?? none);
+    }
     nodeTo.set(n, total);
-    for (const v of reads(n)) toSink.set(v, add(toSink.get(v) ?? [0, 0], total));
+    for (let k = 0; k < reads.length; k++) {
+      const v = reads[k];
+      if (v && content.has(v) && !leftOut(n, v)) toSink.set(v, add(toSink.get(v) ?? none, total));
+    }
   }
-  const all = toSink.get(source) ?? [0, 0];
+  const all = toSink.get(source) ?? none;
   const dominates = (a: Count | undefined, b: Count | undefined): boolean => {
     if (!a || !b || (all[0] === 0 && all[1] === 0)) return false;
     const p = mul(a, b);
@@ -91,13 +106,22 @@ export function lastLinks(graph: Graph, content: ReadonlySet<Value>, chain: read
   const last = new Map<Value, number>();
   const first = chain[0];
   if (first?.value) last.set(first.value, 0);
-  for (const n of graph.nodes) {
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
     if (carriesNoContent(n)) continue;
+    const { reads, outputs } = n;
     let index = -1;
-    for (const v of n.reads) if (v) index = Math.max(index, last.get(v) ?? -1);
+    for (let k = 0; k < reads.length; k++) {
+      const at = reads[k] ? last.get(reads[k] as Value) : undefined;
+      if (at !== undefined && at > index) index = at;
+    }
     if (index < 0) continue;
     index = byNode.get(n) ?? index;
-    for (const o of n.outputs) if (o && content.has(o) && !last.has(o)) last.set(o, byValue.get(o) ?? index);
+    for (let k = 0; k < outputs.length; k++) {
+      const o = outputs[k];
+      if (o && content.has(o) && !last.has(o)) last.set(o, byValue.get(o) ?? index);
+    }
   }
   return last;
 }

@@ -86,7 +86,8 @@ export class Value {
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;
-  for (const item of items) list.push(item);
+  if (Array.isArray(items)) for (let i = 0; i < items.length; i++) list.push(items[i] as T);
+  else for (const item of items) list.push(item);
 }
 
 /**

@@ -5,8 +5,14 @@ import type { Graph, Node, Value } from './graph.js';
 /** True when every node comes after the nodes it reads from. */
 export function isTopological(graph: Graph): boolean {
   const seen = new Set<Node>();
-  for (const node of graph.nodes) {
-    for (const v of node.reads) if (v?.producer && !seen.has(v.producer)) return false;
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const node = nodes[i] as Node;
+    const { reads } = node;
+    for (let k = 0; k < reads.length; k++) {
+      const producer = reads[k]?.producer;
+      if (producer && !seen.has(producer)) return false;
+    }
     seen.add(node);
   }
   return true;

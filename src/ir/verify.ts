@@ -19,19 +19,25 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
   const nodes = options.extra ? [...graph.nodes, ...options.extra] : graph.nodes;
   const checkOrder = options.order ?? true;
   const made = new Map<Value, Node>();
-  const names = new Map<string, Value>();
+  /** Values that the graph's own table does not have under their names: of those that it has there are no two of one name. */
+  const unlisted = new Map<string, Value>();
   const nodeSet = new Set(nodes);
   const recorded = recordedUses();
-  const claim = (v: Value, node?: Node): void => {
-    const other = names.get(v.name);
-    if (other && other !== v) problems.push({ culprit: node ? describeNode(node) : v.name, reason: `the name "${v.name}" is used for two values` });
-    names.set(v.name, v);
-  };
   const given = new Set<Value>(graph.inputs);
   for (const v of graph.initializers) given.add(v);
+  const claim = (v: Value, node?: Node): void => {
+    const listed = graph.values.get(v.name);
+    const isListed = listed === v;
+    if (isListed && unlisted.size === 0) return;
+    const other = unlisted.get(v.name) ?? (listed && (given.has(listed) || made.has(listed)) ? listed : undefined);
+    if (other && other !== v) problems.push({ culprit: node ? describeNode(node) : v.name, reason: `the name "${v.name}" is used for two values` });
+    else if (!isListed) unlisted.set(v.name, v);
+  };
   for (const v of given) claim(v);
-  for (const n of nodes) {
-    for (const o of n.outputs) {
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
+    for (let k = 0; k < n.outputs.length; k++) {
+      const o = n.outputs[k];
       if (!o) continue;
       claim(o, n);
       if (made.has(o)) problems.push({ culprit: describeNode(n), reason: `"${o.name}" is computed twice` });
@@ -40,7 +46,8 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
     }
   }
   const available = given;
-  for (const n of nodes) {
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
     for (let index = 0; index < n.inputs.length; index++) {
       const v = n.inputs[index];
       if (!v) continue;
@@ -52,16 +59,16 @@ export function verifyGraph(graph: Graph, options: VerifyOptions = {}): Problem[
       }
       if (!outer && !recorded(v, n, index)) problems.push({ culprit: describeNode(n), reason: `"${v.name}" does not know that it is read here` });
     }
-    for (const v of n.captures) {
+    if (n.captures.length > 0) for (const v of n.captures) {
       if (checkOrder && made.has(v) && !available.has(v)) problems.push({ culprit: describeNode(n), reason: `a subgraph reads "${v.name}" before it is computed` });
     }
-    for (const o of n.outputs) if (o) available.add(o);
+    for (let k = 0; k < n.outputs.length; k++) if (n.outputs[k]) available.add(n.outputs[k] as Value);
   }
   for (const o of graph.outputs) {
     if (!made.has(o) && !available.has(o)) problems.push({ culprit: o.name, reason: 'this graph output is not computed by anything' });
   }
   for (const v of graph.values.values()) {
-    for (const u of v.uses) {
+    if (v.uses.length > 0) for (const u of v.uses) {
       if (nodeSet.has(u.node) && u.node.inputs[u.index] !== v) problems.push({ culprit: v.name, reason: 'a recorded use is not there' });
     }
   }

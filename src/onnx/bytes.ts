@@ -127,6 +127,26 @@ export class MemorySink implements ByteSink {
   }
 }
 
+const SHELF_BYTES = 64 * 1024;
+
+/** Copies of many small pieces of bytes, side by side in a few buffers: a buffer for each costs more than its bytes do. */
+export class Shelf {
+  #buffer = new Uint8Array(0);
+  #used = 0;
+
+  keep(bytes: Uint8Array): Uint8Array {
+    if (bytes.length > SHELF_BYTES / 8) return bytes.slice();
+    if (this.#used + bytes.length > this.#buffer.length) {
+      this.#buffer = new Uint8Array(SHELF_BYTES);
+      this.#used = 0;
+    }
+    const kept = this.#buffer.subarray(this.#used, this.#used + bytes.length);
+    kept.set(bytes);
+    this.#used += bytes.length;
+    return kept;
+  }
+}
+
 const WINDOW_BYTES = 128 * 1024;
 const WINDOW_BYTES_AFTER_JUMP = 4 * 1024;
 

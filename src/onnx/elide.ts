@@ -26,10 +26,21 @@ const HEADER_BYTES = 20;
 
 /** Reads the header of the field at `offset`, loading as needed. `limit` is the end of the enclosing message. */
 export async function fieldAt(source: WindowedSource, offset: number, limit: number): Promise<FieldRange> {
-  const need = Math.min(HEADER_BYTES, limit - offset);
-  const field = fieldRange(source.peek(offset, need) ?? (await source.load(offset, need)), offset);
+  const known = peekField(source, offset, limit);
+  return known ?? within(fieldRange(await source.load(offset, headerBytes(offset, limit)), offset), limit);
+}
+
+/** The same where it is loaded already, and undefined where it is not: of a million fields few are waited for. */
+export function peekField(source: WindowedSource, offset: number, limit: number): FieldRange | undefined {
+  const bytes = source.peek(offset, headerBytes(offset, limit));
+  return bytes && within(fieldRange(bytes, offset), limit);
+}
+
+const headerBytes = (offset: number, limit: number): number => Math.min(HEADER_BYTES, limit - offset);
+
+function within(field: FieldRange, limit: number): FieldRange {
   if (field.end > limit) {
-    throw malformed(`field ${field.number} says it has ${field.end - field.dataStart} bytes but only ${limit - field.dataStart} are there`, offset);
+    throw malformed(`field ${field.number} says it has ${field.end - field.dataStart} bytes but only ${limit - field.dataStart} are there`, field.start);
   }
   return field;
 }

@@ -84,7 +84,14 @@ export function refuseDangling(graph: Graph): void {
   const nothing = (v: Value): boolean => !v.producer && !v.isInput && !v.tensor && graph.values.get(v.name) === v;
   const refuse = (name: string, culprit: string): Refusal =>
     new Refusal({ code: 'PD102', message: `nothing computes the value "${name}"`, culprit, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it (sparse initializers are not supported)' });
-  for (const node of graph.nodes) for (const v of node.inputs) if (v && nothing(v)) throw refuse(v.name, node.name || node.opType);
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const { inputs, name, opType } = nodes[i] as Node;
+    for (let k = 0; k < inputs.length; k++) {
+      const v = inputs[k];
+      if (v && nothing(v)) throw refuse(v.name, name || opType);
+    }
+  }
   // A subgraph may hand on a value of an enclosing graph.
   if (!graph.owner) for (const v of graph.outputs) if (nothing(v)) throw refuse(v.name, v.name);
 }

@@ -1,9 +1,9 @@
 /** GraphProto → IR: entry by entry, then names are linked. */
 import { Refusal } from '../diagnostics.js';
 import { Graph, type Node, type Tensor, type Value } from '../ir/graph.js';
-import { MemorySource, type Piece, WindowedSource } from './bytes.js';
+import { MemorySource, type Piece, Shelf, WindowedSource } from './bytes.js';
 import { type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
-import { elide, fieldAt, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
+import { elide, fieldAt, peekField, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
 import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling } from './link.js';
 import { GRAPH } from './proto.js';
 import type { GraphRecord, NodeRecord, Segment } from './records.js';
@@ -40,12 +40,16 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
   // Names are declared before nodes are linked: initializers and inputs usually follow the nodes in the file,
   // and a name declared here hides one of an enclosing graph.
   const decoded = await readEntries(graph, place, locations);
-  for (const { node, outputs } of decoded) linkOutputs(graph, node, outputs);
-  for (const { node, inputs, graphs } of decoded) {
+  for (let i = 0; i < decoded.length; i++) {
+    const { node, outputs } = decoded[i] as DecodedNode;
+    linkOutputs(graph, node, outputs);
+  }
+  for (let i = 0; i < decoded.length; i++) {
+    const { node, inputs, graphs } = decoded[i] as DecodedNode;
     graph.nodes.push(node);
     linkInputs(graph, node, inputs);
-    for (const t of node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
-    for (const { name, bytes } of graphs) {
+    if (node.attributes.size > 0) for (const t of node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
+    if (graphs.length > 0) for (const { name, bytes } of graphs) {
       const source = new WindowedSource(new MemorySource(bytes));
       const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: place.depth + 1 }, locations);
       node.subgraphs.push(sub);
@@ -62,24 +66,25 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
   const { source, start, end, held, depth } = place;
   const segments: Segment[] = [];
   graph.record = { segments } satisfies GraphRecord;
-  const take = async ({ start: from, end: to }: FieldRange): Promise<Uint8Array> => {
-    const bytes = source.peek(from, to - from) ?? (await source.load(from, to - from));
-    return held ? bytes : bytes.slice();
-  };
+  const shelf = new Shelf();
+  const keep = (bytes: Uint8Array): Uint8Array => (held ? bytes : shelf.keep(bytes));
+  // Waiting takes longer than reading a record: what the window holds is not waited for.
+  const peek = ({ start: from, end: to }: FieldRange): Uint8Array | undefined => source.peek(from, to - from);
+  const load = ({ start: from, end: to }: FieldRange): Promise<Uint8Array> => source.load(from, to - from);
   const nodes: DecodedNode[] = [];
   for (let at = start; at < end; ) {
-    const f = await fieldAt(source, at, end);
+    const f = peekField(source, at, end) ?? (await fieldAt(source, at, end));
     const span = { offset: f.start, length: f.end - f.start };
     at = f.end;
     const entry = f.wire === LENGTH_DELIMITED ? ENTRIES[f.number] : undefined;
     if (entry === undefined) {
-      const piece: Piece = span.length > WHOLE_RECORD_BYTES && !held ? span : await take(f);
+      const piece: Piece = span.length > WHOLE_RECORD_BYTES && !held ? span : keep(peek(f) ?? (await load(f)));
       segments.push({ kind: 'raw', field: f.number, piece });
       if (f.number === GRAPH.name && piece instanceof Uint8Array) graph.name = fieldOf(piece).text();
       continue;
     }
     const whole = held || span.length <= HELD_RECORD_BYTES || (span.length <= WHOLE_RECORD_BYTES && entry !== 'tensor');
-    const full: Piece = whole ? await take(f) : span;
+    const full: Piece = whole ? keep(peek(f) ?? (await load(f))) : span;
     const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
     const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {

@@ -15,11 +15,11 @@ interface Parts {
   typed: boolean;
   external: boolean;
   /** external_data. */
-  readonly entries: Map<string, string>;
+  entries: Map<string, string> | undefined;
 }
 
 function partsOf(bytes: Uint8Array): Parts {
-  const parts: Parts = { name: '', dataType: 0, dims: [], raw: undefined, typed: false, external: false, entries: new Map() };
+  const parts: Parts = { name: '', dataType: 0, dims: [], raw: undefined, typed: false, external: false, entries: undefined };
   const dims: Integer[] = [];
   for (const f of fieldsOf(bytes)) {
     switch (f.number) {
@@ -43,6 +43,7 @@ function partsOf(bytes: Uint8Array): Parts {
         parts.raw = f.payload;
         break;
       case TENSOR.externalData:
+        parts.entries ??= new Map();
         parts.entries.set(...decodeEntry(f.payload, (e) => e.name()));
         break;
       case TENSOR.dataLocation:
@@ -50,7 +51,7 @@ function partsOf(bytes: Uint8Array): Parts {
         break;
     }
   }
-  for (const d of dims) parts.dims.push(Number(d));
+  for (let i = 0; i < dims.length; i++) parts.dims.push(Number(dims[i]));
   return parts;
 }
 
@@ -73,7 +74,7 @@ export function decodeEntry(bytes: Uint8Array, text: (field: Field) => string): 
  */
 export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: string; tensor: Tensor } {
   const { name, dataType, dims, raw, typed, external, entries } = partsOf(bytes);
-  if (dims.some((d) => d < 0 || !Number.isSafeInteger(d))) throw malformed(`tensor "${name}" has dimensions ${dims.join(', ')}`, 0);
+  if (dims.some(notASize)) throw malformed(`tensor "${name}" has dimensions ${dims.join(', ')}`, 0);
   const byteLength = tensorByteLength(dataType, dims);
   const payload = raw?.length === 0 && typed ? undefined : (raw?.length ?? rawBytes);
   if (payload !== undefined && !external && Object.hasOwn(ELEMENT_BYTES, dataType) && payload !== byteLength) {
@@ -86,7 +87,8 @@ export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: stri
   }
   let data: Uint8Array | undefined;
   if (!external && byteLength <= SMALL_TENSOR_BYTES) {
-    if (raw && raw.length === byteLength) data = raw.slice();
+    // The record is kept, and this with it.
+    if (raw && raw.length === byteLength) data = raw;
     else if (typed) data = typedPayload(bytes, dataType, byteLength);
     else if (byteLength === 0 && dataType !== DataType.STRING) data = new Uint8Array(0);
   }
@@ -97,10 +99,12 @@ export function decodeTensor(bytes: Uint8Array, rawBytes?: number): { name: stri
       dims,
       data,
       byteLength,
-      external: external ? { location: entries.get('location') ?? '', offset: decimal(entries.get('offset') ?? '0'), length: entries.has('length') ? decimal(entries.get('length') ?? '') : undefined } : undefined,
+      external: external ? { location: entries?.get('location') ?? '', offset: decimal(entries?.get('offset') ?? '0'), length: entries?.has('length') ? decimal(entries.get('length') ?? '') : undefined } : undefined,
     },
   };
 }
+
+const notASize = (d: number): boolean => d < 0 || !Number.isSafeInteger(d);
 
 /** A number as ONNX writes it into text; NaN for anything else that JavaScript would take for one (`0x10`, `1e3`, nothing). */
 function decimal(text: string): number {

@@ -101,20 +101,27 @@ export function layoutGraph(graph: Graph): Piece[] {
   const read = new Set<Value>();
   // Untouched nodes in untouched order keep their places among the other fields; otherwise all nodes are written,
   // in the graph's order, where the first one stood.
-  const readOrder = segments.flatMap((s) => (s.kind === 'node' && kept.has(s.node) ? [s.node] : []));
+  const readOrder: Node[] = [];
+  /** Values that were declared: a record for them is there. */
+  const declared = new Set<Value>();
+  for (const s of segments) {
+    if (s.kind === 'node' && kept.has(s.node)) readOrder.push(s.node);
+    if (s.kind !== 'value') continue;
+    if (s.field !== GRAPH.valueInfo) read.add(s.value);
+    if (s.field !== GRAPH.initializer) declared.add(s.value);
+  }
   const inPlace = readOrder.length === graph.nodes.length && readOrder.every((n, i) => n === graph.nodes[i]);
   const pieces: Piece[] = [];
   const lastOf = (field: number): Segment | undefined => segments.findLast((s) => s.kind === 'value' && s.field === field);
   const lastInput = lastOf(GRAPH.input);
   const lastInitializer = lastOf(GRAPH.initializer);
   const lastOutput = lastOf(GRAPH.output);
-  for (const s of segments) if (s.kind === 'value' && s.field !== GRAPH.valueInfo) read.add(s.value);
   const newInputs = graph.inputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.input, encodeValueInfo(v.name, mustType(v))));
   const newOutputs = graph.outputs.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.output, encodeValueInfo(v.name, mustType(v))));
   const newInitializers = graph.initializers.filter((v) => !read.has(v)).map((v) => encodeBytesField(GRAPH.initializer, encodeInitializer(v)));
-  const declared = new Set(segments.flatMap((s) => (s.kind === 'value' ? [s.value] : [])));
   // Values that a pass made, or found the size of, and that were not declared.
-  const undeclared = [...graph.values.values()].filter((v) => v.typeState === 'changed' && v.type && !v.tensor && !v.isInput && !v.isOutput && !declared.has(v));
+  const undeclared: Value[] = [];
+  for (const v of graph.values.values()) if (v.typeState === 'changed' && v.type && !v.tensor && !v.isInput && !v.isOutput && !declared.has(v)) undeclared.push(v);
   const newDeclarations = undeclared.map((v) => encodeBytesField(GRAPH.valueInfo, encodeValueInfo(v.name, mustType(v))));
   const inputs = new Set(graph.inputs);
   const presentInitializers = new Set(graph.initializers);

@@ -18,7 +18,8 @@ const UNKNOWN: Fact = { dtype: 0, shape: null };
 export function countOf(shape: Dims | null): number | null {
   if (shape === null) return null;
   let count = 1;
-  for (const dim of shape) {
+  for (let i = 0; i < shape.length; i++) {
+    const dim = shape[i] as number | null;
     if (dim === null) return null;
     count *= dim;
   }
@@ -31,7 +32,9 @@ export function countOf(shape: Dims | null): number | null {
  */
 export function workOf(shape: Dims | null): number {
   let work = 1;
-  for (const dim of shape ?? [null]) {
+  if (shape === null) return Number.POSITIVE_INFINITY;
+  for (let i = 0; i < shape.length; i++) {
+    const dim = shape[i] as number | null;
     if (dim === null || !isSize(dim)) return Number.POSITIVE_INFINITY;
     work *= Math.max(dim, 1);
   }
