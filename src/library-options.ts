@@ -19,7 +19,7 @@ const positionMode: Kind = 'text';
 
 /** The compiler sees to it that none is missing here. */
 const COMPILE: Kinds<CompileFolderOptions & CompileOptions> = {
-  stages: 'number', lambda: ratio, layers: { listOf: 'number' }, keep: { listOf: ratio }, imageMask: 'text', marks: 'object', positions: positionMode, rank: 'text',
+  preset: ['paper'], stages: 'number', lambda: ratio, layers: { listOf: 'number' }, keep: { listOf: ratio }, imageMask: 'text', marks: 'object', positions: positionMode, rank: 'text',
   probe: 'yes or no', fix: 'object', controlFlow: 'yes or no', for: ['inference', 'training'], imageTokenId: 'whole', headWeights: 'object', runtime: ['generic', 'transformers.js', 'genai'],
   verify: 'yes or no', stopAfter: 'text', skip: texts, observe: 'function',
   output: 'text', externalData: ['auto', 'reference', 'link', 'copy'], force: 'yes or no', allowExternalLinks: 'yes or no', report: 'text', alsoReads: texts,

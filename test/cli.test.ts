@@ -245,11 +245,22 @@ describe('the graphs that come out', () => {
     expect((await errorOf(path, '--dry-run')).code).toBe('PD320');
   });
 
-  it('--positions keep and compact differ; auto is compact here', async () => {
-    const path = copyOf();
-    for (const [mode, made] of [['auto', 'compact'], ['compact', 'compact'], ['keep', 'keep']] as const) {
-      expect((await cliJson(path, '--positions', mode, '--dry-run')).json.plan).toMatchObject({ positions: made });
+  it('--positions keep and compact differ; auto keeps where the graph is given positions and no op rotates inside', async () => {
+    for (const [path, auto] of [[copyOf(), 'compact'], [copyOf('llama-ts17-sdpa'), 'keep']] as const) {
+      for (const [mode, made] of [['auto', auto], ['compact', 'compact'], ['keep', 'keep']] as const) {
+        expect((await cliJson(path, '--positions', mode, '--dry-run')).json.plan).toMatchObject({ positions: made });
+      }
     }
+  });
+
+  it('--preset paper is the paper’s setting, and what is given besides wins', async () => {
+    const path = copyOf('llama-ts17-sdpa');
+    const planOf = async (...more: string[]): Promise<unknown> => (await cliJson(path, '--preset', 'paper', ...more, '--dry-run')).json.plan;
+    expect(await planOf()).toMatchObject({ layers: [2, 4, 6], keep: ['0.5', '0.25', '0.125'], rank: 'attention', positions: 'compact' });
+    expect(await planOf('--lambda', '0.7', '--rank', 'uniform')).toMatchObject({ keep: ['0.7', '0.49', '0.343'], rank: 'uniform', positions: 'compact' });
+    expect(await planOf('--layers', '3', '--keep', '0.4')).toMatchObject({ layers: [3], keep: ['0.4'], positions: 'compact' });
+    expect((await errorOf(path, '--preset', 'papers', '--dry-run')).code).toBe('PD001');
+    expect((await errorOf(copyOf('qwen2.5-vl-dynamo18'), '--preset', 'paper', '--dry-run')).code).toBe('PD315');
   });
 });
 

@@ -11,8 +11,13 @@ import { type HeadWeights, headWeightsAt, parseRank } from './rank-option.js';
 import { rankNeeds } from './ranks.js';
 import { requireWholeKeys, withWholeKeys } from './shared-keys.js';
 
+/** The paper's exact setting, whatever the defaults are; what is given besides wins. */
+const PRESETS = { paper: { stages: 4, lambda: '0.5', positions: 'compact', rank: 'attention' } } as const;
+
 /** Options of planning; the same names as on the command line and in a config file. */
 export interface PlanOptions {
+  /** `paper`: 4 stages, λ 0.5, attention's rank, compact positions, as PyramidDrop's own code has them. */
+  readonly preset?: keyof typeof PRESETS | undefined;
   /** Number of stages S; boundaries at floor(i·L/S). Default 4. */
   readonly stages?: number | undefined;
   /** Share of image tokens kept at each boundary, a decimal in (0, 1]. Default 0.5. */
@@ -48,8 +53,9 @@ export interface ResolvedPlan {
   readonly warnings: readonly string[];
 }
 
-export function resolvePlan(facts: DecoderFacts, options: PlanOptions): ResolvedPlan {
+export function resolvePlan(facts: DecoderFacts, given: PlanOptions): ResolvedPlan {
   const warnings: string[] = [];
+  const options = withPreset(given);
   requireDynamicSequence(facts, options.imageMask);
   const { headsFile, ...rank } = parseRank(options.rank ?? 'attention');
   const ranked = rankNeeds(rank.rank, 'keys') && options.imageMask !== 'none' && facts.fixedSequence !== 1;
@@ -66,6 +72,14 @@ export function resolvePlan(facts: DecoderFacts, options: PlanOptions): Resolved
     plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(training ? { training } : {}), ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
+}
+
+function withPreset({ preset, ...given }: PlanOptions): PlanOptions {
+  if (preset === undefined) return given;
+  if (!(preset in PRESETS)) throw usage('PD001', `there is no preset "${String(preset)}"`, '--preset', `presets: ${Object.keys(PRESETS).join(', ')}`);
+  const { stages, lambda, ...rest } = PRESETS[preset];
+  const schedule = { ...(given.layers ? {} : { stages }), ...(given.keep ? {} : { lambda }) };
+  return { ...schedule, ...rest, ...Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)) };
 }
 
 /** Checks a plan (from a file, or edited) against the graph it is meant for. */
@@ -257,6 +271,14 @@ function requireEmbeds(facts: DecoderFacts, marks: Marks): void {
   if (beyond !== undefined) throw usage('PD013', `marks in channel ${beyond}, but embeddings are ${facts.hiddenSize} wide`, 'imageMask', 'the plan was made for another model: compile with --image-mask marks instead');
 }
 
+/**
+ * Where positions are given, kept tokens keep them: made compact, a token that was seen at one place is looked for at another
+ * (docs/accuracy.md measures what that costs). Where an attention op rotates inside, or the graph counts for itself, keeping them would take more nodes.
+ */
+function keepsByDefault({ roles, attention }: DecoderFacts): boolean {
+  return roles.positionIds !== undefined && attention.every((l) => l.core.rotary === undefined);
+}
+
 function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | 'keep'): 'compact' | 'keep' {
   const multi = (facts.roles.positionIds?.type?.dims?.length ?? 2) > 2;
   if (positions === 'compact' && multi) {
@@ -269,5 +291,5 @@ function resolvePositions(facts: DecoderFacts, positions: 'auto' | 'compact' | '
   }
   if (!['auto', 'compact', 'keep'].includes(positions)) throw usage('PD001', `positions "${String(positions)}" are not understood`, '--positions', 'use auto, compact or keep');
   if (positions !== 'auto') return positions;
-  return multi ? 'keep' : 'compact';
+  return keepsByDefault(facts) ? 'keep' : 'compact';
 }

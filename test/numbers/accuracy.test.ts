@@ -112,8 +112,8 @@ test('λ 0.5, 4 stages, kept positions: about 10 points lost at 46% of the MACs;
   expect(original.of(...place) - attention.of(...place)).toBeLessThan(2);
 });
 
-test('compact positions, the default, cost this model more than the dropped tokens do', async () => {
-  const [compact, kept] = [await under(SCHEDULE), await under({ ...SCHEDULE, positions: 'keep' })];
+test('compact positions, the paper’s setting, cost this model more than the dropped tokens do', async () => {
+  const [compact, kept] = [await under({ preset: 'paper' }), await under(SCHEDULE)];
   expect(compact.macs).toBeCloseTo(kept.macs, 2);
   expect(kept.accuracy - compact.accuracy).toBeGreaterThan(9);
   expect(original.accuracy - compact.accuracy).toBeLessThan(32);

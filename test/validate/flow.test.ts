@@ -199,7 +199,7 @@ describe('faults in outputs', () => {
 describe('sweep', () => {
   it('gives the curve, and validate finds its own point on it', async () => {
     const curve = join(folder, 'curve.json');
-    const { code, out } = await cli('sweep', fixture.model, '--lambda', '0.25:0.75:0.25', '--stages', '2,4', '--generate', '2', '--baselines', 'none', '--image-mask', `input-ids:${image}`, '--data', data, '--limit', '3', '--continue', '2', '--work-dir', join(folder, 'not', 'there', 'yet'), '--report', curve);
+    const { code, out } = await cli('sweep', fixture.model, '--lambda', '0.25:0.75:0.25', '--stages', '2,4', '--positions', 'compact', '--generate', '2', '--baselines', 'none', '--image-mask', `input-ids:${image}`, '--data', data, '--limit', '3', '--continue', '2', '--work-dir', join(folder, 'not', 'there', 'yet'), '--report', curve);
     expect(code).toBe(0);
     expect(out.trim().split('\n')).toHaveLength(7);
     const report = join(folder, 'curved.json');

@@ -24,6 +24,7 @@ interface Flags {
   keep?: string[];
   imageMask?: string;
   positions?: 'auto' | 'compact' | 'keep';
+  preset?: 'paper';
   only?: string[];
   runtime?: Runtime;
   embed?: string;
@@ -87,7 +88,8 @@ export function register(program: Command): void {
     .option('--layers <list>', 'layers before which tokens are dropped, e.g. 8,16,24', (t) => list(t).map(wholeNumber))
     .option('--keep <list>', 'share of the original image tokens left after each boundary, e.g. 0.5,0.25,0.125', list)
     .option('--rank <method>', 'attention | norope | change | transition | diverse | balanced[:share] | heads:<file> | uniform | random[:seed], each with +grid:<share> if wanted (default: attention); see docs/rankers.md')
-    .addOption(new Option('--positions <mode>', 'positions after dropping').choices(['auto', 'compact', 'keep']))
+    .addOption(new Option('--positions <mode>', 'positions after dropping (default: keep where the graph takes position_ids, else compact)').choices(['auto', 'compact', 'keep']))
+    .addOption(new Option('--preset <name>', 'paper: 4 stages, λ 0.5, attention, compact positions, as PyramidDrop’s own code has them').choices(['paper']))
     .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
     .optionsGroup('Image tokens:')
     .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | marks | none (default: what the graph offers)')
@@ -152,7 +154,7 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   const level = Number(process.env.PDROP_DEBUG ?? 0);
   const bar = progressLine('writing');
   const options = {
-    ...pick(flags, ['output', 'only', 'runtime', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'fix', 'for', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
+    ...pick(flags, ['output', 'only', 'runtime', 'preset', 'stages', 'lambda', 'layers', 'keep', 'imageMask', 'embed', 'vision', 'visionOutput', 'measure', 'positions', 'externalData', 'allowExternalLinks', 'plan', 'dryRun', 'probe', 'fix', 'for', 'controlFlow', 'rank', 'force', 'imageTokens', 'textTokens', 'stopAfter']),
     skip: flags.skipPass,
     verify: level >= 1,
     observe: level >= 2 ? debugDump(model) : undefined,
