@@ -32,7 +32,8 @@ def run(core, path, case, blob):
         if index == 0:
             kept = [previous[n].ravel().tolist() for n in sorted(previous) if n.startswith("pdrop_kept.")]
         tokens.append(int(previous["logits"][0, -1].argmax()))
-        logits += previous["logits"][0, -1].astype(np.float64).tolist()
+        # JSON has no NaN.
+        logits += [x if np.isfinite(x) else None for x in previous["logits"][0, -1].astype(np.float64).tolist()]
     return {"tokens": tokens, "kept": kept, "logits": logits}
 
 

@@ -91,13 +91,13 @@ export function everyFixture(root) {
   return readdirSync(folder).filter((n) => existsSync(join(folder, n, 'golden.bin')) && (JSON.parse(readFileSync(join(folder, n, 'fixture.json'), 'utf8')).execution_provider ?? 'cpu') === 'cpu').sort();
 }
 
-/** Largest difference of two lists of numbers, relative to the range of the second. */
+/** Largest difference of two lists of numbers (null: not finite), relative to the range of the second. */
 export function apart(got, want) {
   let [low, high, most] = [Infinity, -Infinity, got.length === want.length ? 0 : Infinity];
   for (const [i, w] of want.entries()) {
     low = Math.min(low, w);
     high = Math.max(high, w);
-    most = Math.max(most, Math.abs(w - got[i]));
+    most = Math.max(most, got[i] === null ? Infinity : Math.abs(w - got[i]));
   }
   return most / (high - low);
 }

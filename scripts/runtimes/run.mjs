@@ -134,7 +134,7 @@ async function openvino() {
       const { logits: expected, ...want } = await runCase(ort, c[which], c, { logSeverityLevel: 4, logits: true });
       const difference = apart(logits, expected);
       console.log(`  ${c.fixture} ${which}: logits differ by ${difference.toExponential(1)} of their range`);
-      if (which === 'compiled' && !c.half && difference > most.difference) most = { difference, fixture: c.fixture };
+      if (which === 'compiled' && !c.half && Number.isFinite(difference) && difference > most.difference) most = { difference, fixture: c.fixture };
       return { want, got };
     };
     note(`OpenVINO ${PYPI.openvino}`, c.fixture, await attempt(() => side('original')), await attempt(() => side('compiled')), change(c));
