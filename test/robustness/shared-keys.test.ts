@@ -1,5 +1,6 @@
 /** Gemma 4 E-series: per-layer inputs go past the layers, and the last layers attend with the keys and values of earlier ones. */
 import { describe, expect, it } from 'vitest';
+import type { Value } from '../../src/ir/graph.js';
 import { cliJson } from '../support/cli.js';
 import { factsOf } from '../support/decoder.js';
 import { expectRefusal } from '../support/refuse.js';
@@ -13,6 +14,12 @@ describe('layers that share keys', () => {
     const { layers } = await factsOf(MODEL);
     expect(layers.map((l) => l.keysOf)).toEqual([undefined, undefined, undefined, undefined, 2, 3]);
     expect(new Set(layers.map((l) => l.residual)).size).toBe(6);
+  });
+
+  it('are told apart where a layer has several streams, [streams, batch, sequence, hidden]', async () => {
+    const { layers, probes } = await factsOf(`${FIXTURES}/gemma3n-dynamo20/model.onnx`);
+    expect(layers.map((l) => l.keysOf)).toEqual([undefined, undefined, undefined, undefined, 3]);
+    expect(probes.axes(layers[2]?.residual as Value)).toEqual([3, 'B', 'S', 32]);
   });
 
   it.each([3, 4, 5])('are not torn apart by a boundary before layer %i', async (layer) => {
