@@ -1,5 +1,5 @@
 /**
- * The pipeline, one line a phase: read → analyse → plan → passes → write. Nothing of Node: bytes come from a
+ * The pipeline, one line a phase: read → analyse → plan → passes → check → write. Nothing of Node: bytes come from a
  * ByteSource and go to a ByteSink, so the same compiler runs in a web page.
  */
 import { Refusal } from './diagnostics.js';
