@@ -19,7 +19,7 @@ export function nextSteps(r: ValidateReport): string[] {
     const mode = r.rewritten.plan.positions === 'compact' ? 'compile with --positions keep, which most models bear better' : POSITIONS;
     out.push(`${lost.map((t) => t.option).join(', ')}: too much is lost. First ${mode}; then ${LESS}; \`pdrop-compile sweep\` shows the curve, and \`pdrop-compile tune\` finds a schedule for a target.`);
   }
-  if (has('--beat-baselines')) out.push('--beat-baselines: choosing tokens without looking does as well. Try other rankers (`pdrop-compile tune --ranks attention,norope,change`), or compile with --rank uniform, which costs nothing.');
+  if (has('--beat-baselines')) out.push('--beat-baselines: choosing tokens without looking does as well. Try other rankers (`pdrop-compile tune --ranks attention,balanced,diverse`), or compile with --rank uniform, which costs nothing.');
   if (has('--min-flops-cut', '--min-cache-cut')) out.push('--min-flops-cut, --min-cache-cut: drop more or earlier: a smaller --lambda, or boundaries nearer the input (--layers). With few image tokens in a prompt there is little to cut.');
   if (has('--min-speedup')) out.push('--min-speedup: compare with what the MACs allow. Small models and short prompts spend their time on launching nodes; measure on the machine and with prompts of the size in use, and repeat (--repeats 30).');
   if (has('--require-ep')) out.push('--require-ep: nodes fell back to another provider: the placement table names them, and `pdrop-compile doctor` says what the provider needs.');

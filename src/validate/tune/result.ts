@@ -27,7 +27,7 @@ export interface TuneOptions extends Omit<ValidateOptions, 'rewritten'> {
 
 /** What is tried when nothing is said. */
 export const TUNE_DEFAULTS: Pick<TuneOptions, 'ranks' | 'ratios' | 'positionModes' | 'mostBoundaries' | 'budget'> = {
-  ranks: ['attention', 'norope', 'change'],
+  ranks: ['attention', 'balanced', 'norope', 'change'],
   ratios: ['0.75', '0.5', '0.25', '0.1', '0'],
   positionModes: ['keep'],
   mostBoundaries: 5,
