@@ -12,7 +12,7 @@ import { analyseDecoder } from './analyse/decoder.js';
 import type { Trace } from './analyse/near-miss.js';
 import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
-import type { CompileFolderOptions, CompileOptions } from './compile-options.js';
+import type { CompileFolderOptions, CompileOptions } from './library/options.js';
 import { compileModel, fixOf, planInMetadata, refuseCompiled, unfix, withFix, writeCompiled } from './compile.js';
 import { countAtPrompt, MOST_PROMPT_TOKENS, type PromptSizes, TYPICAL_PROMPT } from './cost/stages.js';
 import { type DiagnosticDetail, PdropError, Refusal, UsageError } from './diagnostics.js';
@@ -26,15 +26,15 @@ import { type OutputFile, OutputTransaction, writeText } from './disk/transactio
 import { verifyWritten } from './disk/verify-written.js';
 import { compileFolder as compileFolderWith, type FolderReport } from './folder/compile-folder.js';
 import { type LayoutKind, recogniseFolder, type Runtime } from './folder/layout.js';
-import { requireOptions } from './library-options.js';
-import type { RunOptions, SweepOptions, TuneOptions } from './measure.js';
+import { requireOptions } from './library/check-options.js';
+import type { RunOptions, SweepOptions, TuneOptions } from './library/measure.js';
 import { readModel } from './onnx/read.js';
 import type { Plan } from './plan/plan.js';
 import { type MarkedFile, markVisionFile, prepareMarks } from './disk/marks-files.js';
 import type { MarksProof } from './marks/prove.js';
 import { fixedPrompt } from './plan/fixed.js';
 import { checkPlan, type PlanOptions, resolvePlan } from './plan/resolve.js';
-import { requirePlan } from './schemas.js';
+import { requirePlan } from './disk/schemas.js';
 import { type CompileReport, compileReport, type MarksReport, originalCost } from './report/compile-report.js';
 import { type InspectReport, inspectReport } from './report/inspect-report.js';
 import type { Unfixed } from './rewrite/unfix.js';
@@ -44,7 +44,7 @@ import type { SweepReport } from './validate/sweep/curve.js';
 import type { TuneReport } from './validate/tune/result.js';
 
 export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail } from './diagnostics.js';
-export type { CompileFolderOptions, CompileOptions } from './compile-options.js';
+export type { CompileFolderOptions, CompileOptions } from './library/options.js';
 export type { ImageMaskSource, Plan } from './plan/plan.js';
 export type { RankMethod } from './plan/ranks.js';
 export type { PlanOptions } from './plan/resolve.js';
@@ -54,7 +54,7 @@ export type { Runtime } from './folder/layout.js';
 export type { InspectReport, LayerReport } from './report/inspect-report.js';
 export type { PromptSizes } from './cost/stages.js';
 export type { ExternalDataMode } from './disk/external-files.js';
-export type { RunOptions, SweepOptions, TuneOptions } from './measure.js';
+export type { RunOptions, SweepOptions, TuneOptions } from './library/measure.js';
 export type { Progress, ValidateOptions } from './validate/options.js';
 export type { Thresholds } from './validate/findings.js';
 export type { ValidateReport } from './validate/result.js';
@@ -81,19 +81,19 @@ function requireCompileOptions(options: CompileOptions): void {
  */
 export async function validate(options: ValidateOptions, run: RunOptions = {}): Promise<ValidateReport> {
   requireOptions('validate', options);
-  return (await import('./measure.js')).validateFiles(options, run);
+  return (await import('./library/measure.js')).validateFiles(options, run);
 }
 
 /** The trade-off curve: schedules compiled on the fly, what each costs and how far it moves the original. Needs onnxruntime-node. */
 export async function sweep(options: SweepOptions, run: RunOptions = {}): Promise<SweepReport> {
   requireOptions('sweep', options);
-  return (await import('./measure.js')).sweepFile(options, run);
+  return (await import('./library/measure.js')).sweepFile(options, run);
 }
 
 /** A schedule for a target, verified on samples that it was not chosen on; its `plan` is for `compile`. Needs onnxruntime-node. */
 export async function tune(options: TuneOptions, run: RunOptions = {}): Promise<TuneReport> {
   requireOptions('tune', options);
-  return (await import('./measure.js')).tuneFile(options, run);
+  return (await import('./library/measure.js')).tuneFile(options, run);
 }
 
 /** The default output path: `model.onnx` → `model.pdrop.onnx`. */

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { hasColours, painted } from '../src/cli/colour.js';
 import { COMMANDS } from '../src/cli/help.js';
 import { progressLine, progressLines, whileShowing } from '../src/cli/progress.js';
-import { requireSchema } from '../src/schemas.js';
+import { requireSchema } from '../src/disk/schemas.js';
 import { cli, cliJson } from './support/cli.js';
 import { folder } from './support/folder.js';
 import { fixturePath } from './support/proto.js';

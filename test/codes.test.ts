@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { CODES, errorsPage } from '../src/codes.js';
+import { CODES, errorsPage } from '../src/cli/codes.js';
 import { compile, type CompileOptions } from '../src/index.js';
 import { packageRoot } from '../src/disk/own-files.js';
 import { cli, cliJson } from './support/cli.js';

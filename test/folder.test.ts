@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
 import { compileFolder, type FolderReport, inspectFolder } from '../src/index.js';
-import { schemaComplaint, schemaOf } from '../src/schemas.js';
+import { schemaComplaint, schemaOf } from '../src/disk/schemas.js';
 import { cli } from './support/cli.js';
 import { externalize } from './support/external.js';
 import { FIXTURES, SESSION } from './support/fixtures.js';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compile, type CompileOptions, sweep, tune, type TuneOptions, validate, type ValidateOptions } from '../src/index.js';
-import { requireSchema } from '../src/schemas.js';
+import { requireSchema } from '../src/disk/schemas.js';
 import { cli } from './support/cli.js';
 import { fixturePath } from './support/proto.js';
 

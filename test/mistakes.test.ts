@@ -3,7 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CODES } from '../src/codes.js';
+import { CODES } from '../src/cli/codes.js';
 import { compile } from '../src/index.js';
 import { cliJson } from './support/cli.js';
 import { folder } from './support/folder.js';

@@ -6,7 +6,7 @@ import { FileSource } from '../disk/files.js';
 import { type Check, checkFollowsPlan, problemsOf } from './follows-plan.js';
 import { readModel } from '../onnx/read.js';
 import type { Plan } from '../plan/plan.js';
-import { requirePlan } from '../schemas.js';
+import { requirePlan } from '../disk/schemas.js';
 
 export interface CheckReport {
   readonly input: string;

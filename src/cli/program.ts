@@ -4,7 +4,7 @@ import { Command, CommanderError } from 'commander';
 import { InternalError, PdropError, UsageError } from '../diagnostics.js';
 import { endOnSignals } from '../disk/temporaries.js';
 import { inline, terminalText } from '../report/text.js';
-import { similar } from '../similar.js';
+import { similar } from '../library/similar.js';
 import { VERSION } from '../version.js';
 import { register as registerCheck } from './commands/check.js';
 import { register as registerCompile } from './commands/compile.js';

@@ -1,7 +1,7 @@
 /** The file of `--rank heads:<file>`. */
 import { UsageError } from '../diagnostics.js';
 import { type HeadWeights, parseRank } from '../plan/rank-option.js';
-import { requireSchema } from '../schemas.js';
+import { requireSchema } from './schemas.js';
 import { readRegularText } from './small-files.js';
 
 /**

@@ -7,7 +7,7 @@ import { register as registerMerge } from '../../src/cli/commands/merge.js';
 import { register as registerSweep } from '../../src/cli/commands/sweep.js';
 import { register as registerValidate } from '../../src/cli/commands/validate.js';
 import { PdropError } from '../../src/diagnostics.js';
-import { requireSchema, schemaComplaint, schemaOf } from '../../src/schemas.js';
+import { requireSchema, schemaComplaint, schemaOf } from '../../src/disk/schemas.js';
 import { Random } from '../../src/validate/feeding/random.js';
 import type { ValidateReport } from '../../src/validate/result.js';
 import type { SweepReport } from '../../src/validate/sweep/curve.js';

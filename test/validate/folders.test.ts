@@ -10,7 +10,7 @@ import { Asking } from '../../src/validate/feeding/asking/index.js';
 import { pixelsOf, readPreprocessing } from '../../src/validate/feeding/asking/pictures.js';
 import { openPrompts } from '../../src/validate/feeding/asking/prompts.js';
 import { readModelFile } from '../../src/validate/models/model.js';
-import { schemaComplaint, schemaOf } from '../../src/schemas.js';
+import { schemaComplaint, schemaOf } from '../../src/disk/schemas.js';
 import { cli, cliJson } from '../support/cli.js';
 import { files, folder } from '../support/folder.js';
 import { FIXTURES } from '../support/fixtures.js';

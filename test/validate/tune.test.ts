@@ -8,7 +8,7 @@ import { chooseSchedule, coarseFirst, type Damages, damageAt, horizon } from '..
 import { TuneState } from '../../src/validate/tune/state.js';
 import type { TuneOptions } from '../../src/validate/tune/result.js';
 import { tune } from '../../src/validate/tune/tune.js';
-import { requireSchema } from '../../src/schemas.js';
+import { requireSchema } from '../../src/disk/schemas.js';
 import { tuneToHtml } from '../../src/report/html/tune.js';
 import { LoadedFixture } from '../support/fixtures.js';
 

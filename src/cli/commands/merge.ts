@@ -1,7 +1,7 @@
 /** `pdrop-compile merge`: reports of shards → one report. */
 import type { Command } from 'commander';
 import { mergeReports } from '../../report/merge.js';
-import { requireSchema } from '../../schemas.js';
+import { requireSchema } from '../../disk/schemas.js';
 import type { ValidateReport } from '../../validate/result.js';
 import { addOutputs, addThresholds, checkOutputs, emit, type OutputFlags, readJson, type ThresholdFlags, thresholdsOf } from './validate-shared.js';
 

@@ -9,7 +9,7 @@ import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk
 import { badSample, SampleFault } from '../../running/faults.js';
 import type { Asking } from '../asking/index.js';
 import type { DataSet, Sample } from '../sample.js';
-import { schemaComplaint, schemaOf } from '../../../schemas.js';
+import { schemaComplaint, schemaOf } from '../../../disk/schemas.js';
 import type { HostTensor } from '../../running/tensor.js';
 import { type JsonSample, jsonSamples, toSample } from './json.js';
 import { parseNpz } from './npy.js';

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badSample } from '../../running/faults.js';
 import type { PatchGrid, Sample } from '../sample.js';
-import { schemaComplaint, schemaOf } from '../../../schemas.js';
+import { schemaComplaint, schemaOf } from '../../../disk/schemas.js';
 import { type Dtype, elementCount, fromBytes, fromNumbers, type HostTensor } from '../../running/tensor.js';
 import { parseNpy, parseNpz } from './npy.js';
 

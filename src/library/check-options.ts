@@ -2,12 +2,12 @@
  * Options of the library's functions: every one by name and kind, so that a slip is told instead of being ignored. Checked by
  * hand, because a JSON Schema validator costs more than compiling a small model takes to start.
  */
-import { UsageError } from './diagnostics.js';
-import type { CompileFolderOptions, CompileOptions } from './compile-options.js';
+import { UsageError } from '../diagnostics.js';
+import type { CompileFolderOptions, CompileOptions } from './options.js';
 import type { SweepOptions, TuneOptions } from './measure.js';
 import { similar } from './similar.js';
-import type { Thresholds } from './validate/findings.js';
-import type { ValidateOptions } from './validate/options.js';
+import type { Thresholds } from '../validate/findings.js';
+import type { ValidateOptions } from '../validate/options.js';
 
 type Kind = 'text' | 'number' | 'whole' | 'yes or no' | 'function' | 'object' | readonly string[] | { readonly listOf: Kind } | { readonly either: readonly Kind[] };
 type Kinds<T> = Readonly<Record<keyof T, Kind>>;

@@ -1,11 +1,11 @@
 /** Options of the library's `compile` and `compileFolder`. */
-import type { ExternalDataMode } from './disk/external-files.js';
-import type { FolderOptions } from './folder/compile-folder.js';
-import type { Runtime } from './folder/layout.js';
-import type { MarksProof } from './marks/prove.js';
-import type { Plan } from './plan/plan.js';
-import type { PlanOptions } from './plan/resolve.js';
-import type { RewriteOptions } from './rewrite/rewrite.js';
+import type { ExternalDataMode } from '../disk/external-files.js';
+import type { FolderOptions } from '../folder/compile-folder.js';
+import type { Runtime } from '../folder/layout.js';
+import type { MarksProof } from '../marks/prove.js';
+import type { Plan } from '../plan/plan.js';
+import type { PlanOptions } from '../plan/resolve.js';
+import type { RewriteOptions } from '../rewrite/rewrite.js';
 
 /** Options of `compile`; planning options keep their command-line names. */
 export interface CompileOptions extends PlanOptions, RewriteOptions {

@@ -1,17 +1,17 @@
 /** validate, sweep and tune for programs: what the command line does, without printing. Loaded when one of them is called. */
 import { existsSync } from 'node:fs';
-import { UsageError } from './diagnostics.js';
-import { readModelConfig } from './disk/model-config.js';
-import type { OutputFile } from './disk/transaction.js';
-import { ReportFiles } from './report/write.js';
-import { type Progress, SILENT, type ValidateOptions } from './validate/options.js';
-import type { ValidateReport } from './validate/result.js';
-import type { SweepReport } from './validate/sweep/curve.js';
-import { parseLambdas, SWEEP_DEFAULTS } from './validate/sweep/sweep-grid.js';
-import { type SweepOptions as ExactSweepOptions, sweep as sweepSchedules } from './validate/sweep/sweep.js';
-import { type TuneOptions as ExactTuneOptions, TUNE_DEFAULTS, type TuneReport } from './validate/tune/result.js';
-import { tune as tuneSchedule } from './validate/tune/tune.js';
-import { validate as validateModels } from './validate/validate.js';
+import { UsageError } from '../diagnostics.js';
+import { readModelConfig } from '../disk/model-config.js';
+import type { OutputFile } from '../disk/transaction.js';
+import { ReportFiles } from '../report/write.js';
+import { type Progress, SILENT, type ValidateOptions } from '../validate/options.js';
+import type { ValidateReport } from '../validate/result.js';
+import type { SweepReport } from '../validate/sweep/curve.js';
+import { parseLambdas, SWEEP_DEFAULTS } from '../validate/sweep/sweep-grid.js';
+import { type SweepOptions as ExactSweepOptions, sweep as sweepSchedules } from '../validate/sweep/sweep.js';
+import { type TuneOptions as ExactTuneOptions, TUNE_DEFAULTS, type TuneReport } from '../validate/tune/result.js';
+import { tune as tuneSchedule } from '../validate/tune/tune.js';
+import { validate as validateModels } from '../validate/validate.js';
 
 /** What a long run tells, and how it is ended. */
 export interface RunOptions {

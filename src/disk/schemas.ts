@@ -3,9 +3,9 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Ajv, ValidateFunction } from 'ajv';
-import { UsageError } from './diagnostics.js';
-import { packageRoot } from './disk/own-files.js';
-import type { Plan } from './plan/plan.js';
+import { UsageError } from '../diagnostics.js';
+import { packageRoot } from './own-files.js';
+import type { Plan } from '../plan/plan.js';
 
 const load = createRequire(import.meta.url);
 const compiled = new Map<string, ValidateFunction>();

@@ -118,7 +118,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
 /** docs/errors.md. */
 export function errorsPage(): string {
   const entries = Object.entries(CODES).map(([code, [means, forward]]) => `## ${code}\n\n${means}\n\n${forward}\n`);
-  return `# Errors\n\nMade from src/codes.ts by \`npm run errors\`. Exit codes: 0 done; 1 a gate or a threshold was missed; 2 usage: options, paths, the system; 3 the\nmodel cannot be compiled as asked; 4 samples failed; 70 a bug in pdrop-compile; 128 + n ended by signal n (141: the reader of the output went away).\n\n${entries.join('\n')}`;
+  return `# Errors\n\nMade from src/cli/codes.ts by \`npm run errors\`. Exit codes: 0 done; 1 a gate or a threshold was missed; 2 usage: options, paths, the system; 3 the\nmodel cannot be compiled as asked; 4 samples failed; 70 a bug in pdrop-compile; 128 + n ended by signal n (141: the reader of the output went away).\n\n${entries.join('\n')}`;
 }
 
 /** One code as data; undefined for a code that does not exist. */
