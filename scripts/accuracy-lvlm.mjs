@@ -1,6 +1,6 @@
 /**
- * The shipped LVLM (fixtures/lvlm) asked in batches: what accuracy.mjs, demo.mjs and test/numbers/accuracy.test.ts share.
- * Rows of a batch have prompts of one length, so nothing is padded and every row gets what it would get alone.
+ * The shipped models (fixtures/lvlm, fixtures/judge) asked in batches: what accuracy.mjs, accuracy-judge.mjs, demo.mjs and test/numbers share.
+ * Rows of a batch have prompts of one layout, so nothing is padded and every row gets what it would get alone.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,23 +9,26 @@ import { parseNpz } from '../dist/src/validate/feeding/data/npy.js';
 import { openSession } from '../dist/src/validate/running/session.js';
 import { fromNumbers } from '../dist/src/validate/running/tensor.js';
 
-export const SIZE = 96;
+/** Of fixtures/lvlm. */
 export const GRID = 12;
+const SIZE = 96;
 const MOST_TOKENS = 6;
 
-/** The evaluation set: questions, and the features of their pictures as the vision encoder gives them. */
-export async function openLvlm(folder, threads = 1) {
-  const set = JSON.parse(readFileSync(join(folder, 'eval', 'questions.json'), 'utf8'));
+/** A model and its evaluation set (or another folder of questions and pictures). */
+export async function openLvlm(folder, threads = 1, evaluation = join(folder, 'eval')) {
+  const set = JSON.parse(readFileSync(join(evaluation, 'questions.json'), 'utf8'));
   const vision = await openSession(join(folder, 'vision_encoder.onnx'), { threads });
   const embed = await openSession(join(folder, 'embed_tokens.onnx'), { threads });
-  const ids = Array.from({ length: 64 }, (_, i) => i);
-  const table = (await embed.run(new Map([['input_ids', fromNumbers('int64', [1, 64], ids)]]))).get('inputs_embeds');
+  const ids = Object.values(JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8')).model.vocab);
+  const table = (await embed.run(new Map([['input_ids', fromNumbers('int64', [1, ids.length], ids.map((_, i) => i))]]))).get('inputs_embeds');
   await embed.close();
   return {
     folder,
     questions: set.questions,
     needs: set.needs,
     imageTokens: set.imageTokens,
+    /** Height and width of a picture in pixels. */
+    size: set.imageSize ?? SIZE,
     bos: set.bosTokenId,
     eos: set.eosTokenId,
     width: table.dims[2],
@@ -39,27 +42,29 @@ export async function openLvlm(folder, threads = 1) {
 export async function lookAtEval(lvlm, indices) {
   const pictures = parseNpz(readFileSync(join(lvlm.folder, 'eval', 'pictures.npz'))).get('pictures').data;
   const features = new Map();
-  for (const i of new Set(indices)) features.set(i, await look(lvlm, pictures.subarray(i * SIZE * SIZE * 3, (i + 1) * SIZE * SIZE * 3)));
+  const bytes = lvlm.size * lvlm.size * 3;
+  for (const i of new Set(indices)) features.set(i, await look(lvlm, pictures.subarray(i * bytes, (i + 1) * bytes)));
   return features;
 }
 
-/** Features [144 · width] of an RGB picture. */
+/** Features [image tokens · width] of an RGB picture. */
 export async function look(lvlm, rgb) {
-  const values = new Float32Array(3 * SIZE * SIZE);
-  for (let c = 0; c < 3; c++) for (let i = 0; i < SIZE * SIZE; i++) values[c * SIZE * SIZE + i] = rgb[i * 3 + c] / 127.5 - 1;
-  const outputs = await lvlm.vision.run(new Map([['pixel_values', { dtype: 'float32', dims: [1, 3, SIZE, SIZE], data: values }]]));
+  const { size } = lvlm;
+  const values = new Float32Array(3 * size * size);
+  for (let c = 0; c < 3; c++) for (let i = 0; i < size * size; i++) values[c * size * size + i] = rgb[i * 3 + c] / 127.5 - 1;
+  const outputs = await lvlm.vision.run(new Map([['pixel_values', { dtype: 'float32', dims: [1, 3, size, size], data: values }]]));
   return Float32Array.from(outputs.get('image_features').data);
 }
 
-/** Embeddings of `[<s>] + image + question`. */
-export function promptEmbeds(lvlm, prompt, features) {
+/** Embeddings of `[<s>] + before + image + prompt`; most questions have nothing before the image. */
+export function promptEmbeds(lvlm, { before = [], prompt }, features) {
   const { width } = lvlm;
-  const out = new Float32Array((1 + lvlm.imageTokens + prompt.length) * width);
-  out.set(lvlm.table.subarray(lvlm.bos * width, (lvlm.bos + 1) * width));
-  out.set(features, width);
-  prompt.forEach((id, t) => {
-    out.set(lvlm.table.subarray(id * width, (id + 1) * width), (1 + lvlm.imageTokens + t) * width);
-  });
+  const start = 1 + before.length;
+  const out = new Float32Array((start + lvlm.imageTokens + prompt.length) * width);
+  const put = (id, t) => out.set(lvlm.table.subarray(id * width, (id + 1) * width), t * width);
+  [lvlm.bos, ...before].forEach(put);
+  out.set(features, start * width);
+  prompt.forEach((id, t) => put(id, start + lvlm.imageTokens + t));
   return out;
 }
 
@@ -70,11 +75,15 @@ export function promptEmbeds(lvlm, prompt, features) {
  */
 export async function ask(lvlm, session, questions, features, batch = 16) {
   const answers = new Array(questions.length);
-  const byLength = Map.groupBy ? Map.groupBy(questions.keys(), (i) => questions[i].prompt.length) : groupBy(questions);
-  for (const same of byLength.values()) {
+  const layouts = new Map();
+  questions.forEach(({ before = [], prompt }, i) => {
+    const layout = `${before.length} ${prompt.length}`;
+    layouts.set(layout, [...(layouts.get(layout) ?? []), i]);
+  });
+  for (const same of layouts.values()) {
     for (let at = 0; at < same.length; at += batch) {
       const part = same.slice(at, at + batch);
-      const got = await generate(lvlm, session, part.map((i) => promptEmbeds(lvlm, questions[i].prompt, features.get(questions[i].picture))));
+      const got = await generate(lvlm, session, part.map((i) => promptEmbeds(lvlm, questions[i], features.get(questions[i].picture))), 1 + (questions[part[0]].before?.length ?? 0));
       part.forEach((i, row) => {
         answers[i] = got[row];
       });
@@ -83,16 +92,8 @@ export async function ask(lvlm, session, questions, features, batch = 16) {
   return answers;
 }
 
-function groupBy(questions) {
-  const groups = new Map();
-  questions.forEach((q, i) => {
-    groups.set(q.prompt.length, [...(groups.get(q.prompt.length) ?? []), i]);
-  });
-  return groups;
-}
-
-/** Greedy tokens of each row through the model's own cache. */
-async function generate(lvlm, session, rows) {
+/** Greedy tokens of each row through the model's own cache; the image begins at token `start`. */
+async function generate(lvlm, session, rows, start) {
   const { width, eos } = lvlm;
   const B = rows.length;
   let length = rows[0].length / width;
@@ -103,7 +104,7 @@ async function generate(lvlm, session, rows) {
   });
   const caches = session.inputs.filter((i) => i.name.startsWith('past_key_values.'));
   let past = caches.map((c) => [c.name, { dtype: 'float32', dims: [B, c.dims[1], 0, c.dims[3]], data: new Float32Array(0) }]);
-  let image = Uint8Array.from({ length: B * length }, (_, i) => Number(i % length >= 1 && i % length <= lvlm.imageTokens));
+  let image = Uint8Array.from({ length: B * length }, (_, i) => Number(i % length >= start && i % length < start + lvlm.imageTokens));
   const out = rows.map(() => []);
   for (let step = 0; ; step++) {
     const result = await session.run(new Map([

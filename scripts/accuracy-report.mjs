@@ -5,7 +5,7 @@ import { flagsOf, wilson } from './accuracy-lvlm.mjs';
 
 const HALF = 64;
 const RANKS = ['attention', 'uniform', 'random'];
-const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)}%`;
+export const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)}%`;
 
 /** Right answers of each schedule over the questions all schedules were asked (or, for `both`, over all questions). */
 function reader(root) {
@@ -33,10 +33,10 @@ function reader(root) {
 const macsShare = (r) => (r?.macs ? r.macs / r.originalMacs : 1);
 const cell = (c) => (c ? percent(c.share) : '');
 const withInterval = (c) => (c ? `${percent(c.share)} (${(100 * c.interval[0]).toFixed(1)}–${(100 * c.interval[1]).toFixed(1)})` : '');
-const markdown = (head, rows) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i === 0 ? ' --- ' : ' ---: ')).join('|')}|`, ...rows.map((r) => `| ${r.join(' | ')} |`)].join('\n');
+export const markdown = (head, rows) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i === 0 ? ' --- ' : ' ---: ')).join('|')}|`, ...rows.map((r) => `| ${r.join(' | ')} |`)].join('\n');
 
 /** Paired difference a − b in points with its 95% interval (normal, from the discordant pairs). */
-function difference(a, b) {
+export function difference(a, b) {
   let [only, other] = [0, 0];
   a.flags.forEach((f, i) => {
     if (f && !b.flags[i]) only++;
@@ -47,14 +47,14 @@ function difference(a, b) {
   const half = (1.96 * Math.sqrt(only + other - (only - other) ** 2 / n)) / n;
   return { d, half, only, other, clear: Math.abs(d) > half };
 }
-const signed = (x) => `${x < 0 ? '−' : '+'}${Math.abs(100 * x).toFixed(1)}`;
+export const signed = (x) => `${x < 0 ? '−' : '+'}${Math.abs(100 * x).toFixed(1)}`;
 
 const NAMES = new Map([
   ['original', 'original'],
-  ['s4-l0.5-attention', 'λ 0.5, 4 stages, attention, compact (the defaults)'],
+  ['s4-l0.5-attention', 'λ 0.5, 4 stages, attention, compact (`--preset paper`)'],
   ['s4-l0.5-uniform', 'the same, uniform'],
   ['s4-l0.5-random', 'the same, random'],
-  ['s4-l0.5-attention-keep', 'λ 0.5, 4 stages, attention, kept positions'],
+  ['s4-l0.5-attention-keep', 'λ 0.5, 4 stages, attention, kept positions (the defaults)'],
   ['s4-l0.5-uniform-keep', 'the same, uniform'],
   ['s4-l0.5-random-keep', 'the same, random'],
   ['late-4,6-k0.5,0.25-attention-keep', '`--layers 4,6 --keep 0.5,0.25`, attention, kept positions'],
@@ -173,8 +173,8 @@ function plot(r) {
 <style>text{font:12px system-ui,sans-serif;fill:#374151}.title{font-weight:600;font-size:14px}.grid{stroke:#e5e7eb}.whole{stroke:#111827;stroke-dasharray:1 3}</style>
 <rect width="${W}" height="${H}" fill="#fff"/>
 <text x="${L}" y="22" class="title">Right answers of the shipped LVLM against prefill MACs of its decoder (${common.toLocaleString('en')} questions; dotted: the original)</text>
-${panel('-keep', 'Kept positions (--positions keep)', 0)}
-${panel('', 'Compact positions (the default)', 1)}
+${panel('-keep', 'Kept positions (the default)', 0)}
+${panel('', 'Compact positions (the paper’s)', 1)}
 <text x="${W / 2}" y="${T + PH + 40}" text-anchor="middle">MACs, share of the original’s</text>
 ${legend}
 </svg>

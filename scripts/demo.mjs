@@ -90,7 +90,7 @@ const samples = join(out, 'samples');
 mkdirSync(samples);
 copyFileSync(picture, join(samples, demo.pictures[PICTURE]));
 writeFileSync(join(samples, 'samples.jsonl'), questions.map((q, i) => {
-  const embeds = promptEmbeds(lvlm, q.prompt, features.get(PICTURE));
+  const embeds = promptEmbeds(lvlm, q, features.get(PICTURE));
   return `${JSON.stringify({
     id: `${i + 1}-${q.kind}`,
     title: q.text,
