@@ -4,7 +4,7 @@ import { DataType, type Value } from '../../src/ir/graph.js';
 import type { AttentionCore, HeadOperand } from '../../src/analyse/facts.js';
 import type { PassContext } from '../../src/rewrite/pass.js';
 import { LastToken } from '../../src/rewrite/last-token.js';
-import { normalizeInside, rotateInside, slicePacked } from '../../src/rewrite/fused-operands.js';
+import { type HeadsOf, normalizeInside, rotateInside, slicePacked } from '../../src/rewrite/fused-operands.js';
 import { Unrotated } from '../../src/rewrite/unrotated.js';
 import { lastOf, type RankSite } from './ranker.js';
 
@@ -21,8 +21,8 @@ export function lastTokenLogits(site: RankSite, rotated: boolean): Value {
   const picked = new LastToken(context.frames, stage, { withoutRotaryOps: !rotated }).pick(core.q.value);
   if (!picked.restricted) decline(`layer ${layer.index}: the query is computed for all tokens, its layout could not be restricted to one`);
   const past = rotated && core.rotary ? pastOfRows(context, core, stage) : undefined;
-  const query = operand(context, core, core.q, picked.value, core.heads, 'q', past && { past, offset: lastOf(context, stage) }, stage);
-  const keys = rotated ? operand(context, core, core.k, context.frames.instantiate(core.k.value, stage), core.kvHeads, 'k', past && { past, offset: context.frames.lengths.range(stage) }, stage) : keysWithoutPositions(site);
+  const query = operand(site, core.q, { value: picked.value, heads: core.heads, label: 'q' }, past && { past, offset: lastOf(context, stage) });
+  const keys = rotated ? operand(site, core.k, { value: context.frames.instantiate(core.k.value, stage), heads: core.kvHeads, label: 'k' }, past && { past, offset: context.frames.lengths.range(stage) }) : keysWithoutPositions(site);
   // With one query token the heads of a group are the rows of one product: no repetition of keys.
   const grouped = b.reshape('query', query, [-1, core.kvHeads, core.heads / core.kvHeads, core.headDim]);
   const scaled = b.op('Mul', 'query_scaled', [grouped, b.float(core.scale)]);
@@ -33,7 +33,8 @@ export function lastTokenLogits(site: RankSite, rotated: boolean): Value {
 }
 
 /** Keys of all tokens of the finished stage, not rotated: float32 [B, kv heads, head size, S_j]. */
-export function keysWithoutPositions({ context, layer, stage }: RankSite): Value {
+export function keysWithoutPositions(site: RankSite): Value {
+  const { context, layer, stage } = site;
   const { core } = layer;
   if (core.k.layout === 'bhtd') {
     throw new Refusal({
@@ -45,7 +46,7 @@ export function keysWithoutPositions({ context, layer, stage }: RankSite): Value
   }
   const last = new LastToken(context.frames, stage, { withoutRotaryOps: true });
   const value = new Unrotated(context.frames, last, stage).value(core.k.value);
-  return operand(context, core, core.k, value, core.kvHeads, 'k', undefined, stage);
+  return operand(site, core.k, { value, heads: core.kvHeads, label: 'k' }, undefined);
 }
 
 /** The softmax over the tokens, the last axis. */
@@ -66,24 +67,15 @@ function pastOfRows({ builder: b, frames, facts }: PassContext, core: AttentionC
 }
 
 /** q as [B, H, 1, D]-ordered data, k as [B, kv heads, D, S], both float32, normed and rotated if the op does that itself. */
-function operand(
-  context: PassContext,
-  core: AttentionCore,
-  which: HeadOperand,
-  value: Value,
-  heads: number,
-  label: 'q' | 'k',
-  positions: { past: Value; offset: Value } | undefined,
-  stage: number,
-): Value {
+function operand({ context, layer: { core }, stage }: RankSite, which: HeadOperand, { value, heads, label }: HeadsOf, positions: { past: Value; offset: Value } | undefined): Value {
   const { builder: b, facts, frames } = context;
   let v = slicePacked(b, which, value, heads * core.headDim, label);
-  if (core.norm) v = normalizeInside(b, core, v, heads, label, facts.probes.dtype(which.value));
+  if (core.norm) v = normalizeInside(b, core, { value: v, heads, label }, facts.probes.dtype(which.value));
   if (core.rotary && positions) {
     const ids = b.op('Add', `${label}_positions`, [positions.past, positions.offset]);
     // Tables may be chosen by length (long RoPE), so they are the stage's own as well.
     const tables = { ...core.rotary, cos: frames.instantiate(core.rotary.cos, stage), sin: frames.instantiate(core.rotary.sin, stage) };
-    v = rotateInside(b, tables, v, label === 'k' ? expandRows(context, ids) : ids, heads, label);
+    v = rotateInside(b, tables, { value: v, heads, label }, label === 'k' ? expandRows(context, ids) : ids);
   }
   if (facts.probes.dtype(which.value) !== DataType.FLOAT) v = b.cast(`${label}_float`, v, DataType.FLOAT);
   if (label === 'q') return v;

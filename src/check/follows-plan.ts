@@ -159,7 +159,7 @@ function lengthChecks(graph: Graph, facts: DecoderFacts, plan: Plan): Check[] {
   const asked = PROMPTS.map((prompt) => ask(graph, facts, plan, prompt));
   const problemsOfAll = (which: readonly Asked[], dataLimit: number): Map<CheckPrompt, readonly string[]> => {
     const found = evaluateLanes(graph, which.map(({ inputs }) => ({ inputs, dataLimit, floatLimit: dataLimit })));
-    return new Map(which.map(({ prompt, expected }, i) => [prompt, lengthProblems(graph, facts, plan, found[i] as ShapeFacts, prompt, expected)]));
+    return new Map(which.map(({ prompt, expected }, i) => [prompt, lengthProblems({ graph, facts, plan }, found[i] as ShapeFacts, prompt, expected)]));
   };
   const all = asked.filter((a) => a !== undefined);
   const quick = problemsOfAll(all, ROWS_OF_TOKENS);
@@ -169,7 +169,7 @@ function lengthChecks(graph: Graph, facts: DecoderFacts, plan: Plan): Check[] {
   return PROMPTS.map((prompt) => ({ name: `lengths: ${prompt.name}`, problems: problems.get(prompt) ?? [] }));
 }
 
-function lengthProblems(graph: Graph, facts: DecoderFacts, plan: Plan, sizes: ShapeFacts, prompt: CheckPrompt, expected: Asked['expected']): string[] {
+function lengthProblems({ graph, facts, plan }: { graph: Graph; facts: DecoderFacts; plan: Plan }, sizes: ShapeFacts, prompt: CheckPrompt, expected: Asked['expected']): string[] {
   if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
   if (sizes.exhausted) return ['masks go through more nodes than are followed element by element'];
   return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];

@@ -55,8 +55,8 @@ export async function embeddingTable(model: Model, external: ExternalOpener): Pr
       value = (at === 0 ? a : b) as Value;
     } else if (node.is('DequantizeLinear') && node.inputs[0]?.producer?.is('Gather')) {
       const lookup = node.inputs[0].producer;
-      return gathered(model, lookup, type, steps, external, scaleOf(node));
-    } else if (node.is('Gather')) return gathered(model, node, type, steps, external, undefined);
+      return gathered({ model, external }, lookup, type, steps, scaleOf(node));
+    } else if (node.is('Gather')) return gathered({ model, external }, node, type, steps, undefined);
     else if (node.is('GatherBlockQuantized', 'com.microsoft')) return blockwise(model, node, type, steps, external);
     else throw notUnderstood('embeddings go through something else than a lookup, a constant factor and conversions', describeNode(node));
   }
@@ -152,7 +152,7 @@ function scaleOf(node: Node): Scale {
   return { scale, zero };
 }
 
-async function gathered(model: Model, node: Node, type: MarkType, steps: readonly ((x: number) => number)[], external: ExternalOpener, quantized: Scale | undefined): Promise<EmbeddingTable> {
+async function gathered({ model, external }: { model: Model; external: ExternalOpener }, node: Node, type: MarkType, steps: readonly ((x: number) => number)[], quantized: Scale | undefined): Promise<EmbeddingTable> {
   let value = node.inputs[0] as Value;
   let scale = quantized;
   const before: ((x: number) => number)[] = [];

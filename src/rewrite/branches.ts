@@ -47,7 +47,7 @@ const keyOf = (r: Region): string => `${r.boundary}|${r.side}`;
 export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInput): Branches {
   editor.sort();
   const { graph } = editor;
-  const regions = assignRegions(editor, b, input);
+  const regions = assignRegions(editor, input);
   editor.sort();
   const sides = runOnBothSides(editor, b, {
     shared: input.shared,
@@ -59,7 +59,7 @@ export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInpu
   const shapes = input.shapes();
   const boundaries = [...new Set(graph.nodes.filter(isSelect).map((n) => n.int('boundary', 0)))].sort((x, y) => x - y);
   const ifs: Node[] = [];
-  for (const boundary of boundaries) ifs.push(makeIf(editor, b, boundary, regions, input.condition, shapes));
+  for (const boundary of boundaries) ifs.push(makeIf(editor, boundary, regions, input.condition, shapes));
   editor.sort();
   return { ifs, inside: new Set(regions.node.keys()) };
 }
@@ -70,7 +70,7 @@ interface Regions {
   readonly thenOnly: Set<Node>;
 }
 
-function assignRegions(editor: GraphEditor, b: Builder, { pinned, content, made }: BranchInput): Regions {
+function assignRegions(editor: GraphEditor, { pinned, content, made }: BranchInput): Regions {
   const { graph } = editor;
   const node = new Map<Node, Region>();
   const thenOnly = new Set<Node>();
@@ -96,7 +96,7 @@ function assignRegions(editor: GraphEditor, b: Builder, { pinned, content, made 
     node.set(n, first);
     // What is worked out on the host from the masks alone is worked out again: handing it on would cost a device a copy.
     if (pin !== undefined || ofContent.has(n) || !all.some((r) => r.boundary !== first.boundary) || !isHostWork(n)) continue;
-    for (const region of all) if (region.boundary !== first.boundary) repeat(editor, b, n, region, node, thenOnly);
+    for (const region of all) if (region.boundary !== first.boundary) repeat(editor, n, region, node, thenOnly);
   }
   return { node, thenOnly };
 }
@@ -149,8 +149,8 @@ function contentNodes(graph: Graph, content: ReadonlySet<Value>): Set<Node> {
 }
 
 /** A second copy of the node for the readers of another region. */
-function repeat(editor: GraphEditor, b: Builder, n: Node, region: Region, node: Map<Node, Region>, thenOnly: ReadonlySet<Node>): void {
-  const copy = b.clone(n, n.inputs);
+function repeat(editor: GraphEditor, n: Node, region: Region, node: Map<Node, Region>, thenOnly: ReadonlySet<Node>): void {
+  const copy = editor.builder.clone(n, n.inputs);
   copy.stamps.clear();
   for (const [key, value] of n.stamps) copy.stamps.set(key, value);
   n.outputs.forEach((o, i) => {
@@ -164,8 +164,8 @@ function repeat(editor: GraphEditor, b: Builder, n: Node, region: Region, node: 
   node.set(copy, region);
 }
 
-function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, shapes: BranchShapes): Node {
-  const { graph } = editor;
+function makeIf(editor: GraphEditor, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, shapes: BranchShapes): Node {
+  const { graph, builder: b } = editor;
   const selects = graph.nodes.filter((n) => isSelect(n) && n.int('boundary', 0) === boundary);
   const of = (side: Region['side']): Node[] => graph.nodes.filter((n) => regions.get(n)?.boundary === boundary && regions.get(n)?.side === side);
   const thenNodes = of('then');
@@ -203,8 +203,8 @@ function makeIf(editor: GraphEditor, b: Builder, boundary: number, { node: regio
     });
   }
   const branches = {
-    then_branch: makeBranch(editor, b, `boundary ${boundary}: tokens are dropped`, thenNodes, dropping, types),
-    else_branch: makeBranch(editor, b, `boundary ${boundary}: all tokens stay`, elseNodes, whole, types),
+    then_branch: makeBranch(editor, `boundary ${boundary}: tokens are dropped`, thenNodes, dropping, types),
+    else_branch: makeBranch(editor, `boundary ${boundary}: all tokens stay`, elseNodes, whole, types),
   };
   editor.take(new Set([...selects, ...thenNodes, ...elseNodes]));
   return b.control('If', `boundary ${boundary}`, condition, branches, outputs);
@@ -217,7 +217,8 @@ interface DeclaredType {
 }
 
 /** A subgraph of `nodes` with these outputs; where an output is not there, anything of its type stands in. */
-function makeBranch(editor: GraphEditor, b: Builder, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly DeclaredType[]): Graph {
+function makeBranch(editor: GraphEditor, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly DeclaredType[]): Graph {
+  const b = editor.builder;
   const sub = new Graph();
   sub.name = name;
   for (const n of nodes) sub.nodes.push(n);

@@ -52,8 +52,12 @@ export class Builder {
     return value;
   }
 
-  /** Adds a node with `outputs` outputs and returns them. */
-  multi(opType: string, label: string, inputs: readonly (Value | null)[], outputs: number, attributes: Record<string, AttributeValue> = {}, domain = ''): Value[] {
+  /** Adds a node of standard ONNX with `outputs` outputs and returns them. */
+  multi(opType: string, label: string, inputs: readonly (Value | null)[], outputs: number, attributes: Record<string, AttributeValue> = {}): Value[] {
+    return this.#add({ opType, domain: '', label, attributes }, inputs, outputs);
+  }
+
+  #add({ opType, domain, label, attributes }: { opType: string; domain: string; label: string; attributes: Record<string, AttributeValue> }, inputs: readonly (Value | null)[], outputs: number): Value[] {
     const node = new Node(opType, domain, this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(attributes)));
     node.stamps.set('pdrop.pass', this.#pass);
     if (this.#boundary !== undefined) node.stamps.set('pdrop.boundary', String(this.#boundary));
@@ -71,7 +75,7 @@ export class Builder {
   }
 
   op(opType: string, label: string, inputs: readonly (Value | null)[], attributes: Record<string, AttributeValue> = {}, domain = ''): Value {
-    return this.multi(opType, label, inputs, 1, attributes, domain)[0] as Value;
+    return this.#add({ opType, domain, label, attributes }, inputs, 1)[0] as Value;
   }
 
   attach(node: Node, inputs: readonly (Value | null)[]): void {

@@ -40,8 +40,8 @@ export function exposeRotary(facts: DecoderFacts): boolean {
     const q = slicePacked(builder, core.q, core.q.value, core.heads * core.headDim, 'q');
     const k = slicePacked(builder, core.k, core.k.value, kvWidth, 'k');
     const v = anchor.inputs[2] ?? slicePacked(builder, { ...core.k, offset: (core.k.offset ?? 0) + kvWidth }, core.k.value, kvWidth, 'v');
-    editor.setInput(anchor, 0, rotateInside(builder, rotary, q, ids, core.heads, 'q'));
-    editor.setInput(anchor, 1, rotateInside(builder, rotary, k, ids, core.kvHeads, 'k'));
+    editor.setInput(anchor, 0, rotateInside(builder, rotary, { value: q, heads: core.heads, label: 'q' }, ids));
+    editor.setInput(anchor, 1, rotateInside(builder, rotary, { value: k, heads: core.kvHeads, label: 'k' }, ids));
     editor.setInput(anchor, 2, v);
     for (const slot of [7, 8, 9]) if (anchor.inputs[slot]) editor.setInput(anchor, slot, null);
     trimInputs(anchor);

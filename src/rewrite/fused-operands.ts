@@ -9,8 +9,15 @@ export function slicePacked(b: Builder, operand: HeadOperand, value: Value, widt
   return b.slice(`${label}_slice`, value, b.ints([operand.offset]), b.ints([operand.offset + width]), 2);
 }
 
+/** Queries or keys on their way to being compared: [B, S, heads·D], or as the op takes them. */
+export interface HeadsOf {
+  readonly value: Value;
+  readonly heads: number;
+  readonly label: 'q' | 'k';
+}
+
 /** RMS norm over each head of [B, S, heads·D], computed in float32, in the type of the input. */
-export function normalizeInside(b: Builder, core: AttentionCore, value: Value, heads: number, label: 'q' | 'k', dtype: number): Value {
+export function normalizeInside(b: Builder, core: AttentionCore, { value, heads, label }: HeadsOf, dtype: number): Value {
   const norm = core.norm;
   if (!norm) return value;
   const split = b.reshape(`${label}_heads`, value, [0, 0, heads, core.headDim]);
@@ -27,10 +34,9 @@ export function normalizeInside(b: Builder, core: AttentionCore, value: Value, h
 /**
  * The rotary embedding a fused op applies inside, by ONNX Runtime's own op.
  *
- * @param value [B, S, heads·D]
  * @param positions int64 [B, S]
  */
-export function rotateInside(b: Builder, rotary: InternalRotary, value: Value, positions: Value, heads: number, label: string): Value {
+export function rotateInside(b: Builder, rotary: InternalRotary, { value, heads, label }: HeadsOf, positions: Value): Value {
   const partial = rotary.rotaryDim > 0;
   return b.op(
     'RotaryEmbedding',

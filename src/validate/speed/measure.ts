@@ -41,7 +41,7 @@ export async function measure(context: Context, provider: Provider, sample: Samp
   });
   progress.end();
   const cost = await attempt('cost', async () => costOf(context, provider, sample, profiled ?? undefined));
-  const latency = context.options.latency === false ? null : await attempt('latency', () => latencyOf(context, provider, sample, cost, progress, signal));
+  const latency = context.options.latency === false ? null : await attempt('latency', () => latencyOf(context, provider, sample, cost, { progress, signal }));
   const memory = context.options.memory === false || signal?.aborted ? null : await attempt('memory', () => memoryOf(context, provider, sample, progress));
   return { cost, placement: profiled && placementReport(profiled), latency, memory, notes };
 }
@@ -77,7 +77,7 @@ async function withDecoder<T>(context: Context, provider: Provider, work: (d: Aw
   }
 }
 
-async function latencyOf(context: Context, provider: Provider, sample: Sample, cost: CostReport | null, progress: Progress, signal: AbortSignal | undefined): Promise<LatencyReport> {
+async function latencyOf(context: Context, provider: Provider, sample: Sample, cost: CostReport | null, { progress, signal }: { progress: Progress; signal: AbortSignal | undefined }): Promise<LatencyReport> {
   const { repeats = 10, warmups = 2 } = context.options;
   const open = (path: string): ReturnType<Context['open']> => context.open(path, provider, { keepOnDevice: context.original.io.caches.map((c) => c.present) });
   const original = await open(context.original.path);
