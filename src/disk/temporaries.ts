@@ -94,6 +94,15 @@ export function endOnSignals(on: boolean): void {
 }
 
 /**
+ * Waits until signals that came while this thread was busy have been handled. Before handlers are taken off: what is pending then is
+ * lost, and who sent it waits in vain (the import of onnxruntime alone takes long enough).
+ */
+export function signalsHandled(): Promise<void> {
+  // The first may come in the turn that runs already, after its look at what is pending.
+  return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+}
+
+/**
  * Around the life of a session of onnxruntime, which keeps this thread from handling anything: signals are the system's
  * meanwhile, and a process of its own removes what only has to be removed.
  */

@@ -8,7 +8,7 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { RunFault, runtimeFault } from './faults.js';
 import { type IoInfo, readDim } from './io.js';
 import type { Provider } from './providers.js';
-import { nativeBegins, nativeEnds } from '../../disk/temporaries.js';
+import { nativeBegins, nativeEnds, signalsHandled } from '../../disk/temporaries.js';
 import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
 
 export interface SessionOptions {
@@ -78,6 +78,7 @@ export async function openSession(path: string, options: SessionOptions = {}): P
   const label = basename(path);
   const ort = await load();
   let session: InferenceSession;
+  await signalsHandled();
   nativeBegins();
   try {
     session = await ort.InferenceSession.create(path, {
