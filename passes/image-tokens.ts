@@ -5,7 +5,7 @@
  *   out:  image_token_mask ─┐
  *         attention_mask ───┴─ marked & valid ─ n ─ floor(n·r_i + 1e-6) ─ D_i = min over rows ─ S − D_i
  */
-import { InternalError, } from '../src/diagnostics.js';
+import { InternalError } from '../src/diagnostics.js';
 import { DataType, type Value } from '../src/ir/graph.js';
 import { IMAGE_TOKEN_MASK, TRAINING } from '../src/analyse/added-names.js';
 import { parseRatio } from '../src/cost/keep.js';

@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { askModel, bitsOf, flagsOf, isRight, lookAtEval, openLvlm, wilson } from './accuracy-lvlm.mjs';
-import { difference, markdown, percent, signed } from './accuracy-report.mjs';
+import { differenceText, markdown, percent, withInterval } from './accuracy-report.mjs';
 
 const root = join(import.meta.dirname, '..');
 const folder = join(root, 'fixtures', 'judge');
@@ -105,13 +105,7 @@ function tables() {
     const right = flags.reduce((a, b) => a + b, 0);
     return { ...r, flags, right, n: flags.length, share: right / flags.length, interval: wilson(right, flags.length) };
   };
-  const withInterval = (c) => (c ? `${percent(c.share)} (${(100 * c.interval[0]).toFixed(1)}–${(100 * c.interval[1]).toFixed(1)})` : '');
-  const against = (a, b) => {
-    if (!a || !b) return '';
-    const d = difference(a, b);
-    const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
-    return d.clear ? `**${text}**` : text;
-  };
+  const against = (a, b) => (a && b ? differenceText(a, b) : '');
   const out = {};
   const names = { plain: 'trained without dropping', dropping: 'trained with dropping' };
   const here = Object.keys(MODELS).filter((w) => of(`${w}/original`));

@@ -32,11 +32,11 @@ function reader(root) {
 
 const macsShare = (r) => (r?.macs ? r.macs / r.originalMacs : 1);
 const cell = (c) => (c ? percent(c.share) : '');
-const withInterval = (c) => (c ? `${percent(c.share)} (${(100 * c.interval[0]).toFixed(1)}–${(100 * c.interval[1]).toFixed(1)})` : '');
+export const withInterval = (c) => (c ? `${percent(c.share)} (${(100 * c.interval[0]).toFixed(1)}–${(100 * c.interval[1]).toFixed(1)})` : '');
 export const markdown = (head, rows) => [`| ${head.join(' | ')} |`, `|${head.map((_, i) => (i === 0 ? ' --- ' : ' ---: ')).join('|')}|`, ...rows.map((r) => `| ${r.join(' | ')} |`)].join('\n');
 
 /** Paired difference a − b in points with its 95% interval (normal, from the discordant pairs). */
-export function difference(a, b) {
+function difference(a, b) {
   let [only, other] = [0, 0];
   a.flags.forEach((f, i) => {
     if (f && !b.flags[i]) only++;
@@ -47,7 +47,14 @@ export function difference(a, b) {
   const half = (1.96 * Math.sqrt(only + other - (only - other) ** 2 / n)) / n;
   return { d, half, only, other, clear: Math.abs(d) > half };
 }
-export const signed = (x) => `${x < 0 ? '−' : '+'}${Math.abs(100 * x).toFixed(1)}`;
+const signed = (x) => `${x < 0 ? '−' : '+'}${Math.abs(100 * x).toFixed(1)}`;
+
+/** A paired difference as a table says it: bold where its interval leaves out zero. */
+export function differenceText(a, b) {
+  const d = difference(a, b);
+  const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
+  return d.clear ? `**${text}**` : text;
+}
 
 const NAMES = new Map([
   ['original', 'original'],
@@ -87,9 +94,7 @@ function tables(r) {
     const cells = ['uniform', 'random'].map((k) => {
       const b = of(`s${s}-l${l}-${k}${suffix}`);
       if (!a || !b) return '';
-      const d = difference(a, b);
-      const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
-      return d.clear ? `**${text}**` : text;
+      return differenceText(a, b);
     });
     return cells[0] || cells[1] ? [[l, String(s), suffix ? 'kept' : 'compact', ...cells]] : [];
   }))));
@@ -97,9 +102,7 @@ function tables(r) {
   out.rankers = markdown(['`--rank`', 'MACs', 'ranking', 'right', 'accuracy (95%)', 'to `attention`'], Object.entries(results).filter(([id, x]) => /^s4-l0\.5-.*-keep$/.test(id) && x.rank).flatMap(([id, x]) => {
     const c = of(id, { all: true });
     if (!c || !ours) return [];
-    const d = difference(c, ours);
-    const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
-    return [{ share: c.right / c.n, cells: [`\`${x.rank}\``, percent(macsShare(x)), percent(x.rankMacs / x.macs), `${c.right} of ${c.n}`, withInterval(c), x.rank === 'attention' ? '' : d.clear ? `**${text}**` : text] }];
+    return [{ share: c.right / c.n, cells: [`\`${x.rank}\``, percent(macsShare(x)), percent(x.rankMacs / x.macs), `${c.right} of ${c.n}`, withInterval(c), x.rank === 'attention' ? '' : differenceText(c, ours)] }];
   }).sort((a, b) => b.share - a.share).map((r) => r.cells));
   const cutRow = (layer, keep) => {
     const id = (rank, suffix) => `cut${layer}-k${keep}-${rank}${suffix}`;
@@ -128,9 +131,7 @@ function tables(r) {
   out.kindranks = markdown(['kind', 'attention − uniform, kept', 'attention − random, kept', 'attention − uniform, compact', 'attention − random, compact'], [...Object.keys(needs)].map((kind) => [`\`${kind}\``, ...['-keep', ''].flatMap((suffix) => ['uniform', 'random'].map((k) => {
     const [a, b] = [of(`s4-l0.5-attention${suffix}`, { all: true, kind }), of(`s4-l0.5-${k}${suffix}`, { all: true, kind })];
     if (!a || !b) return '';
-    const d = difference(a, b);
-    const text = `${signed(d.d)} ± ${(100 * d.half).toFixed(1)}`;
-    return d.clear ? `**${text}**` : text;
+    return differenceText(a, b);
   }))]));
   return out;
 }

@@ -4,7 +4,7 @@
  */
 import { DataType, type Graph, type Value } from '../ir/graph.js';
 import type { ImageMaskSource } from '../plan/plan.js';
-import { IMAGE_TOKEN_MASK, IS_MARKED, TRAINING } from './added-names.js';
+import { IMAGE_TOKEN_MASK, IS_MARKED, isTrainingForward, TRAINING } from './added-names.js';
 import type { InputRoles } from './facts.js';
 
 /** Which tokens of a chunk are valid and which are image tokens; row r, token t. */
@@ -39,9 +39,9 @@ export function withContents(
   const sequence = (anchor && shapes.get(anchor)?.[1]) ?? 0;
   fill(roles.attentionMask, (r, c, width) => (c < width - sequence || pattern.valid(r, c - (width - sequence)) ? 1 : 0));
   // Ranked by the last token, as when it is asked instead of trained.
-  const query = graph.inputs.find((v) => v.name === TRAINING.query);
+  const query = isTrainingForward(graph) ? graph.inputs.find((v) => v.name === TRAINING.query) : undefined;
   const asked = query && bindings.get(query);
-  if (asked?.shape.length === 1 && (asked.shape[0] as number) <= MOST_CONTENTS && graph.outputs.some((v) => v.name === TRAINING.kept)) asked.data = new Array(asked.shape[0] as number).fill(Math.max(0, sequence - 1));
+  if (asked?.shape.length === 1 && (asked.shape[0] as number) <= MOST_CONTENTS) asked.data = new Array(asked.shape[0] as number).fill(Math.max(0, sequence - 1));
   if (source.kind === 'input-ids') {
     const other = source.id === 0 ? 1 : 0;
     const ids = roles.inputIds ?? graph.inputs.find((v) => v.name === 'input_ids');

@@ -5,7 +5,7 @@
 import { Refusal } from '../diagnostics.js';
 import { isFloat } from '../ir/data-type.js';
 import { DataType, type Dim, extentOf, type Graph, type Node, type Value } from '../ir/graph.js';
-import { CARRIED, IMAGE_TOKEN_MASK, TRAINING } from './added-names.js';
+import { CARRIED, IMAGE_TOKEN_MASK, isTrainingForward, TRAINING } from './added-names.js';
 import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
 import { pictureSize } from './picture-size.js';
@@ -203,7 +203,7 @@ function isState(graph: Graph, value: Value): boolean {
 
 export function findRoles(graph: Graph): InputRoles {
   // The inputs that pdrop-compile adds are none of the model's own.
-  const added: string[] = [IMAGE_TOKEN_MASK, CARRIED.conv[0], CARRIED.recurrent[0], ...(graph.outputs.some((v) => v.name === TRAINING.kept) ? [TRAINING.query, TRAINING.labels] : [])];
+  const added: string[] = [IMAGE_TOKEN_MASK, CARRIED.conv[0], CARRIED.recurrent[0], ...(isTrainingForward(graph) ? [TRAINING.query, TRAINING.labels] : [])];
   const inputs = graph.inputs.filter((v) => !v.tensor && !added.includes(v.name));
   const pasts = findPasts(graph);
   const pastValues = new Set(pasts.map((p) => p.value));
