@@ -22,6 +22,7 @@ import { FileSource } from './disk/files.js';
 import { headWeightsOf } from './disk/heads-file.js';
 import { configsBeside, readModelConfig } from './disk/model-config.js';
 import { readRegularText } from './disk/small-files.js';
+import { leaveSignalsToTheSystem } from './disk/temporaries.js';
 import { type OutputFile, OutputTransaction, writeText } from './disk/transaction.js';
 import { verifyWritten } from './disk/verify-written.js';
 import { compileFolder as compileFolderWith, type FolderReport } from './folder/compile-folder.js';
@@ -138,6 +139,8 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
       textTokens: options.textTokens ?? TYPICAL_PROMPT.textTokens,
     };
     const marking = options.proved ? undefined : await prepareMarks(input, options, planToReplay, transaction);
+    // Measured after the files have been put in place, and before that is final.
+    if (marking && options.measure !== false) leaveSignalsToTheSystem();
     let original = { macs: 0, byNode: new Map() } as ReturnType<typeof originalCost>;
     let data: readonly ExternalFile[] = [];
     let placing: DataPlan | undefined;

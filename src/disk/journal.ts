@@ -9,7 +9,7 @@ import { linkSync, readdirSync, readFileSync, renameSync, writeFileSync } from '
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path';
 import { UsageError } from '../diagnostics.js';
 import { stateOf, TAG } from './owner.js';
-import { isStale, removeQuietly, temporaryName } from './temporaries.js';
+import { isStale, removeQuietly, temporaryName } from './stale.js';
 import { inodeOf } from './target.js';
 
 interface Journal {

@@ -4,7 +4,8 @@ import { dirname, join, resolve, sep } from 'node:path';
 import { UsageError } from '../diagnostics.js';
 import { isHeldBy, leadsOut } from './external-location.js';
 import { newTag } from './owner.js';
-import { begun, finished, sweep, temporaryName } from './temporaries.js';
+import { sweep, temporaryName } from './stale.js';
+import { begun, finished, leaveSignalsToTheSystem, tidiedAfterUs } from './temporaries.js';
 
 /** Files from this size on are linked where the file system can; smaller ones are copied, so that editing one does not edit both. */
 const LINK_BYTES = 1024 * 1024;
@@ -38,13 +39,15 @@ export class OutputFolder {
       throw new UsageError({ code: 'PD004', message: `${target} holds ${stranger}, which the model’s folder does not: it was not made from it`, culprit: target, hint: 'move that file away, or choose another folder with -o; --force replaces only what an earlier run made' });
     }
     this.temporary = temporaryName(this.target, 'tmp', this.#tag, '.d');
+    leaveSignalsToTheSystem();
+    begun(this.temporary);
     try {
       mkdirSync(dirname(this.target), { recursive: true });
       mkdirSync(this.temporary);
     } catch (error) {
+      finished(this.temporary);
       throw new UsageError({ code: 'PD003', message: `cannot make a folder beside ${target}: ${(error as Error).message}`, culprit: target, hint: 'check that the place exists and is writable' }, { cause: error });
     }
-    begun(this.temporary);
   }
 
   /** Path of a file of the folder while it is made; its own folder is there. */
@@ -81,6 +84,7 @@ export class OutputFolder {
 
   /** Puts the folder in place. */
   commit(): void {
+    tidiedAfterUs(dirname(this.target));
     this.#guarded(() => {
       // What is replaced steps aside first, and comes back when the new one cannot take its place.
       const aside = temporaryName(this.target, 'old', this.#tag, '.d');

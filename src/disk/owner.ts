@@ -25,12 +25,13 @@ function attempt(get: () => string): string {
   }
 }
 
-/** When a process started, in the kernel's clock ticks; 0 where the system does not say, undefined when there is no such process. */
+/** When a process started, in the kernel's clock ticks; 0 where the system does not say, undefined when there is no such process, or nothing but its exit code. */
 function startOf(pid: number): number | undefined {
   try {
     // Field 22; the command in brackets may have blanks and brackets of its own.
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]) || 0;
+    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+    return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]) || 0;
   } catch {
     try {
       process.kill(pid, 0);
@@ -59,9 +60,22 @@ export function newTag(): string {
 /** The form of a tag, for patterns. */
 export const TAG = '([0-9a-f]{12})-(\\d+)-(\\d+)-[0-9a-f]{12}';
 
+/** What process numbers cannot tell: it has ended, and perhaps nobody has asked for its exit code yet. */
+export function declareGone(tag: string): void {
+  gone.add(ownerOf(tag));
+}
+
+const gone = new Set<string>();
+
+/** A tag without what is random. */
+function ownerOf(tag: string): string {
+  return tag.slice(0, tag.lastIndexOf('-'));
+}
+
 export function stateOf(tag: string): OwnerState {
   const [, where, pid, start] = new RegExp(`^${TAG}$`).exec(tag) ?? [];
   if (tag.startsWith(`${self().prefix}-`)) return 'this process';
+  if (gone.has(ownerOf(tag))) return 'gone';
   if (where !== self().place) return 'unknown';
   const now = startOf(Number(pid));
   if (now === undefined) return 'gone';

@@ -13,7 +13,8 @@ import { UsageError } from '../diagnostics.js';
 import { failed, FileSink } from './files.js';
 import { openJournal, recover, requireSettled } from './journal.js';
 import { newTag } from './owner.js';
-import { begun, finished, removeQuietly, sweep, temporaryName } from './temporaries.js';
+import { removeQuietly, sweep, temporaryName } from './stale.js';
+import { begun, finished, tidiedAfterUs } from './temporaries.js';
 import { inodeOf, makeFolder, type Target, targetOf } from './target.js';
 import { ThroughSink } from './through.js';
 import type { ByteSink } from '../onnx/bytes.js';
@@ -158,6 +159,7 @@ export class OutputTransaction {
    */
   async place(): Promise<void> {
     const entries = this.#entries.filter((e) => e.written && !e.placed);
+    for (const { target } of entries) tidiedAfterUs(dirname(target.real));
     try {
       const [first] = entries;
       const folder = first && dirname(first.target.real);

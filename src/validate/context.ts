@@ -4,7 +4,7 @@ import { cpus, tmpdir } from 'node:os';
 import { type CompileCoreOptions, compileModel, refuseCompiled } from '../compile.js';
 import { UsageError } from '../diagnostics.js';
 import { FileSource } from '../disk/files.js';
-import { drop, scratchFolder } from '../disk/temporaries.js';
+import { drop, leaveSignalsToTheSystem, scratchFolder } from '../disk/temporaries.js';
 import type { Plan } from '../plan/plan.js';
 import { Asking } from './feeding/asking/index.js';
 import { openData } from './feeding/data/index.js';
@@ -62,6 +62,7 @@ export async function prepareData(options: Omit<ValidateOptions, 'rewritten'>, o
 }
 
 async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: ModelFile, plan: Plan): Promise<Context> {
+  leaveSignalsToTheSystem();
   const source = plan.imageMask;
   const synthetic = {
     samples: options.samples ?? DEFAULTS.samples,

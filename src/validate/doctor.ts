@@ -3,7 +3,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { onnx } from 'onnx-proto';
-import { drop, scratchFolder } from '../disk/temporaries.js';
+import { drop, leaveSignalsToTheSystem, scratchFolder } from '../disk/temporaries.js';
 import { DataType } from '../ir/data-type.js';
 import { runInChild, writeFeeds } from './running/child.js';
 import { PROVIDER_NEEDS, PROVIDERS, type Provider } from './running/providers.js';
@@ -37,6 +37,7 @@ export async function tinyModel(): Promise<Uint8Array> {
 }
 
 export async function doctor(providers: readonly Provider[] = PROVIDERS): Promise<DoctorReport> {
+  leaveSignalsToTheSystem();
   const folder = scratchFolder(tmpdir(), 'doctor');
   try {
     const model = join(folder, 'tiny.onnx');

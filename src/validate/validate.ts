@@ -4,7 +4,8 @@
  */
 import { join } from 'node:path';
 import { newTag } from '../disk/owner.js';
-import { begun, drop, temporaryName } from '../disk/temporaries.js';
+import { temporaryName } from '../disk/stale.js';
+import { begun, drop } from '../disk/temporaries.js';
 import { VERSION } from '../version.js';
 import { type Context as BaseContext, machine, partialKey, prepare, summaryOf } from './context.js';
 import { baselineReport, rankOf } from './fidelity/baselines.js';

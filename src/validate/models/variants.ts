@@ -8,7 +8,8 @@ import { type CompileCoreOptions, compileModel, writeCompiled } from '../../comp
 import { UsageError } from '../../diagnostics.js';
 import { FileSink, FileSource } from '../../disk/files.js';
 import { newTag } from '../../disk/owner.js';
-import { begun, drop, scratchFolder, sweep, temporaryName } from '../../disk/temporaries.js';
+import { sweep, temporaryName } from '../../disk/stale.js';
+import { begun, drop, scratchFolder } from '../../disk/temporaries.js';
 import type { Plan } from '../../plan/plan.js';
 
 export interface Variant {

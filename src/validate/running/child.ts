@@ -98,7 +98,9 @@ async function work(task: ChildTask): Promise<ChildAnswer> {
 }
 
 const marker = process.argv.indexOf('--pdrop-child');
-if (marker > 0 && process.send) {
+// Who asked may be gone before it could say that we are not to outlive it.
+if (marker > 0) await new Promise((resolve) => setImmediate(resolve));
+if (marker > 0 && process.connected && process.send) {
   const answer = await work(JSON.parse(process.argv[marker + 1] ?? '{}') as ChildTask);
   process.send(answer, () => process.exit(0));
 }

@@ -8,7 +8,7 @@ import type { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
 import { RunFault, runtimeFault } from './faults.js';
 import { type IoInfo, readDim } from './io.js';
 import type { Provider } from './providers.js';
-import { nativeBegins, nativeEnds, signalsHandled } from '../../disk/temporaries.js';
+import { leaveSignalsToTheSystem } from '../../disk/temporaries.js';
 import { type Dtype, elementCount, type Feeds, type HostTensor, isDtype, type TensorData } from './tensor.js';
 
 export interface SessionOptions {
@@ -76,10 +76,9 @@ export interface Session {
 export async function openSession(path: string, options: SessionOptions = {}): Promise<Session> {
   const provider = options.provider ?? 'cpu';
   const label = basename(path);
+  leaveSignalsToTheSystem();
   const ort = await load();
   let session: InferenceSession;
-  await signalsHandled();
-  nativeBegins();
   try {
     session = await ort.InferenceSession.create(path, {
       // ORT itself adds the CPU for nodes the provider does not have, and the profile tells which. A list with 'cpu'
@@ -94,7 +93,6 @@ export async function openSession(path: string, options: SessionOptions = {}): P
       ...(options.profilePrefix ? { enableProfiling: true, profileFilePrefix: options.profilePrefix } : {}),
     });
   } catch (error) {
-    nativeEnds();
     throw runtimeFault(error, { model: label, provider, creating: true });
   }
   const inputs = session.inputMetadata.map(describe);
@@ -131,11 +129,7 @@ export async function openSession(path: string, options: SessionOptions = {}): P
     async close() {
       if (!open) return;
       open = false;
-      try {
-        await session.release();
-      } finally {
-        nativeEnds();
-      }
+      await session.release();
     },
   };
 }

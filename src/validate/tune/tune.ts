@@ -3,29 +3,20 @@
  * together, bisected to the target, and verified on samples that calibration has not seen (every other one).
  */
 import { join } from 'node:path';
-import { compileModel } from '../../compile.js';
-import { countAtPrompt, type PromptSizes } from '../../cost/stages.js';
+import type { PromptSizes } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
-import { FileSource } from '../../disk/files.js';
 import type { Plan } from '../../plan/plan.js';
 import { parseRank } from '../../plan/rank-option.js';
 import { type Context, prepareData } from '../context.js';
-import { evaluatePass } from '../fidelity/evaluate.js';
-import { type FaultRecord, fidelityOf, type SampleRecord } from '../fidelity/records.js';
 import { Reference } from '../fidelity/reference.js';
-import { mean, standardError } from '../fidelity/statistics.js';
 import { readModelFile } from '../models/model.js';
 import { type Progress, SILENT } from '../options.js';
-import { faultOf, Interrupted } from '../running/faults.js';
+import { Interrupted } from '../running/faults.js';
+import { costMeter } from './costs.js';
+import { defaultAtCost, defaultSchedule } from './default-schedule.js';
+import { advantage, type Half, measurePlan, type Outcome, summary } from './measuring.js';
 import { type Damages, chooseSchedule, coarseFirst, horizon, type Schedule } from './schedule.js';
 import { type Measured, TUNE_SCHEMA, type TuneOptions, type TunePoint, type TuneReport } from './result.js';
-
-type Half = 'calibration' | 'held-out';
-interface Outcome {
-  readonly kl: readonly (readonly [string, number])[];
-  readonly sameTop1: number;
-  readonly accuracy: number | null;
-}
 
 /** KL that counts as nothing: a hundredth of what 4-bit quantization costs. */
 const NOTHING = 3e-4;
@@ -65,7 +56,7 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
       const held = options.state?.get(key) as Outcome | undefined;
       if (held) return held;
       if (signal?.aborted) throw new Interrupted(options.state !== undefined);
-      const outcome = await onePass({ context, reference, provider, generate, progress, signal }, plan, half, label);
+      const outcome = await measurePlan({ context, reference, provider, generate, progress, signal }, plan, half, label);
       options.state?.put(key, outcome);
       return outcome;
     };
@@ -187,117 +178,4 @@ function targetOf(o: TuneOptions): { kind: TuneReport['target']['kind']; value: 
 async function firstSample(context: Context): Promise<Parameters<import('../models/decoder.js').Decoder['layout']>[0]> {
   for await (const item of context.data.samples()) if (!('fault' in item)) return item;
   throw new UsageError({ code: 'PD041', message: 'there is no sample that could be read', culprit: '--data', hint: 'see docs/validate.md for the formats' });
-}
-
-/** Counted from the graph, not measured: shares of the original's prefill MACs and of its cache. */
-function costMeter(path: string, prompt: PromptSizes, layers: number): (plan: Plan) => Promise<{ macs: number; cache: number }> {
-  const known = new Map<string, { macs: number; cache: number }>();
-  return async (plan) => {
-    const key = JSON.stringify(plan);
-    const held = known.get(key);
-    if (held) return held;
-    const source = new FileSource(path);
-    try {
-      let before = 0;
-      const compiled = await compileModel(source, { planToReplay: plan, analysed: (facts) => (before = countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table.macs) });
-      const after = countAtPrompt(compiled.model.graph, compiled.facts, prompt, plan.imageMask).table.macs;
-      const total = prompt.imageTokens + prompt.textTokens;
-      const tokens = Array.from({ length: layers }, (_, l) => prompt.textTokens + Math.floor(prompt.imageTokens * Number(plan.keep[plan.layers.filter((b) => b <= l).length - 1] ?? 1) + 1e-6));
-      const cost = { macs: after / before, cache: tokens.reduce((a, t) => a + t, 0) / (layers * total) };
-      known.set(key, cost);
-      return cost;
-    } finally {
-      source.close();
-    }
-  };
-}
-
-/** What all measurements of a search share. */
-interface Measuring {
-  readonly context: Context;
-  readonly reference: Reference;
-  readonly provider: Parameters<Context['open']>[1];
-  readonly generate: number;
-  readonly progress: Progress;
-  readonly signal: AbortSignal | undefined;
-}
-
-async function onePass({ context, reference, provider, generate, progress, signal }: Measuring, plan: Plan, half: Half, label: string): Promise<Outcome> {
-  const variants = context.variants();
-  const variant = await variants.replay(`tune-${plan.layers.join('-')}-${plan.keep.join('-')}-${plan.rank}-${plan.positions}`, plan);
-  const decoder = await context.open(variant.path, provider);
-  const records: SampleRecord[] = [];
-  const faults: FaultRecord[] = [];
-  const remainder = half === 'calibration' ? 0 : 1;
-  try {
-    progress.start(label, undefined);
-    const whole = await evaluatePass(context.data, reference, decoder, {
-      candidate: 'rewritten',
-      generate,
-      eos: context.options.eos,
-      keepGoing: context.options.keepGoing === true,
-      wants: (index) => context.wants(index) && index % 2 === remainder,
-      done: new Set(),
-      onRecord: (r) => records.push(r),
-      onFault: (f) => {
-        if (!context.options.keepGoing) throw faultOf(f);
-        faults.push(f);
-      },
-      tick: (n) => progress.tick(n),
-      aborted: () => signal?.aborted === true,
-    });
-    progress.end();
-    if (!whole && signal?.aborted) throw new Interrupted(true);
-    if (faults[0] && (!whole || records.length === 0)) throw faultOf(faults[0]);
-  } finally {
-    await decoder.close();
-    variants.drop(variant);
-  }
-  if (records.length === 0) throw new UsageError({ code: 'PD041', message: `there are no ${half} samples`, culprit: '--data', hint: 'give at least two samples: every other one verifies what the rest chose' });
-  const fidelity = fidelityOf(records, 'rewritten');
-  return {
-    kl: records.map((r) => [r.id, mean(r.candidates.rewritten?.kl ?? [])] as const),
-    sameTop1: fidelity?.all?.sameTop1 ?? 0,
-    accuracy: fidelity?.answers?.rewritten ?? null,
-  };
-}
-
-function summary({ kl, sameTop1, accuracy }: Outcome, pattern: RegExp | undefined): Measured {
-  const values = kl.map(([, v]) => v);
-  const [text, rest] = [true, false].map((own) => kl.flatMap(([id, v]) => (pattern && pattern.test(id) === own ? [v] : [])));
-  return {
-    samples: values.length,
-    meanKl: mean(values),
-    standardError: standardError(values),
-    sameTop1,
-    accuracy,
-    text: text?.length && rest?.length ? { text: mean(text), rest: mean(rest) } : null,
-  };
-}
-
-/** PyramidDrop's boundaries at 4 stages with the largest λ that costs at most `macs`. */
-async function defaultSchedule(macs: number, layers: number, costOf: (schedule: Schedule) => Promise<{ macs: number }>, atLeast = false): Promise<Schedule> {
-  const at = [1, 2, 3].map((i) => Math.floor((i * layers) / 4));
-  const scheduleAt = (lambda: number): Schedule => ({ layers: at, keep: [lambda, lambda ** 2, lambda ** 3].map((r) => String(Number(r.toFixed(6)))), damage: 0 });
-  let [low, high] = [0.01, 0.999];
-  for (let i = 0; i < 10; i++) {
-    const middle = (low + high) / 2;
-    if ((await costOf(scheduleAt(middle))).macs <= macs) low = middle;
-    else high = middle;
-  }
-  return scheduleAt(atLeast ? high : low);
-}
-
-/** The default schedule, at no lower a cost than the chosen one: the comparison must not favour the latter. */
-async function defaultAtCost(chosen: TunePoint, layers: number, planFor: (s: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep') => Plan, costs: (plan: Plan) => Promise<{ macs: number }>, outcomeOf: (plan: Plan) => Promise<Outcome>): Promise<{ plan: Plan; macs: number; outcome: Outcome } | null> {
-  if (layers < 4) return null;
-  const planAt = (s: Schedule): Plan => planFor(s, 'attention', chosen.plan.positions);
-  const plan = planAt(await defaultSchedule(chosen.macs, layers, (s) => costs(planAt(s)), true));
-  return { plan, macs: (await costs(plan)).macs, outcome: await outcomeOf(plan) };
-}
-
-function advantage(baseline: Outcome, chosen: Outcome): { mean: number; standardError: number } {
-  const own = new Map(chosen.kl);
-  const differences = baseline.kl.flatMap(([id, v]) => (own.has(id) ? [v - (own.get(id) as number)] : []));
-  return { mean: mean(differences), standardError: standardError(differences) };
 }
