@@ -25,9 +25,14 @@ function runOf(text: string): string {
   return path;
 }
 
-function endOf(command: string, ...args: string[]): Promise<NodeJS.Signals | number | null> {
-  return new Promise((resolve) => spawn(command, args, { stdio: 'ignore' }).on('exit', (code, signal) => resolve(signal ?? code)));
+type End = Promise<NodeJS.Signals | number | null>;
+
+function start(command: string, ...args: string[]): { readonly end: End; kill(): void } {
+  const child = spawn(command, args, { stdio: 'ignore' });
+  return { end: new Promise((resolve) => child.on('exit', (code, signal) => resolve(signal ?? code))), kill: () => void child.kill('SIGKILL') };
 }
+
+const endOf = (...command: [string, ...string[]]): End => start(...command).end;
 
 describe('a signal', () => {
   it('that has arrived and could not be handled yet is not lost when the last thing that was begun is finished', async () => {
@@ -73,16 +78,17 @@ describe.runIf(linux)('where signals are the system’s, a run that is killed', 
     ['once it is done, has nothing taken back', 'await transaction.place(); transaction.finish();', ['new', 'new', 'new']],
   ] as const;
   // The second time nobody asks how the run ended: the system still knows its number.
-  describe.each([[[]], [['bash', '-c', '"$0" "$@" & exec sleep 8']]])('%j', (wrapped) => {
+  describe.each([[[]], [['bash', '-c', '"$0" "$@" & exec sleep 60']]])('%j', (wrapped) => {
     it.each(cases)('%s', { timeout: 30_000 }, async (_, then, expected) => {
       const [place, mark] = [folder(), join(folder(), 'mark')];
       for (const name of ['a', 'b']) writeFileSync(join(place, name), 'old');
       const [command, ...args] = [...wrapped, process.execPath, replacing(place, then, mark)] as [string, ...string[]];
-      const end = endOf(command, ...args);
+      const run = start(command, ...args);
       const texts = (): (string | undefined)[] => ['a', 'b', 'c'].map((n) => (existsSync(join(place, n)) ? readFileSync(join(place, n), 'utf8') : undefined));
       await expect.poll(() => existsSync(mark), { timeout: 10_000 }).toBe(true);
       await expect.poll(() => [texts(), files(place).length], { timeout: 5000 }).toEqual([expected, expected.filter((t) => t !== undefined).length]);
-      expect(await end).toBe(wrapped.length === 0 ? 'SIGKILL' : 0);
+      if (wrapped.length > 0) run.kill();
+      expect(await run.end).toBe('SIGKILL');
     });
   });
 });

@@ -1,5 +1,6 @@
 /** doctor, and work in child processes: a provider that cannot be had does not take the parent along. */
-import { writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { readFeeds, runInChild, writeFeeds } from '../../src/validate/running/child.js';
@@ -16,6 +17,15 @@ describe('doctor', () => {
     expect(report.providers[1]).toMatchObject({ works: false, reason: expect.stringMatching(/does not have it/) });
     expect(report.providers[1]?.needs).toMatch(/macOS|Windows/);
   });
+});
+
+it('onnxruntime leaves nothing in the temporary folder, and tells nobody', async () => {
+  const tmp = join(folder, 'tmp');
+  mkdirSync(tmp);
+  const { TMPDIR: _, ORT_DISABLE_TELEMETRY: __, ...env } = process.env;
+  const run = spawnSync(process.execPath, [join(import.meta.dirname, '../../bin/pdrop-compile.js'), 'doctor'], { encoding: 'utf8', env: { ...env, TMPDIR: tmp } });
+  expect([run.status, run.stderr]).toEqual([0, '']);
+  expect(readdirSync(tmp)).toEqual([]);
 });
 
 describe('a child process', () => {

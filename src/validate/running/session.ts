@@ -37,6 +37,8 @@ let runtime: Promise<Runtime> | undefined;
 
 /** Loads onnxruntime-node once. */
 async function load(): Promise<Runtime> {
+  // Else it tells Microsoft that and on what it runs (from 1.30 on Linux as well), and leaves logs in the temporary folder. Who wants that sets 0.
+  process.env.ORT_DISABLE_TELEMETRY ??= '1';
   runtime ??= import('onnxruntime-node').then((m) => (m as unknown as { default?: Runtime }).default ?? m);
   try {
     return await runtime;
