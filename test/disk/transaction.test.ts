@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { CopyUnderWay } from '../../src/disk/copier.js';
 import { FileSource } from '../../src/disk/files.js';
 import { newTag } from '../../src/disk/owner.js';
-import { sweep, temporaryName } from '../../src/disk/temporaries.js';
+import { sweep, temporaryName } from '../../src/disk/stale.js';
 import { OutputTransaction, writeText } from '../../src/disk/transaction.js';
 import { check, compile } from '../../src/index.js';
 import { packageRoot } from '../../src/disk/own-files.js';
