@@ -5,14 +5,20 @@
  *   in:   Shape(h)→Gather (dead), Shape(h')→Gather' (clones)
  *   out:  Shape(h')→Gather
  */
-import type { Node } from '../src/ir/graph.js';
+import type { Node, Value } from '../src/ir/graph.js';
 import type { Pass } from '../src/rewrite/pass.js';
+
+/** A clone whose places folded to an empty list (an mRoPE section of no channels): OpenVINO does not take such a constant. */
+function scattersNothing(n: Node): boolean {
+  return n.is('ScatterND') && n.stamps.has('pdrop.pass') && n.inputs[1]?.tensor?.dims.includes(0) === true;
+}
 
 export const clean: Pass = {
   name: 'clean',
   summary: 'remove what is no longer read',
   run(graph, { frames, results, idle }) {
     graph.sort();
+    for (const n of graph.graph.nodes) if (scattersNothing(n)) graph.replaceUses(n.outputs[0] as Value, n.inputs[0] as Value);
     const live = graph.live();
     let adopted = 0;
     for (const [original, copies] of frames.clones) {

@@ -9,8 +9,10 @@ const ARRAYS = { float32: Float32Array, float16: Uint16Array, int64: BigInt64Arr
 /**
  * A case: the chunks of a fixture's first scenario (a prompt with an image, then decode steps), as files that any
  * runtime can be given. Caches are carried by who runs it.
+ *
+ * @param options of the compiler, beside the fixture's plan
  */
-export async function makeCase(root, fixture, folder) {
+export async function makeCase(root, fixture, folder, options = {}) {
   const info = JSON.parse(readFileSync(join(root, 'fixtures', fixture, 'fixture.json'), 'utf8'));
   const golden = readFileSync(join(root, 'fixtures', fixture, 'golden.bin'));
   const original = join(root, 'fixtures', fixture, 'model.onnx');
@@ -19,7 +21,7 @@ export async function makeCase(root, fixture, folder) {
   const compiled = join(out, 'compiled.onnx');
   const scenario = info.scenarios[0];
   const plan = info.plans[scenario.plan];
-  const report = await compile(original, { output: compiled, force: true, layers: plan.layers, keep: plan.keep, positions: plan.positions, imageMask: plan.imageMask, probe: true });
+  const report = await compile(original, { output: compiled, force: true, layers: plan.layers, keep: plan.keep, positions: plan.positions, imageMask: plan.imageMask, probe: true, ...options });
   const session = await ort.InferenceSession.create(original, { logSeverityLevel: 4 });
   const declared = new Set(session.inputNames);
   await session.release();

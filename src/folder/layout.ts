@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { Refusal, UsageError } from '../diagnostics.js';
 import { readRegularText } from '../disk/small-files.js';
 
-export type Runtime = 'generic' | 'transformers.js' | 'genai';
+export type Runtime = 'generic' | 'transformers.js' | 'genai' | 'openvino';
 export type LayoutKind = 'transformers.js' | 'genai' | 'optimum' | 'monolithic';
 
 /** A graph of the folder. */

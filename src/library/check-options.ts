@@ -20,7 +20,7 @@ const positionMode: Kind = 'text';
 /** The compiler sees to it that none is missing here. */
 const COMPILE: Kinds<CompileFolderOptions & CompileOptions> = {
   preset: ['paper'], stages: 'number', lambda: ratio, layers: { listOf: 'number' }, keep: { listOf: ratio }, imageMask: 'text', marks: 'object', positions: positionMode, rank: 'text',
-  probe: 'yes or no', fix: 'object', controlFlow: 'yes or no', for: ['inference', 'training'], imageTokenId: 'whole', headWeights: 'object', runtime: ['generic', 'transformers.js', 'genai'],
+  probe: 'yes or no', fix: 'object', controlFlow: 'yes or no', for: ['inference', 'training'], imageTokenId: 'whole', headWeights: 'object', runtime: ['generic', 'transformers.js', 'genai', 'openvino'],
   verify: 'yes or no', stopAfter: 'text', skip: texts, observe: 'function',
   output: 'text', externalData: ['auto', 'reference', 'link', 'copy'], force: 'yes or no', allowExternalLinks: 'yes or no', report: 'text', alsoReads: texts,
   dryRun: 'yes or no', plan: { either: ['text', 'object'] }, embed: 'text', vision: 'text', visionOutput: 'text', imageTokens: 'whole', textTokens: 'whole',

@@ -40,8 +40,8 @@ export interface PlanOptions {
   readonly controlFlow?: boolean | undefined;
   /** `training`: ranked at the token that an input names, labels follow the kept tokens. Default `inference`. */
   readonly for?: 'inference' | 'training' | undefined;
-  /** What the result runs in; `genai` changes the graph, the others only what is chosen by default. */
-  readonly runtime?: 'generic' | 'transformers.js' | 'genai' | undefined;
+  /** What the result runs in; `genai` and `openvino` (no `If`) change the graph, the others only what is chosen by default. */
+  readonly runtime?: 'generic' | 'transformers.js' | 'genai' | 'openvino' | undefined;
   /** Sizes of the one prompt that the graph is compiled for. Default: any. */
   readonly fix?: FixedSizes | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
@@ -69,9 +69,17 @@ export function resolvePlan(facts: DecoderFacts, given: PlanOptions): ResolvedPl
   if (training) requireTrainable(facts, imageMask, options);
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
-    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(training ? { training } : {}), ...(options.controlFlow === false ? { controlFlow: false } : {}), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
+    plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(training ? { training } : {}), ...(hasBranches(options) ? {} : { controlFlow: false }), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
+}
+
+/**
+ * OpenVINO's CPU plugin (2026.4) plans memory for the nodes of both branches in one line: where a branch that did not run holds ops
+ * whose sizes come from data, the first inference at new sizes may read what a resize has freed. Without an `If` it does not.
+ */
+function hasBranches({ controlFlow, runtime }: PlanOptions): boolean {
+  return controlFlow !== false && runtime !== 'openvino';
 }
 
 function withPreset({ preset, ...given }: PlanOptions): PlanOptions {

@@ -106,7 +106,13 @@ function readersOf(n: Node, node: ReadonlyMap<Node, Region>, thenOnly: ReadonlyS
   const readers = new Map<string, Region>();
   for (const o of n.outputs) {
     if (!o) continue;
-    if (o.isOutput || o.capturedBy.length > 0) return 'always';
+    if (o.isOutput) return 'always';
+    // What an If inside a side reads goes where it goes.
+    for (const reader of o.capturedBy) {
+      const region = node.get(reader);
+      if (region?.side !== 'else') return 'always';
+      readers.set(keyOf(region), region);
+    }
     for (const use of o.uses) {
       const region = regionOfUse(use.node, use.index, node, thenOnly);
       if (region === 'always') return 'always';

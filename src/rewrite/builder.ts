@@ -268,7 +268,7 @@ const DTYPE_NAMES: Record<number, string> = {
   [DataType.FLOAT]: 'f32', [DataType.INT32]: 'i32', [DataType.INT64]: 'i64', [DataType.BOOL]: 'bool', [DataType.FLOAT16]: 'f16', [DataType.DOUBLE]: 'f64',
 };
 
-function encodeElements(dataType: number, values: readonly number[]): Uint8Array {
+export function encodeElements(dataType: number, values: readonly number[]): Uint8Array {
   if ((dataType === DataType.INT64 || dataType === DataType.INT32) && !values.every(Number.isInteger)) {
     throw new Refusal({
       code: 'PD102',

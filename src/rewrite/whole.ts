@@ -3,12 +3,16 @@
  * what the first stage has worked out is right as it stands or with the cache's missing columns left out.
  */
 import { type AttributeValue, DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { type Builder, encodeElements } from './builder.js';
 import { shapeFromAxes } from './content-shapes.js';
 import { noteCopy } from './copies.js';
 import type { FramesView } from './frames-view.js';
 import { pastOfStage } from './roots.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
+
+/** "To the end", as the end of a Slice. */
+const END = 2 ** 31 - 1;
 
 export class WholeView {
   readonly #frames: FramesView;
@@ -95,13 +99,12 @@ export class WholeView {
    */
   #columns(first: Value, original: Value, axis: number, rows: boolean, j: number): Value {
     const { builder: b, lengths } = this.#frames;
-    const end = b.ints([2 ** 31 - 1]);
     const shift = lengths.pastShift(j);
-    if (!rows) return b.slice(`columns_s${j}`, first, shift, end, axis);
+    if (!rows) return b.slice(`columns_s${j}`, first, shift, b.ints([END]), axis);
     const out = b.newValue(`columns_by_row_s${j}`);
     const then = b.subgraph('no row starts with padding');
     const type = { elemType: this.#frames.facts.probes.dtype(original), dims: undefined };
-    const tail = b.inside(then, 'Slice', `columns_s${j}`, [first, shift, end, b.ints([axis])]);
+    const tail = b.inside(then, 'Slice', `columns_s${j}`, [first, shift, intsInside(b, then, [END]), intsInside(b, then, [axis])]);
     tail.type = type;
     then.outputs.push(tail);
     const other = b.subgraph('a row starts with padding');
@@ -114,18 +117,25 @@ export class WholeView {
 
   #byRow(sub: Graph, first: Value, original: Value, axis: number, j: number): Value {
     const { builder: b, lengths, facts } = this.#frames;
-    const [zero, end, axes] = [b.ints([0]), b.ints([2 ** 31 - 1]), b.ints([axis])];
+    const [zero, end, axes] = [[0], [END], [axis]].map((values) => intsInside(b, sub, values)) as [Value, Value, Value];
     const make = (op: string, label: string, inputs: readonly Value[], attributes: Record<string, AttributeValue> = {}): Value => b.inside(sub, op, `${label}_s${j}`, inputs, attributes);
-    const cached = make('Slice', 'columns_cached', [first, zero, lengths.past(j), axes]);
-    const own = make('Slice', 'columns_own', [first, lengths.past(0), end, axes]);
+    const cast = (label: string, value: Value, to: number): Value => make('Cast', label, [value], { to: { kind: 'int', value: to } });
+    // ONNX Runtime has no Where of booleans, and its symbolic inference does not follow And and Or.
+    const flags = facts.probes.dtype(original) === DataType.BOOL;
+    const all = flags ? cast('columns_number', first, DataType.INT32) : first;
+    const cached = make('Slice', 'columns_cached', [all, zero, lengths.past(j), axes]);
+    const own = make('Slice', 'columns_own', [all, lengths.past(0), end, axes]);
     const padded = make('Concat', 'columns_padded', [cached, own], { axis: { kind: 'int', value: axis } });
-    const tail = make('Slice', 'columns_last', [first, lengths.pastShift(j), end, axes]);
+    const tail = make('Slice', 'columns_last', [all, lengths.pastShift(j), end, axes]);
     const rank = facts.probes.axes(original)?.length ?? 2;
-    const starts = make('Reshape', 'starts_valid', [this.#frames.maskStart.valid(), b.ints([-1, ...new Array<number>(rank - 1).fill(1)])]);
-    if (facts.probes.dtype(original) !== DataType.BOOL) return make('Where', 'columns', [starts, tail, padded]);
-    // ONNX Runtime has no Where of booleans.
-    const one = make('And', 'columns_if_valid', [tail, starts]);
-    const not = make('Not', 'starts_padded', [starts]);
-    return make('Or', 'columns', [one, make('And', 'columns_if_padded', [padded, not])]);
+    const starts = make('Reshape', 'starts_valid', [this.#frames.maskStart.valid(), intsInside(b, sub, [-1, ...new Array<number>(rank - 1).fill(1)])]);
+    const picked = make('Where', 'columns_picked', [starts, tail, padded]);
+    return flags ? cast('columns', picked, DataType.BOOL) : picked;
   }
+}
+
+/** An int64 vector of a branch's own, as a node: ONNX Runtime's transformers optimizer takes out initializers that only a branch of a branch reads. */
+function intsInside(b: Builder, sub: Graph, values: readonly number[]): Value {
+  const data = encodeElements(DataType.INT64, values);
+  return b.inside(sub, 'Constant', 'ints', [], { value: { kind: 'tensor', value: { dataType: DataType.INT64, dims: [values.length], data, byteLength: data.length, external: undefined } } });
 }

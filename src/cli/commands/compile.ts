@@ -108,7 +108,7 @@ export function register(program: Command): void {
     .option('--quiet', 'print nothing but errors')
     .optionsGroup('Folders:')
     .option('--only <list>', 'of a folder: the precisions of the decoder that are compiled, e.g. q4f16 (default: all)', list)
-    .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai']))
+    .addOption(new Option('--runtime <name>', 'what the result runs in (default: by the layout of the folder)').choices(['generic', 'transformers.js', 'genai', 'openvino']))
     .optionsGroup('Graph:')
     .option('--probe', 'add an int64 output per boundary with the kept indices')
     .addOption(new Option('--for <use>', 'what the graph is for; training: ranked at the input query_index, labels follow the kept tokens (default: inference)').choices(['inference', 'training']))
