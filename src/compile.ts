@@ -8,7 +8,7 @@ import type { DecoderFacts } from './analyse/facts.js';
 import { requireTokenWise } from './analyse/token-wise.js';
 import type { Model } from './ir/graph.js';
 import { checkSoundness, selfContradiction } from './check/soundness.js';
-import { requireFollowsPlan } from './check/follows-plan.js';
+import { requireFollowsPlan, triesLengths } from './check/follows-plan.js';
 import { type ByteSink, type ByteSource, type Piece, PieceSource } from './onnx/bytes.js';
 import { type InPlaceLayout, layoutInPlace, piecesInPlace } from './onnx/in-place.js';
 import { payloadOf } from './onnx/payload.js';
@@ -110,7 +110,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   if (plan.positions === 'keep' && exposeRotary(facts)) facts = analyseDecoder(model, { noOps: facts.noOps, sizes: unfixed?.sizes });
   const result = rewrite(facts, plan, PASSES, options);
   const whole = options.stopAfter === undefined && (options.skip ?? []).length === 0;
-  if (whole && !plan.fix) checkSoundness(model, facts, plan, result);
+  if (whole && !plan.fix && !triesLengths(facts, plan)) checkSoundness(model, facts, plan, result);
   const metadata = new Map([
     [METADATA.version, VERSION],
     [METADATA.plan, JSON.stringify(plan)],
@@ -119,7 +119,7 @@ export async function compileModel(source: ByteSource, options: CompileCoreOptio
   const inPlace = options.aroundWeights ? layoutInPlace(model, { metadata }) : undefined;
   const { pieces, byteLength } = inPlace ? { pieces: piecesInPlace(inPlace), byteLength: inPlace.byteLength } : layoutModel(model, { metadata });
   if (whole) {
-    await requireFollowsPlan(new PieceSource(pieces, source), plan).catch((error: unknown) => {
+    await requireFollowsPlan(new PieceSource(pieces, source), plan, model).catch((error: unknown) => {
       throw selfContradiction(facts) ?? error;
     });
   }

@@ -68,10 +68,11 @@ export function checkFollowsPlan(model: Model, plan: Plan): Check[] {
 /**
  * Reads what is about to be written and checks it, as `pdrop-compile check` would.
  *
+ * @param made what is being written: a node whose bytes are still those it was read from is not decoded again
  * @throws {Refusal} PD330 with the first thing that does not hold
  */
-export async function requireFollowsPlan(written: ByteSource, plan: Plan): Promise<void> {
-  for (const { name, problems } of checkFollowsPlan(await readModel(written), plan)) {
+export async function requireFollowsPlan(written: ByteSource, plan: Plan, made: Model): Promise<void> {
+  for (const { name, problems } of checkFollowsPlan(await readModel(written, made), plan)) {
     if (problems.length === 0) continue;
     throw failsCheck(name, problems[0] as string, name);
   }
@@ -124,10 +125,15 @@ interface Asked {
   readonly expected: readonly { readonly tokens: number; readonly past: number }[];
 }
 
+/** Whether sizes are worked out for prompts: spans are not asked for, and caches of one length show nothing of what a stage has seen. */
+const asksFor = (plan: Plan): boolean => plan.imageMask.kind !== 'span' && plan.runtime !== 'genai';
+
+/** Whether the sizes of what is made of this decoder are tried by `checkFollowsPlan`. */
+export const triesLengths = (facts: DecoderFacts, plan: Plan): boolean => asksFor(plan) && facts.fixedSequence === undefined;
+
 /** Undefined for a prompt that says nothing of this graph. */
 function ask(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt): Asked | undefined {
-  // Spans are not asked for; caches of one length show nothing of what a stage has seen.
-  if (plan.imageMask.kind === 'span' || plan.runtime === 'genai') return undefined;
+  if (!asksFor(plan)) return undefined;
   // The decode half of a split pair.
   if (facts.fixedSequence !== undefined && facts.fixedSequence !== prompt.sequence) return undefined;
   const hasCache = facts.roles.pasts.length > 0;

@@ -20,7 +20,8 @@ export function failsCheck(name: string, problem: string, culprit: string): Refu
 }
 
 /**
- * Checks what the compiler made before it is written: links, order, and sizes of every value at probe sizes.
+ * Checks what the compiler made before it is written, where no prompt is tried on it (src/check/follows-plan.ts): links, order, and
+ * sizes of every value at probe sizes.
  *
  * @throws {InternalError} when something does not hold; a broken graph is never written
  * @throws {Refusal} PD102 when what does not hold did not hold before either, PD330 when sizes came apart by what was added

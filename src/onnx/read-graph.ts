@@ -4,6 +4,7 @@ import { Graph, type Node, type Tensor, type Value } from '../ir/graph.js';
 import { MemorySource, type Piece, Shelf, WindowedSource } from './bytes.js';
 import { type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
 import { elide, fieldAt, peekField, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
+import type { KnownNodes } from './known-nodes.js';
 import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling } from './link.js';
 import { GRAPH } from './proto.js';
 import type { GraphRecord, NodeRecord, Segment } from './records.js';
@@ -29,6 +30,8 @@ export interface GraphPlace {
   readonly owner: Node | null;
   /** Graphs around this one. */
   readonly depth: number;
+  /** Nodes that have been decoded before. */
+  readonly known?: KnownNodes | undefined;
 }
 
 /** @param locations gets the external data files that tensors name */
@@ -63,7 +66,7 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
 
 /** Reads the fields of a graph in their order. @returns its nodes, not linked yet */
 async function readEntries(graph: Graph, place: GraphPlace, locations: Set<string>): Promise<DecodedNode[]> {
-  const { source, start, end, held, depth } = place;
+  const { source, start, end, held, depth, known } = place;
   const segments: Segment[] = [];
   graph.record = { segments } satisfies GraphRecord;
   const shelf = new Shelf();
@@ -88,7 +91,7 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
     const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
     const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {
-      const decoded = decodeNode(body);
+      const decoded = known?.take(full) ?? decodeNode(body);
       const { node, inputs, outputs } = decoded;
       node.record = { full, body, elided: !(full instanceof Uint8Array), inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
       nodes.push(decoded);

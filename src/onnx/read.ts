@@ -10,6 +10,7 @@ import { decodeOpset, normaliseDomain } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
 import { foreignFormat } from './foreign.js';
 import { FUNCTION, MODEL } from './proto.js';
+import { KnownNodes } from './known-nodes.js';
 import { readGraph } from './read-graph.js';
 import type { ModelRecord } from './records.js';
 import { decodeEntry } from './tensor.js';
@@ -48,9 +49,10 @@ class ModelFields {
  *
  * @param source the model file's bytes; only what is needed of it is read, and it must stay readable until the
  *   model has been written.
+ * @param made the model that these bytes were written from: its nodes that were written as they had been read are not decoded again
  * @throws {Refusal} PD101 when the bytes are not a complete ONNX model.
  */
-export async function readModel(source: ByteSource): Promise<Model> {
+export async function readModel(source: ByteSource, made?: Model): Promise<Model> {
   const windowed = new WindowedSource(source);
   const segments: { field: number; piece: Piece }[] = [];
   const fields = new ModelFields();
@@ -64,7 +66,7 @@ export async function readModel(source: ByteSource): Promise<Model> {
     const length = f.end - f.start;
     if (f.number === MODEL.graph && f.wire === LENGTH_DELIMITED) {
       if (graph) throw malformed('there are two graphs', at);
-      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0 }, locations);
+      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, known: made && new KnownNodes(made.graph) }, locations);
       segments.push({ field: f.number, piece: { offset: f.start, length } });
     } else if (length > WHOLE_RECORD_BYTES) {
       if (f.number === MODEL.functions) fields.functions.push('?');

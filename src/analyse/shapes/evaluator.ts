@@ -42,10 +42,11 @@ export class Evaluator {
   /** What forms gave, by the lanes that ran. */
   private steps: Steps;
 
-  constructor(bindings: readonly ShapeBindings[]) {
+  constructor(graph: Graph, bindings: readonly ShapeBindings[]) {
     const [{ dataLimit, floatLimit }] = bindings as [ShapeBindings];
     this.given = bindings.map((b) => b.inputs);
-    this.givenInside = this.given.some((inputs) => [...inputs.keys()].some((v) => v.producer !== null));
+    const inputs = new Set(graph.inputs);
+    this.givenInside = this.given.some((given) => [...given.keys()].some((v) => v.producer !== null && !inputs.has(v)));
     this.limits = { integers: dataLimit ?? DEFAULT_DATA_LIMIT, floats: floatLimit ?? DEFAULT_FLOAT_LIMIT };
     this.room = Math.max(MOST_HELD_ELEMENTS, 32 * this.limits.integers);
     this.takesFixed = Math.min(this.limits.integers, this.limits.floats) >= MOST_ELEMENTS;

@@ -28,7 +28,7 @@ export function evaluateLanes(graph: Graph, bindings: readonly ShapeBindings[]):
   const [first] = bindings;
   if (first === undefined) return [];
   if (bindings.every((b) => b.dataLimit === first.dataLimit && b.floatLimit === first.floatLimit)) {
-    const evaluator = new Evaluator(bindings);
+    const evaluator = new Evaluator(graph, bindings);
     evaluator.enter(graph, true);
     evaluator.walk(graph);
     evaluator.done();
