@@ -38,7 +38,7 @@ export interface RewriteOptions {
   readonly observe?: ((run: PassRun, graph: Graph) => void) | undefined;
 }
 
-/** onnxruntime 1.30 dies while it fuses quantized ops of a graph that has some of them inside a branch (test/quantized.test.ts). */
+/** onnxruntime 1.30 dies while it fuses quantized ops of a graph that has some of them inside a branch (test/rewrite/quantized.test.ts). */
 const quantizesActivations = ({ graph }: DecoderFacts): boolean => graph.nodes.some((n) => n.is('QuantizeLinear'));
 
 /** Initializers without a reader, no-ops that were looked through included. */

@@ -82,7 +82,7 @@ describe.runIf(linux)('where signals are the system’s, a run that is killed', 
     it.each(cases)('%s', { timeout: 30_000 }, async (_, then, expected) => {
       const [place, mark] = [folder(), join(folder(), 'mark')];
       for (const name of ['a', 'b']) writeFileSync(join(place, name), 'old');
-      const [command, ...args] = [...wrapped, process.execPath, replacing(place, then, mark)] as [string, ...string[]];
+      const [command = '', ...args] = [...wrapped, process.execPath, replacing(place, then, mark)];
       const run = start(command, ...args);
       const texts = (): (string | undefined)[] => ['a', 'b', 'c'].map((n) => (existsSync(join(place, n)) ? readFileSync(join(place, n), 'utf8') : undefined));
       await expect.poll(() => existsSync(mark), { timeout: 10_000 }).toBe(true);

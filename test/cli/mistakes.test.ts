@@ -3,11 +3,11 @@ import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { CODES } from '../src/cli/codes.js';
-import { compile } from '../src/index.js';
-import { cliJson } from './support/cli.js';
-import { folder } from './support/folder.js';
-import { encodeModel, fixturePath, type GraphProto, type ModelProto } from './support/proto.js';
+import { CODES } from '../../src/cli/codes.js';
+import { compile } from '../../src/index.js';
+import { cliJson } from '../support/cli.js';
+import { folder } from '../support/folder.js';
+import { encodeModel, fixturePath, type GraphProto, type ModelProto } from '../support/proto.js';
 
 const MODEL = fixturePath('genai-llama-embeds-fp32');
 const LVLM = dirname(fixturePath('lvlm'));

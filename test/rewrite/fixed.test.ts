@@ -3,14 +3,14 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { check, compile, type CompileOptions, inspect, plan } from '../src/index.js';
-import { compileModel, writeCompiled } from '../src/compile.js';
-import { MemorySink, MemorySource } from '../src/onnx/bytes.js';
-import { cli } from './support/cli.js';
-import { FIXTURES, SESSION, toNumbers } from './support/fixtures.js';
-import { folder, modelFile } from './support/folder.js';
-import { decodeModel, encodeModel, graphOf, type ModelProto } from './support/proto.js';
-import { seeded } from './support/random.js';
+import { check, compile, type CompileOptions, inspect, plan } from '../../src/index.js';
+import { compileModel, writeCompiled } from '../../src/compile.js';
+import { MemorySink, MemorySource } from '../../src/onnx/bytes.js';
+import { cli } from '../support/cli.js';
+import { FIXTURES, SESSION, toNumbers } from '../support/fixtures.js';
+import { folder, modelFile } from '../support/folder.js';
+import { decodeModel, encodeModel, graphOf, type ModelProto } from '../support/proto.js';
+import { seeded } from '../support/random.js';
 
 const SPAN = { stages: 3, imageMask: 'span:5:20', probe: true } as const;
 

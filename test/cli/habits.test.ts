@@ -3,13 +3,13 @@ import { execFileSync } from 'node:child_process';
 import { cpSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { hasColours, painted } from '../src/cli/colour.js';
-import { COMMANDS } from '../src/cli/help.js';
-import { progressLine, progressLines, whileShowing } from '../src/cli/progress.js';
-import { requireSchema } from '../src/disk/schemas.js';
-import { cli, cliJson } from './support/cli.js';
-import { folder } from './support/folder.js';
-import { fixturePath } from './support/proto.js';
+import { hasColours, painted } from '../../src/cli/colour.js';
+import { COMMANDS } from '../../src/cli/help.js';
+import { progressLine, progressLines, whileShowing } from '../../src/cli/progress.js';
+import { requireSchema } from '../../src/disk/schemas.js';
+import { cli, cliJson } from '../support/cli.js';
+import { folder } from '../support/folder.js';
+import { fixturePath } from '../support/proto.js';
 
 const MODEL = fixturePath('genai-llama-embeds-fp32');
 

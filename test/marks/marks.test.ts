@@ -3,16 +3,16 @@ import { copyFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { check, compile, type CompileReport } from '../src/index.js';
-import { toHalf } from '../src/ir/half.js';
-import { embeddingTable } from '../src/marks/table.js';
-import { MemorySource } from '../src/onnx/bytes.js';
-import { readModel } from '../src/onnx/read.js';
-import { isMark, MARK_BITS, markChannels, toMark } from '../src/plan/marks.js';
-import { cli } from './support/cli.js';
-import { FIXTURES, SESSION, toNumbers } from './support/fixtures.js';
-import { files, folder } from './support/folder.js';
-import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, type NodeProto, type TensorProto, valueInfo } from './support/proto.js';
+import { check, compile, type CompileReport } from '../../src/index.js';
+import { toHalf } from '../../src/ir/half.js';
+import { embeddingTable } from '../../src/marks/table.js';
+import { MemorySource } from '../../src/onnx/bytes.js';
+import { readModel } from '../../src/onnx/read.js';
+import { isMark, MARK_BITS, markChannels, toMark } from '../../src/plan/marks.js';
+import { cli } from '../support/cli.js';
+import { FIXTURES, SESSION, toNumbers } from '../support/fixtures.js';
+import { files, folder } from '../support/folder.js';
+import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, type NodeProto, type TensorProto, valueInfo } from '../support/proto.js';
 
 const FLOAT16 = 10;
 

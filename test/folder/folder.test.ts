@@ -3,13 +3,13 @@ import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync
 import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { compileFolder, type FolderReport, inspectFolder } from '../src/index.js';
-import { schemaComplaint, schemaOf } from '../src/disk/schemas.js';
-import { cli } from './support/cli.js';
-import { externalize } from './support/external.js';
-import { FIXTURES, SESSION } from './support/fixtures.js';
-import { files, folder } from './support/folder.js';
-import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, valueInfo } from './support/proto.js';
+import { compileFolder, type FolderReport, inspectFolder } from '../../src/index.js';
+import { schemaComplaint, schemaOf } from '../../src/disk/schemas.js';
+import { cli } from '../support/cli.js';
+import { externalize } from '../support/external.js';
+import { FIXTURES, SESSION } from '../support/fixtures.js';
+import { files, folder } from '../support/folder.js';
+import { encodeModel, FLOAT, float32, INT64, int64, modelOf, node, valueInfo } from '../support/proto.js';
 
 const CONFIGS = ['config.json', 'generation_config.json', 'preprocessor_config.json', 'tokenizer.json', 'tokenizer_config.json'];
 

@@ -3,10 +3,10 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { compile, type CompileOptions, sweep, tune, type TuneOptions, validate, type ValidateOptions } from '../src/index.js';
-import { requireSchema } from '../src/disk/schemas.js';
-import { cli } from './support/cli.js';
-import { fixturePath } from './support/proto.js';
+import { compile, type CompileOptions, sweep, tune, type TuneOptions, validate, type ValidateOptions } from '../../src/index.js';
+import { requireSchema } from '../../src/disk/schemas.js';
+import { cli } from '../support/cli.js';
+import { fixturePath } from '../support/proto.js';
 
 const MODEL = fixturePath('llama-ts17-sdpa');
 const SMALL = { original: MODEL, imageTokens: 12, textTokens: 6, positions: 1, samples: 1 };
