@@ -86,6 +86,7 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
       hint: 'give the .onnx file of the decoder (not a tokenizer, a config, an ORT-format .ort file or an external data file)',
     });
   }
+  if (!opsets.has(CONTRIB) && uses(graph, CONTRIB)) opsets.set(CONTRIB, 1);
   refuseIncomplete(graph, opsets);
   await readSmallExternal(graph, source);
   return { irVersion, opsets, graph, metadata, producer, functions, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
@@ -111,6 +112,16 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
     if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.attributes.set(name, { kind: 'tensor', value: await load(a.value, n.name) });
     if (n.subgraphs.length > 0) for (const g of n.subgraphs) await readSmallExternal(g, source);
   }
+}
+
+/**
+ * ONNX Runtime's own ops. It imports them by itself where a model does not, and Olive's OrtTransformersOptimization saves such models; there
+ * is one version. What is written has the import.
+ */
+const CONTRIB = 'com.microsoft';
+
+function uses(graph: Graph, domain: string): boolean {
+  return graph.nodes.some((node) => node.domain === domain || node.subgraphs.some((g) => uses(g, domain)));
 }
 
 /** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type, and a Constant have one that it cannot have. */

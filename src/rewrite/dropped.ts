@@ -5,6 +5,7 @@ import { InternalError } from '../diagnostics.js';
 import { shapeFromAxes } from './content-shapes.js';
 import { noteCopy, once } from './copies.js';
 import type { FramesView } from './frames-view.js';
+import { short } from './gathering.js';
 import { pastOfStage } from './roots.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
@@ -26,6 +27,9 @@ export class DroppedView {
   #step(value: Value, j: number): Step<Value, Value> {
     const direct = this.#direct(value, j);
     if (direct) return at(() => direct);
+    const { builder, selections } = this.#frames;
+    const selection = selections.of(value);
+    if (selection) return { needs: [selection.from], make: () => selections.make(builder, `${short(value)}_s${j}`, selection, this.instantiate(selection.from, j)) };
     const node = value.producer as Node;
     return { needs: [...node.inputs.filter((v) => v !== null), ...node.captures], make: () => this.#clone(value, node, j) };
   }

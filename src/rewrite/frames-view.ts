@@ -6,6 +6,7 @@ import type { Gathering } from './gathering.js';
 import type { Lengths } from './lengths.js';
 import type { Relations } from './relations.js';
 import type { MaskStart } from './roots.js';
+import type { Selections } from './selections.js';
 import type { Stages } from './stages.js';
 import type { Standing } from './standing.js';
 import type { ChunkTokens, StageTokens } from './tokens.js';
@@ -26,6 +27,7 @@ export interface FramesView {
   readonly gathering: Gathering;
   readonly relations: Relations;
   readonly maskStart: MaskStart;
+  readonly selections: Selections;
   readonly chunk: ChunkTokens;
   tokens(stage: number): StageTokens;
   instantiate(value: Value, stage: number): Value;

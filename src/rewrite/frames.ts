@@ -21,10 +21,11 @@ import { DroppedView } from './dropped.js';
 import type { FrameForm, FramesView } from './frames-view.js';
 import { Gathering, short } from './gathering.js';
 import { Lengths } from './lengths.js';
-import { dequantizes } from './quantized.js';
+import { roundsByItself } from './quantized.js';
 import { Relations } from './relations.js';
 import { MaskStart, pastOfStage } from './roots.js';
 import { readsCopies, ShapeOperands } from './shape-operands.js';
+import { Selections } from './selections.js';
 import { isShapeOf, Standing } from './standing.js';
 import { frameDependent, type Stages, tokenRowsAt } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
@@ -44,6 +45,7 @@ export class Frames implements FramesView {
   readonly gathering: Gathering;
   readonly relations: Relations;
   readonly maskStart: MaskStart;
+  readonly selections: Selections;
   /** With kept positions that the graph computes itself: where a stage gathers frame 0's values. */
   readonly positionValues: ReadonlySet<Value>;
   /** Clones by the node they were made from, in the order they were made. */
@@ -75,6 +77,7 @@ export class Frames implements FramesView {
     this.#firstStage = first;
     this.relations = new Relations(facts, shared, options.positions);
     this.maskStart = new MaskStart(facts, builder);
+    this.selections = new Selections(facts);
     this.#dropped = new DroppedView(this);
     this.#whole = new WholeView(this);
     this.#shapeOperands = new ShapeOperands(facts, builder);
@@ -128,7 +131,7 @@ export class Frames implements FramesView {
       const home = this.stages.homeOf(value);
       if (home === j) return value;
       // Rows are gathered as they were quantized: a product with its dequantized inputs stays what a runtime fuses.
-      if (home > j || dequantizes(value.producer, content)) return undefined;
+      if (home > j || roundsByItself(value.producer, content, (v) => this.facts.probes.dtype(v))) return undefined;
       const before = this.instantiate(value, j - 1);
       const kept = this.gathering.fromPrevious(before, this.facts.probes.axes(value), j, value);
       return kept === before ? before : this.select(short(value), j, kept, before);

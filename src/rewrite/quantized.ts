@@ -2,7 +2,7 @@
  * What runtimes fuse: a product with the DequantizeLinear nodes in front of it. ONNX Runtime does so only where the
  * unpacked weight, and for 4 bits the packed one as well, is read by that product alone.
  */
-import type { Node, Value } from '../ir/graph.js';
+import { DataType, type Node, type Value } from '../ir/graph.js';
 
 const LAYOUT = new Set(['Transpose', 'Reshape', 'Identity', 'Cast', 'Squeeze', 'Unsqueeze']);
 
@@ -33,9 +33,16 @@ export function unpackWeights(nodes: Iterable<Node>): boolean {
   return false;
 }
 
-/** A DequantizeLinear of hidden states by constants. */
-export function dequantizes(node: Node | null, content: ReadonlySet<Value>): boolean {
-  if (node?.opType !== 'DequantizeLinear') return false;
+/** What a Gather takes: ONNX has none of eight-bit floats, nor of anything smaller. */
+const GATHERED: readonly number[] = [DataType.INT8, DataType.UINT8, DataType.INT16, DataType.UINT16, DataType.INT32];
+
+/**
+ * True for a node that stages have each for themselves, on rows of what it reads: a DequantizeLinear of hidden states by constants, and a
+ * QuantizeLinear to a type that cannot be gathered.
+ */
+export function roundsByItself(node: Node | null, content: ReadonlySet<Value>, dtype: (v: Value) => number): boolean {
+  if (node?.opType !== 'DequantizeLinear' && node?.opType !== 'QuantizeLinear') return false;
   const [x, ...constants] = node.inputs;
-  return !!x && content.has(x) && constants.every(isConstant);
+  if (!x || !content.has(x) || !constants.every(isConstant)) return false;
+  return node.opType === 'DequantizeLinear' || !GATHERED.includes(dtype(node.outputs[0] as Value));
 }

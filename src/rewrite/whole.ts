@@ -7,7 +7,9 @@ import { type Builder, encodeElements } from './builder.js';
 import { shapeFromAxes } from './content-shapes.js';
 import { noteCopy } from './copies.js';
 import type { FramesView } from './frames-view.js';
+import { short } from './gathering.js';
 import { pastOfStage } from './roots.js';
+import type { Selection } from './selections.js';
 import { isShapeOf } from './standing.js';
 import { at, settle, type Step } from '../ir/settle.js';
 
@@ -30,6 +32,8 @@ export class WholeView {
   #step(value: Value, j: number): Step<Value, Value> {
     const direct = this.#direct(value, j);
     if (direct) return at(() => direct);
+    const selection = this.#frames.selections.of(value);
+    if (selection) return { needs: [selection.from], make: () => this.#select(value, selection, j) };
     const node = value.producer as Node;
     return { needs: [...node.inputs.filter((v) => v !== null), ...node.captures], make: () => this.#clone(value, node, j) };
   }
@@ -79,6 +83,13 @@ export class WholeView {
     const copy = frames.cloneNode(node, (v) => this.instantiate(v, j));
     if (frames.form === 'whole') frames.noteClone(node, copy);
     return noteCopy(node, copy, this.#memo[j] as Map<Value, Value>, value);
+  }
+
+  #select(value: Value, selection: Selection, j: number): Value {
+    const { builder, selections } = this.#frames;
+    const from = this.instantiate(selection.from, j);
+    if (this.#frames.isInFirst(value) && from === this.#frames.instantiate(selection.from, 0)) return this.#frames.instantiate(value, 0);
+    return selections.make(builder, `${short(value)}_whole_s${j}`, selection, from);
   }
 
   #root(value: Value, j: number): Value {

@@ -36,9 +36,6 @@ async function kernels(model: string, fixture: LoadedFixture, scenario: LoadedFi
 /** Kernels allowed on top of the original's: for the whole run, and for each boundary. */
 const bound = (fused: boolean, boundaries: number): number => (fused ? 12 : 30) * boundaries + 8;
 
-/** Above the bound, and why: with compact positions each stage makes its own tables, and interleaved mRoPE makes them by 46 nodes (four ScatterND). */
-const ABOVE: Readonly<Record<string, number>> = { 'tf-qwen3.5': 98 };
-
 const names = fixtureNames().filter((name) => {
   const { info } = new LoadedFixture(name);
   return (info.execution_provider ?? 'cpu') === 'cpu' && info.plans.default?.imageMask !== 'none' && info.plans.default !== undefined;
@@ -63,7 +60,7 @@ describe.each(names)('%s', (name) => {
       const original = (await kernels(fixture.model, fixture, scenario, `${name}-${kind}-o`))[run];
       const compiled = (await kernels(output, fixture, scenario, `${name}-${kind}-c`))[run];
       if (!original || !compiled) throw new Error(`${name}: no profile of the ${kind} run`);
-      const allowed = ABOVE[name] ?? bound(original.ops.includes('GroupQueryAttention'), plan.layers.length);
+      const allowed = bound(original.ops.includes('GroupQueryAttention'), plan.layers.length);
       expect(compiled.count - original.count, `${kind}: ${original.count} kernels before`).toBeLessThanOrEqual(allowed);
       // Nothing is ranked and nothing is selected.
       expect(compiled.ops.filter((op) => op === 'TopK').length - original.ops.filter((op) => op === 'TopK').length, kind).toBe(0);

@@ -4,7 +4,7 @@
 
 import { DataType } from '../../ir/graph.js';
 import type { Call, HandlerTable } from './call.js';
-import { rounder } from './numbers.js';
+import { roundHalfEven, rounder } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 
 /** Input 0's dtype and shape. */
@@ -33,9 +33,25 @@ function batchNorm(call: Call): Fact[] {
   return [sameAsInput(call), statistics, statistics, statistics, statistics];
 }
 
+/** Integers that QuantizeLinear saturates at, by dtype; floats of eight bits have no contents here. */
+const ENDS: Readonly<Record<number, readonly [number, number]>> = {
+  [DataType.UINT8]: [0, 255],
+  [DataType.INT8]: [-128, 127],
+  [DataType.UINT16]: [0, 65535],
+  [DataType.INT16]: [-32768, 32767],
+  [DataType.UINT4]: [0, 15],
+  [DataType.INT4]: [-8, 7],
+};
+
+/** Contents too, with one scale a tensor: ModelOpt quantizes a graph's factors in the graph. */
 function quantize(call: Call): Fact {
   const dtype = call.has(2) ? call.dtype(2) : call.node.int('output_dtype', DataType.UINT8) || DataType.UINT8;
-  return { dtype, shape: call.shape(0) };
+  const shape = call.shape(0);
+  const [x, scale, zero] = [call.data(0), call.data(1), call.has(2) ? call.data(2) : [0]];
+  const ends = ENDS[dtype];
+  if (!x || !ends || scale?.length !== 1 || zero?.length !== 1 || !call.follows(dtype, shape)) return { dtype, shape };
+  const [low, high] = ends;
+  return call.fact(dtype, shape, x.map((v) => Math.min(high, Math.max(low, roundHalfEven(Math.fround(v / (scale[0] as number))) + (zero[0] as number)))));
 }
 
 /** Contents too, with one scale a tensor: a quantized graph's factors and fillings are constants behind this op. */
