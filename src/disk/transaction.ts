@@ -7,15 +7,17 @@
  * files belong together, a journal beside the first says so while they are being placed: if the process is killed right
  * then, the next run takes all of them back (journal.ts).
  */
-import { chmodSync, chownSync, closeSync, constants, copyFileSync, linkSync, openSync, renameSync, rmdirSync } from 'node:fs';
+import { linkSync, rmdirSync } from 'node:fs';
 import { dirname, relative, sep } from 'node:path';
 import { UsageError } from '../diagnostics.js';
+import { Announced } from './announced.js';
 import { failed, FileSink } from './files.js';
 import { openJournal, recover, requireSettled } from './journal.js';
 import { newTag } from './owner.js';
+import { exists, type Placed, putInPlace, takeBack } from './placing.js';
 import { removeQuietly, sweep, temporaryName } from './stale.js';
 import { begun, finished, tidiedAfterUs } from './temporaries.js';
-import { inodeOf, makeFolder, type Target, targetOf } from './target.js';
+import { makeFolder, type Target, targetOf } from './target.js';
 import { ThroughSink } from './through.js';
 import type { ByteSink } from '../onnx/bytes.js';
 
@@ -33,23 +35,16 @@ export interface OutputFile {
   adopt(): void;
 }
 
-interface Entry extends OutputFile {
+interface Entry extends OutputFile, Placed {
   written: boolean;
-  placed: 'created' | 'replaced' | undefined;
-  readonly aside: string;
-  /** Whether a file that is there may be replaced. */
-  readonly replace: boolean;
   linked: boolean;
-  /** Which file it is, wherever it goes. */
-  inode: string | undefined;
 }
 
 export class OutputTransaction {
   readonly #force: boolean;
   readonly #tag = newTag();
   readonly #entries: Entry[] = [];
-  readonly #reads = new Map<string, string>();
-  readonly #writes = new Map<string, string>();
+  readonly #announced = new Announced();
   readonly #swept = new Set<string>();
   readonly #folders: string[] = [];
   #journal: { close(): void } | undefined;
@@ -65,11 +60,7 @@ export class OutputTransaction {
    * @throws {UsageError} PD005 when it is one of those that are written
    */
   reads(path: string): void {
-    for (const key of keysOf(path, undefined)) {
-      this.#reads.set(key, path);
-      const output = this.#writes.get(key);
-      if (output !== undefined) throw replaces(output, path);
-    }
+    this.#announced.read(path);
   }
 
   /**
@@ -82,20 +73,12 @@ export class OutputTransaction {
     this.#sweep(path);
     const target = targetOf(path);
     if (!target.through) {
-      const keys = keysOf(path, target.real);
-      for (const key of keys) {
-        const read = this.#reads.get(key);
-        if (read !== undefined) throw replaces(path, read);
-        const other = this.#writes.get(key);
-        if (other !== undefined) {
-          throw new UsageError({ code: 'PD019', message: `${path} and ${other} are the same file, and both are to be written`, culprit: path, hint: 'give every output a path of its own' });
-        }
-      }
+      const free = this.#announced.free(path, target.real);
       if (target.exists && !replace) {
         requireSettled(target.real);
         throw exists(path);
       }
-      for (const key of keys) this.#writes.set(key, path);
+      free.announce();
     }
     const entry = this.#entry(target, replace);
     this.#entries.push(entry);
@@ -169,48 +152,15 @@ export class OutputTransaction {
         this.#journal = await openJournal(first.target.real, this.#tag, together.map((e) => e.target.real), this.#force);
       }
       // What is read first comes last: a model after its data.
-      for (const entry of entries.reverse()) this.#place(entry);
+      for (const entry of entries.reverse()) {
+        // From here on: not remove the temporary file, but take back all that was placed.
+        begun(entry.temporary, () => this.rollback(), !entry.linked);
+        putInPlace(entry, (inode) => this.#announced.requireUnread(entry.target.path, inode));
+      }
     } catch (error) {
       this.rollback();
       throw error instanceof UsageError ? error : failed(entries.at(-1)?.target.path ?? '', error);
     }
-  }
-
-  #place(entry: Entry): void {
-    const { target, temporary, aside } = entry;
-    const { real, old } = target;
-    // From here on: not remove the temporary file, but take back all that was placed.
-    begun(temporary, () => this.rollback(), !entry.linked);
-    if (old && !entry.linked) keepPermissions(temporary, old);
-    entry.inode = inodeOf(temporary);
-    const there = inodeOf(real);
-    if (there !== undefined && entry.replace) {
-      const read = this.#reads.get(`inode ${there}`);
-      if (read !== undefined) throw replaces(target.path, read);
-      try {
-        linkSync(real, aside);
-      } catch (error) {
-        if (!cannotLink(error)) throw error;
-        copyFileSync(real, aside, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
-      }
-      entry.placed = 'replaced';
-      renameSync(temporary, real);
-      return;
-    }
-    try {
-      linkSync(temporary, real);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw exists(target.path);
-      if (!cannotLink(error)) throw error;
-      // No hard links here: claim the name, then replace what is ours.
-      try {
-        closeSync(openSync(real, 'wx'));
-      } catch (claim) {
-        throw (claim as NodeJS.ErrnoException).code === 'EEXIST' ? exists(target.path) : claim;
-      }
-      renameSync(temporary, real);
-    }
-    entry.placed = 'created';
   }
 
   /** Everything is well: what was kept aside goes. */
@@ -231,18 +181,11 @@ export class OutputTransaction {
   rollback(): void {
     if (this.#over) return;
     this.#over = true;
-    for (const { target, temporary, aside, placed, written, inode } of [...this.#entries].reverse()) {
-      if (!written) continue;
-      const here = inodeOf(target.real);
-      try {
-        if (placed === 'replaced' && inodeOf(aside) !== here) renameSync(aside, target.real);
-        else if (placed === 'replaced') removeQuietly(aside);
-        else if (placed === 'created' && here === inode) removeQuietly(target.real);
-      } catch {
-        // The folder is gone or closed to us: the old file stays under its other name.
-      }
-      removeQuietly(temporary);
-      finished(temporary);
+    for (const entry of [...this.#entries].reverse()) {
+      if (!entry.written) continue;
+      takeBack(entry);
+      removeQuietly(entry.temporary);
+      finished(entry.temporary);
     }
     this.#journal?.close();
     for (const folder of this.#folders.reverse()) {
@@ -252,20 +195,6 @@ export class OutputTransaction {
         // Somebody put something into it.
       }
     }
-  }
-}
-
-/** Names of a file by which it is recognised. */
-function keysOf(path: string, real: string | undefined): string[] {
-  const inode = inodeOf(path);
-  return [...(inode === undefined ? [] : [`inode ${inode}`]), `path ${real ?? targetPath(path)}`];
-}
-
-function targetPath(path: string): string {
-  try {
-    return targetOf(path).real;
-  } catch {
-    return path;
   }
 }
 
@@ -279,27 +208,6 @@ function between(top: string, bottom: string): string[] {
   const folders: string[] = [];
   for (let f = bottom; f.length > top.length; f = dirname(f)) folders.unshift(f);
   return folders;
-}
-
-function cannotLink(error: unknown): boolean {
-  return ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '');
-}
-
-function keepPermissions(path: string, old: NonNullable<Target['old']>): void {
-  chmodSync(path, old.mode);
-  try {
-    if (process.getuid?.() === 0) chownSync(path, old.uid, old.gid);
-  } catch {
-    // Some file systems have no owners.
-  }
-}
-
-function replaces(output: string, input: string): UsageError {
-  return new UsageError({ code: 'PD005', message: `${output} would replace ${output === input ? 'the input' : `${input}, which is read`}`, culprit: output, hint: 'choose another path; --force does not change this' });
-}
-
-function exists(path: string): UsageError {
-  return new UsageError({ code: 'PD004', message: `${path} exists`, culprit: path, hint: 'use --force to replace it, or choose another path' });
 }
 
 /** A small file, whole. */
