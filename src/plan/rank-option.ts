@@ -46,6 +46,9 @@ export function parseRank(text: string): ParsedRank {
   }
 }
 
+/** Whether a `--rank` is `heads`, whatever stands behind it. */
+export const isHeads = (text: string): boolean => /^heads\b/.test(text);
+
 /**
  * The weights of a heads file at the plan's layers.
  *

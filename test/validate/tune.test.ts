@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { compile } from '../../src/index.js';
+import { type Ablated, ablateHeads } from '../../src/validate/tune/ablation.js';
 import { chooseSchedule, coarseFirst, type Damages, damageAt, horizon } from '../../src/validate/tune/schedule.js';
 import { TuneState } from '../../src/validate/tune/state.js';
 import type { TuneOptions } from '../../src/validate/tune/result.js';
@@ -115,6 +116,29 @@ describe('from samples to a plan', () => {
     const page = tuneToHtml(report);
     expect(page).toContain('Damage of one boundary');
     expect(page).not.toContain('undefined');
+  });
+
+  test('weights of heads are what the answers lose without each, and compile', async () => {
+    const report = await tune(options({ targetFlops: 0.7, ranks: ['attention', 'heads'], state: new TuneState(join(folder, 'heads.jsonl'), 'key') }));
+    const measured = report.frontier.find((p) => p.plan.rank === 'heads');
+    const weights = measured?.plan.headWeights ?? [];
+    expect(weights.length).toBe(measured?.plan.layers.length);
+    for (const row of weights) {
+      expect(row.length).toBe(4);
+      expect(Math.max(...row)).toBe(1);
+      expect(Math.min(...row)).toBeGreaterThanOrEqual(0);
+    }
+    // Heads are not alike.
+    expect(new Set(weights.flat()).size).toBeGreaterThan(1);
+    const compiled = await compile(model, { plan: measured?.plan, dryRun: true });
+    expect(compiled.plan.headWeights).toEqual(weights);
+  });
+
+  test('a head without which the answers get worse weighs more; where time is up, all weigh alike', async () => {
+    const damage = async ({ weights }: Ablated): Promise<number> => 1 + (weights[1] === 0 ? 0.5 : 0) + (weights[2] === 0 ? 0.25 : 0) - (weights[3] === 0 ? 0.1 : 0);
+    const boundaries = [{ layer: 2, keep: '0.5' }, { layer: 4, keep: '0.25' }];
+    let asked = 0;
+    expect(await ablateHeads(boundaries, () => 4, damage, () => asked++ === 0)).toEqual([[0, 1, 0.5, 0], [1, 1, 1, 1]]);
   });
 
   test('one target', async () => {

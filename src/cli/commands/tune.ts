@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { OutputFile } from '../../disk/transaction.js';
 import { formatRatio, parseRatio } from '../../cost/keep.js';
-import { parseRank } from '../../plan/rank-option.js';
+import { isHeads, parseRank } from '../../plan/rank-option.js';
 import { describeRank } from '../../plan/plan.js';
 import { figure, share } from '../../report/validate-tables.js';
 import { ReportFiles } from '../../report/write.js';
@@ -48,7 +48,7 @@ export function register(program: Command): void {
     .option('--min-accuracy <share>', 'right answers of the samples (needs answers)', decimal('--min-accuracy'))
     .option('--generate <n>', 'greedy tokens generated for answers', whole('--generate'))
     .optionsGroup('What is tried:')
-    .option('--ranks <list>', 'rankers that are tried, as for compile; the first makes the map', TUNE_DEFAULTS.ranks.join())
+    .option('--ranks <list>', 'rankers that are tried, as for compile; the first makes the map; the weights of heads are measured by ablation', TUNE_DEFAULTS.ranks.join())
     .option('--ratios <list>', 'shares of image tokens that may be left', TUNE_DEFAULTS.ratios.join())
     .addOption(new Option('--positions <mode>', 'position modes that are tried').choices(['both', 'compact', 'keep']).default(TUNE_DEFAULTS.positionModes[0]))
     .option('--boundaries <n>', 'most boundaries of a schedule', whole('--boundaries', 1, 60), TUNE_DEFAULTS.mostBoundaries)
@@ -75,7 +75,11 @@ export function parseDuration(text: string): number {
 
 async function run(original: string, f: Flags): Promise<void> {
   const ranks = f.ranks.split(',').map((r) => r.trim());
-  for (const r of ranks) if (parseRank(r).headsFile) throw wrong('tune does not try rank heads', '--ranks', 'compile with --rank heads:<file>, and compare with validate');
+  for (const r of ranks) {
+    if (!isHeads(r)) parseRank(r);
+    else if (r.includes(':') && !r.startsWith('heads+')) throw wrong('tune measures the weights of rank heads itself', '--ranks', 'write heads without a file');
+  }
+  if (isHeads(ranks[0] as string)) throw wrong('the map of damages is made with another rank than heads', '--ranks', 'put heads behind the first, such as attention,heads');
   const ratios = [...new Set(f.ratios.split(',').map((r) => formatRatio(parseRatio(r.trim()))))].filter((r) => r !== '1').sort((a, b) => Number(b) - Number(a));
   if (ratios.length === 0) throw wrong('--ratios leaves nothing to choose from', '--ratios', 'give shares below 1, such as 0.5,0.25');
   let pattern: RegExp | undefined;

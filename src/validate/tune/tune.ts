@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import type { PromptSizes } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
 import type { Plan } from '../../plan/plan.js';
-import { parseRank } from '../../plan/rank-option.js';
+import { isHeads, parseRank } from '../../plan/rank-option.js';
 import { type Context, prepareData } from '../context.js';
 import { Reference } from '../fidelity/reference.js';
 import { readModelFile } from '../models/model.js';
 import { type Progress, SILENT } from '../options.js';
 import { Interrupted } from '../running/faults.js';
+import { ablateHeads } from './ablation.js';
 import { costMeter } from './costs.js';
 import { defaultAtCost, defaultSchedule } from './default-schedule.js';
 import { advantage, type Half, measurePlan, type Outcome, summary } from './measuring.js';
@@ -46,9 +47,10 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
     const image = layout.image.subarray(0, layout.length).reduce((a, b) => a + b, 0);
     const prompt: PromptSizes = { batch: 1, imageTokens: image, textTokens: layout.length - image, past: 0 };
     const base = context.plan;
-    const planFor = (schedule: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep'): Plan => {
-      const { headsFile: _, ...parsed } = parseRank(rank);
-      return { ...base, ...parsed, layers: schedule.layers, keep: schedule.keep, positions, probe: false };
+    const planFor = (schedule: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep', headWeights?: Plan['headWeights']): Plan => {
+      // Of `heads` the weights are measured, and no file is read.
+      const { headsFile: _, ...parsed } = parseRank(isHeads(rank) ? rank.replace(/^heads/, 'heads:measured') : rank);
+      return { ...base, ...parsed, ...(headWeights && { headWeights }), layers: schedule.layers, keep: schedule.keep, positions, probe: false };
     };
     const costs = costMeter(options.original, prompt, layers);
     const measureOutcome = async (plan: Plan, half: Half, label: string): Promise<Outcome> => {
@@ -81,11 +83,19 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
     }
     const damages: Damages = { layers, ratios: options.ratios, at };
 
+    const ablated = (schedule: Schedule, rank: string, positions: 'compact' | 'keep'): Promise<number[][]> =>
+      ablateHeads(
+        schedule.layers.map((layer, i) => ({ layer, keep: schedule.keep[i] as string })),
+        (layer) => original.facts?.layers[layer]?.core?.heads ?? 0,
+        async ({ layer, keep, weights }) => measured(await measureOutcome(planFor({ layers: [layer], keep: [keep] }, rank, positions, [weights]), 'calibration', `layer ${layer}, heads ${weights.join(',')}`)).meanKl,
+        () => left() > 0.1 * options.budget,
+      );
+
     // Joint points, made once a schedule.
     const share = (ratio: string): number => (prompt.textTokens + Number(ratio) * prompt.imageTokens) / (prompt.textTokens + prompt.imageTokens);
     const frontier: TunePoint[] = [];
-    const point = async (schedule: Schedule, rank = mapRank, positions = mapPositions): Promise<TunePoint> => {
-      const plan = planFor(schedule, rank, positions);
+    const point = async (schedule: Schedule, rank = mapRank, positions = mapPositions, headWeights?: Plan['headWeights']): Promise<TunePoint> => {
+      const plan = planFor(schedule, rank, positions, headWeights);
       const known = frontier.find((p) => JSON.stringify(p.plan) === JSON.stringify(plan));
       if (known) return known;
       const made = { plan, ...(await costs(plan)), calibration: measured(await measureOutcome(plan, 'calibration', `${plan.layers.join(',')} at ${plan.keep.join(',')}`)) };
@@ -132,7 +142,8 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
     for (const positions of options.positionModes) {
       for (const rank of options.ranks) {
         if (left() < 0.1 * options.budget && frontier.length > 0) continue;
-        const p = await point(schedule, rank, positions);
+        const weights = isHeads(rank) ? await ablated(schedule, rank, positions) : undefined;
+        const p = await point(schedule, rank, positions, weights);
         const better = p.calibration.meanKl < chosen.calibration.meanKl && (kind !== 'flops' || p.macs <= value) && (kind !== 'accuracy' || (p.calibration.accuracy ?? 0) >= (chosen.calibration.accuracy ?? 0));
         if (better) chosen = p;
       }
