@@ -10,6 +10,7 @@ import type { AttentionCore, InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
 import { pictureSize } from './picture-size.js';
 import type { ProbeSizes } from './probes.js';
+import { isState } from './states.js';
 
 const MS = 'com.microsoft';
 
@@ -172,34 +173,6 @@ function best<T>(items: readonly T[], score: (item: T) => number): T | undefined
 }
 
 const same = (a: Dim | undefined, b: Dim | undefined): boolean => typeof a === 'string' && a === b;
-
-/** [batch, fixed …], and an output of the same type that depends on it. */
-function isState(graph: Graph, value: Value): boolean {
-  const sizes = (v: Value): string | undefined => {
-    const dims = v.type?.dims;
-    if (!dims || dims.length < 3 || !isFloat(v.type?.elemType)) return undefined;
-    const rest = dims.slice(1).map(extentOf);
-    return rest.includes(undefined) ? undefined : rest.join();
-  };
-  const own = sizes(value);
-  if (own === undefined) return false;
-  const outputs = new Set(graph.outputs.filter((o) => sizes(o) === own));
-  if (outputs.size === 0) return false;
-  const seen = new Set<Value>([value]);
-  const queue = [value];
-  for (let v = queue.pop(); v; v = queue.pop()) {
-    if (outputs.has(v)) return true;
-    for (const node of [...v.uses.map((u) => u.node), ...v.capturedBy]) {
-      if (node.is('Shape') || node.is('Size')) continue;
-      for (const o of node.outputs) {
-        if (!o || seen.has(o)) continue;
-        seen.add(o);
-        queue.push(o);
-      }
-    }
-  }
-  return false;
-}
 
 export function findRoles(graph: Graph): InputRoles {
   // The inputs that pdrop-compile adds are none of the model's own.

@@ -73,7 +73,10 @@ describe('truncated', () => {
         codes.set(key, (codes.get(key) ?? 0) + 1);
       }
     }
-    // Between two fields at the end of the file it looks whole, but lacks the opset imports that stand there.
+    // Between two fields at the end of the file it looks whole, but lacks the opset imports that stand there. The last one, of com.microsoft, Olive
+    // leaves out and onnxruntime has by itself: without it the model is the same.
+    const last = whole.length - 'com.microsoft'.length - 6;
+    expect(codes.delete(`compiled at ${last}`)).toBe(true);
     expect([...codes.keys()].filter((k) => k !== 'PD101' && k !== 'PD102')).toEqual([]);
     expect(codes.get('PD101')).toBeGreaterThan(places.size - 5);
   });
