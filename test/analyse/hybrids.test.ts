@@ -27,6 +27,11 @@ describe('a hybrid', () => {
     expect(await kinds('tf-qwen3.5')).toEqual(['attention', 'attention', 2, 'attention']);
   });
 
+  it('has states whose renewed sizes the exporter left open', async () => {
+    const { layers } = await factsOf(`${FIXTURES}/lfm2-ts17/model.onnx`);
+    expect(layers.map((l) => (l.core ? 'attention' : l.mixer?.renewed.map((v) => v.name)))).toEqual([['present.0.conv'], 'attention', ['present.2.conv'], 'attention']);
+  });
+
   it('is not cut before a layer that cannot rank, when that is asked for', async () => {
     const error = await expectRefusal(MODEL, 'PD326', ['--layers', '2']);
     expect(error.hint).toContain('1, 3, 4');
