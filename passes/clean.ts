@@ -30,8 +30,7 @@ export const clean: Pass = {
       });
       for (const name of heir.changedAttributes) {
         const value = heir.attributes.get(name);
-        if (value) original.attributes.set(name, value);
-        original.changedAttributes.add(name);
+        if (value) original.setAttribute(name, value);
       }
       original.outputs.forEach((o, i) => {
         const taken = heir.outputs[i];

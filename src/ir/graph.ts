@@ -107,6 +107,10 @@ export function removeUse(value: Value, node: Node, index: number): void {
   }
 }
 
+/** What most nodes have: one for all of them, for a graph may have a million. */
+const NO_STAMPS: ReadonlyMap<string, string> = new Map();
+const NOTHING: ReadonlySet<string> = new Set();
+
 /** One operator call. */
 export class Node {
   readonly opType: string;
@@ -121,9 +125,9 @@ export class Node {
   /** Values of the enclosing graph that the subgraphs read. */
   readonly captures: Value[] = [];
   /** metadata_props that a pass stamped (pass name, boundary); written after those the node was read with. */
-  readonly stamps: Map<string, string> = new Map();
-  /** Names of attributes a pass has changed since the node was read. */
-  readonly changedAttributes: Set<string> = new Set();
+  stamps: ReadonlyMap<string, string> = NO_STAMPS;
+  /** Names of attributes a pass has changed since the node was read (`setAttribute`). */
+  changedAttributes: ReadonlySet<string> = NOTHING;
   /** Opaque: what the writer needs to write the node as it was read; undefined for new nodes. */
   record: unknown = undefined;
   /** Opaque: what the evaluator keeps of op and attributes (src/analyse/shapes/memo.ts). */
@@ -154,7 +158,7 @@ export class Node {
 
   setAttribute(name: string, value: AttributeValue): void {
     this.attributes.set(name, value);
-    this.changedAttributes.add(name);
+    if (!this.changedAttributes.has(name)) this.changedAttributes = new Set([...this.changedAttributes, name]);
     this.form = undefined;
   }
 

@@ -157,8 +157,7 @@ function contentNodes(graph: Graph, content: ReadonlySet<Value>): Set<Node> {
 /** A second copy of the node for the readers of another region. */
 function repeat(editor: GraphEditor, n: Node, region: Region, node: Map<Node, Region>, thenOnly: ReadonlySet<Node>): void {
   const copy = editor.builder.clone(n, n.inputs);
-  copy.stamps.clear();
-  for (const [key, value] of n.stamps) copy.stamps.set(key, value);
+  copy.stamps = n.stamps;
   n.outputs.forEach((o, i) => {
     const other = copy.outputs[i];
     if (!o || !other) return;

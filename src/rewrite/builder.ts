@@ -18,6 +18,7 @@ export class Builder {
   readonly #counters = new Map<string, number>();
   #pass = 'pdrop';
   #boundary: number | undefined;
+  #stamps: ReadonlyMap<string, string> = new Map([['pdrop.pass', this.#pass]]);
 
   constructor(model: Model) {
     this.graph = model.graph;
@@ -30,6 +31,7 @@ export class Builder {
   scope(pass: string, boundary?: number): void {
     this.#pass = pass;
     this.#boundary = boundary;
+    this.#stamps = new Map([['pdrop.pass', pass], ...(boundary === undefined ? [] : [['pdrop.boundary', String(boundary)] as const])]);
   }
 
   unique(base: string): string {
@@ -59,8 +61,7 @@ export class Builder {
 
   #add({ opType, domain, label, attributes }: { opType: string; domain: string; label: string; attributes: Record<string, AttributeValue> }, inputs: readonly (Value | null)[], outputs: number): Value[] {
     const node = new Node(opType, domain, this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(attributes)));
-    node.stamps.set('pdrop.pass', this.#pass);
-    if (this.#boundary !== undefined) node.stamps.set('pdrop.boundary', String(this.#boundary));
+    node.stamps = this.#stamps;
     this.attach(node, inputs);
     const made: Value[] = [];
     for (let i = 0; i < outputs; i++) {
@@ -89,10 +90,9 @@ export class Builder {
   clone(node: Node, inputs: readonly (Value | null)[]): Node {
     const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), new Map(node.attributes));
     copy.record = node.record;
-    for (const name of node.changedAttributes) copy.changedAttributes.add(name);
+    copy.changedAttributes = node.changedAttributes;
     copy.subgraphs.push(...node.subgraphs);
-    copy.stamps.set('pdrop.pass', this.#pass);
-    if (this.#boundary !== undefined) copy.stamps.set('pdrop.boundary', String(this.#boundary));
+    copy.stamps = this.#stamps;
     this.attach(copy, inputs);
     node.outputs.forEach((o, i) => {
       if (!o) {
@@ -118,8 +118,7 @@ export class Builder {
   /** A control-flow node over subgraphs, which computes `outputs`; what the subgraphs read of this graph is recorded. */
   control(opType: string, label: string, input: Value, branches: Readonly<Record<string, Graph>>, outputs: readonly Value[]): Node {
     const node = new Node(opType, '', this.unique(`${this.#prefix()}/${label}`), new Map(Object.entries(branches).map(([k, value]): [string, AttributeValue] => [k, { kind: 'graph', value }])));
-    node.stamps.set('pdrop.pass', this.#pass);
-    if (this.#boundary !== undefined) node.stamps.set('pdrop.boundary', String(this.#boundary));
+    node.stamps = this.#stamps;
     this.attach(node, [input]);
     outputs.forEach((v, i) => {
       v.producer = node;

@@ -42,8 +42,7 @@ const takesZero = (node: Node): boolean => node.int('allowzero', 0) !== 0;
 /** Lets a node that reads such a constant take 0 for "as in the data" (exporters set `allowzero`). */
 export function readsCopies(node: Node): void {
   if (!node.is('Reshape') || !takesZero(node)) return;
-  node.attributes.set('allowzero', { kind: 'int', value: 0 });
-  node.changedAttributes.add('allowzero');
+  node.setAttribute('allowzero', { kind: 'int', value: 0 });
 }
 
 /** At most one size may be left to be what remains. */
