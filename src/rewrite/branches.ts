@@ -246,6 +246,8 @@ function makeBranch(editor: GraphEditor, name: string, nodes: readonly Node[], w
     made.type = { elemType: type.dtype, dims: type.dims };
     sub.outputs.push(made);
   });
+  // ONNX Runtime's transformers optimizer does not know what a branch gives out: it fuses a sum into the norm that reads it, unless something else reads it too.
+  for (const v of taken) if (v.producer?.is('Add') && v.uses.length > 0) b.inside(sub, 'Shape', 'read_twice', [v]);
   return sub;
 }
 

@@ -1,0 +1,49 @@
+/**
+ * What ONNX Runtime's transformers optimizer (1.32) can see of graphs with an If: it looks into branches, not into branches of branches, and not at
+ * what a branch gives out. The optimizer itself: npm run test:runtimes -- --only tools.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { compile } from '../../src/index.js';
+import { LoadedFixture } from '../support/fixtures.js';
+import { folder } from '../support/folder.js';
+import { decodeModel, type GraphProto, graphOf } from '../support/proto.js';
+
+const branchesOf = (graph: GraphProto): GraphProto[] => (graph.node ?? []).flatMap((n) => (n.attribute ?? []).flatMap((a) => (a.g ? [a.g as GraphProto] : [])));
+const readsOf = (graph: GraphProto): string[] => (graph.node ?? []).flatMap((n) => n.input ?? []);
+
+describe.each(['llama-dynamo18-eager', 'bloom-ts17', 'gemma2-ts17'])('%s', (name) => {
+  const branches = (async () => {
+    const fixture = new LoadedFixture(name);
+    const { layers, keep, positions, imageMask } = Object.values(fixture.info.plans)[0] as (typeof fixture.info.plans)[string];
+    const output = join(folder(), `${name}.onnx`);
+    await compile(fixture.model, { layers, keep, positions, imageMask, output });
+    const graph = graphOf(decodeModel(readFileSync(output)));
+    return { graph, branches: branchesOf(graph) };
+  })();
+
+  test('what a branch of a branch reads of the graph is read one level up as well', async () => {
+    const made = await branches;
+    const seen = new Set([...readsOf(made.graph), ...made.branches.flatMap(readsOf)]);
+    const outer = new Set([...(made.graph.initializer ?? []).map((t) => t.name), ...(made.graph.node ?? []).flatMap((n) => n.output ?? [])]);
+    const inner = made.branches.flatMap(branchesOf);
+    expect(inner.length).toBeGreaterThan(0);
+    expect([...new Set(inner.flatMap(readsOf))].filter((v) => outer.has(v) && !seen.has(v))).toEqual([]);
+  });
+
+  test('a sum that a branch gives out and a norm reads is read once more', async () => {
+    let sums = 0;
+    for (const branch of (await branches).branches) {
+      const given = new Set((branch.output ?? []).map((v) => v.name));
+      for (const n of branch.node ?? []) {
+        const [sum] = n.output ?? [];
+        const readers = (branch.node ?? []).filter((r) => sum && r.input?.includes(sum));
+        if (n.opType !== 'Add' || !sum || !given.has(sum) || readers.length === 0) continue;
+        sums++;
+        expect(readers.length, sum).toBeGreaterThan(1);
+      }
+    }
+    expect(sums).toBeGreaterThan(0);
+  });
+});
