@@ -241,6 +241,7 @@ function makeBranch(editor: GraphEditor, name: string, nodes: readonly Node[], w
     // Not a Constant node: optimizers downstream take out those that no node reads.
     if (!v) out = b.inside(sub, 'Identity', 'never_read', [b.tensor('never_read', placeholder(type))]);
     else if (sub.values.get(v.name) !== v || taken.has(v)) out = b.inside(sub, 'Identity', 'as_it_was', [v]);
+    else if (type.dims?.some((d) => typeof d === 'number') && isOfFlagsChosen(sub, v)) out = b.inside(sub, 'Reshape', 'as_declared', [v, b.ints(type.dims.map((d) => (typeof d === 'number' ? d : 0)))]);
     const made = out as Value;
     taken.add(made);
     made.type = { elemType: type.dtype, dims: type.dims };
@@ -249,6 +250,28 @@ function makeBranch(editor: GraphEditor, name: string, nodes: readonly Node[], w
   // ONNX Runtime's transformers optimizer does not know what a branch gives out: it fuses a sum into the norm that reads it, unless something else reads it too.
   for (const v of taken) if (v.producer?.is('Add') && v.uses.length > 0) b.inside(sub, 'Shape', 'read_twice', [v]);
   return sub;
+}
+
+/**
+ * Whether `v` is made of And over what an If of this branch gives: ONNX Runtime's symbolic inference then knows no extent of it, takes a
+ * broadcast axis for as many as there are heads, and fails when that meets the number again. Reshape says the number.
+ */
+function isOfFlagsChosen(sub: Graph, v: Value): boolean {
+  const above = [v];
+  const seen = new Set<Value>(above);
+  let [flags, chosen] = [false, false];
+  for (let at = above.pop(); at && !(flags && chosen); at = above.pop()) {
+    const node = at.producer;
+    if (!node || sub.values.get(at.name) !== at) continue;
+    chosen ||= node.subgraphs.length > 0 && at !== v;
+    flags ||= node.is('And');
+    for (const i of node.reads) {
+      if (!i || seen.has(i)) continue;
+      seen.add(i);
+      above.push(i);
+    }
+  }
+  return flags && chosen;
 }
 
 const BYTES: Readonly<Record<number, number>> = { [DataType.FLOAT]: 4, [DataType.INT32]: 4, [DataType.INT64]: 8, [DataType.BOOL]: 1, [DataType.FLOAT16]: 2, [DataType.BFLOAT16]: 2, [DataType.DOUBLE]: 8 };
