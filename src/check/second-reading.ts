@@ -9,6 +9,7 @@ import type { ByteSource } from '../onnx/bytes.js';
 import { normaliseDomain } from '../onnx/decode.js';
 import { withoutPayloads } from '../onnx/elide.js';
 import { AttributeType, DataLocation } from '../onnx/proto.js';
+import { CONTRIB } from '../onnx/read.js';
 
 /** Problems listed; a reader that is off by one field is wrong everywhere. */
 const MOST_PROBLEMS = 50;
@@ -37,7 +38,10 @@ class Comparison {
   model(ours: Model, theirs: onnx.ModelProto): void {
     this.#same('IR version', ours.irVersion, Number(theirs.irVersion));
     this.#same('producer', ours.producer, theirs.producerName);
-    this.#same('opset imports', [...ours.opsets], [...new Map(theirs.opsetImport.map((o) => [normaliseDomain(o.domain ?? ''), Number(o.version ?? 0)]))]);
+    const imports = new Map(theirs.opsetImport.map((o) => [normaliseDomain(o.domain ?? ''), Number(o.version ?? 0)]));
+    // Read as imported where it is used: nothing that a file says.
+    if (!imports.has(CONTRIB) && ours.opsets.get(CONTRIB) === 1) imports.set(CONTRIB, 1);
+    this.#same('opset imports', [...ours.opsets], [...imports]);
     this.#same('metadata', [...ours.metadata], [...new Map(theirs.metadataProps.map((e) => [e.key ?? '', e.value ?? '']))]);
     this.#same('functions', ours.functions.length, theirs.functions.length);
     this.#graph('the graph', ours.graph, theirs.graph ?? {});

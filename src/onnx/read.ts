@@ -118,7 +118,7 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
  * ONNX Runtime's own ops. It imports them by itself where a model does not, and Olive's OrtTransformersOptimization saves such models; there
  * is one version. What is written has the import.
  */
-const CONTRIB = 'com.microsoft';
+export const CONTRIB = 'com.microsoft';
 
 function uses(graph: Graph, domain: string): boolean {
   return graph.nodes.some((node) => node.domain === domain || node.subgraphs.some((g) => uses(g, domain)));
