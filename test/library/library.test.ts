@@ -30,7 +30,7 @@ describe('validate, sweep and tune', () => {
     expect(seen).toContain('rewritten on cpu');
     const curve = await sweep({ ...SMALL, lambdas: '0.5:0.75:0.25', stages: [2], positionModes: ['keep'], workDir: work });
     expect(curve.points.map((p) => [p.positions, p.lambda])).toEqual([['keep', '0.5'], ['keep', '0.75']]);
-    // What tune finds is in test/validate/tune.test.ts; here: that it is reached, with its defaults.
+    // What tune finds is in test/validate/tune/tune.test.ts; here: that it is reached, with its defaults.
     await expect(tune({ ...SMALL, workDir: work })).rejects.toMatchObject({ code: 'PD041' });
   });
 

@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { cliJson } from '../support/cli.js';
-import { LoadedFixture } from '../support/fixtures.js';
-import { temporaryFolder } from './support.js';
+import { cliJson } from '../../support/cli.js';
+import { LoadedFixture } from '../../support/fixtures.js';
+import { temporaryFolder } from '../support.js';
 
 const folder = temporaryFolder();
 const fixture = new LoadedFixture('llama-ts17-ids');

@@ -2,17 +2,17 @@
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { register } from '../../src/cli/commands/flops.js';
-import { mlpWidth } from '../../src/validate/cost/costreport.js';
-import { executedMacs, macsOfEvent } from '../../src/validate/cost/executed.js';
-import { breakEven } from '../../src/validate/speed/break-even.js';
-import { spread } from '../../src/validate/fidelity/statistics.js';
-import type { PhaseLatency } from '../../src/validate/speed/latency.js';
-import { flopsOf } from '../../src/validate/flops.js';
-import { readModelFile } from '../../src/validate/models/model.js';
-import { executedBy, type NodeEvent, parseProfile, placementOf } from '../../src/validate/cost/profile.js';
-import { LoadedFixture } from '../support/fixtures.js';
-import { compileFixture, temporaryFolder } from './support.js';
+import { register } from '../../../src/cli/commands/flops.js';
+import { mlpWidth } from '../../../src/validate/cost/costreport.js';
+import { executedMacs, macsOfEvent } from '../../../src/validate/cost/executed.js';
+import { breakEven } from '../../../src/validate/speed/break-even.js';
+import { spread } from '../../../src/validate/fidelity/statistics.js';
+import type { PhaseLatency } from '../../../src/validate/speed/latency.js';
+import { flopsOf } from '../../../src/validate/flops.js';
+import { readModelFile } from '../../../src/validate/models/model.js';
+import { executedBy, type NodeEvent, parseProfile, placementOf } from '../../../src/validate/cost/profile.js';
+import { LoadedFixture } from '../../support/fixtures.js';
+import { compileFixture, temporaryFolder } from '../support.js';
 
 const folder = temporaryFolder();
 afterEach(() => vi.restoreAllMocks());

@@ -1,14 +1,14 @@
 /** Metrics against values worked out by hand, and the thresholds that use them. */
 import { describe, expect, it } from 'vitest';
-import { answersMatch, divergenceAt, summarize, textDivergence } from '../../src/validate/fidelity/divergence.js';
-import { baselineReport } from '../../src/validate/fidelity/baselines.js';
-import { baselineFinding, judgeThresholds } from '../../src/validate/findings.js';
-import { judgeKept, matchRows, type TokenRows } from '../../src/validate/gates/rows.js';
-import { scheduleFor } from '../../src/validate/models/plan.js';
-import { fidelityOf, joinRecords, type SampleRecord } from '../../src/validate/fidelity/records.js';
-import type { ProviderReport } from '../../src/validate/result.js';
-import { quantile, sorted, spread, standardError } from '../../src/validate/fidelity/statistics.js';
-import { parseLambdas } from '../../src/validate/sweep/sweep-grid.js';
+import { answersMatch, divergenceAt, summarize, textDivergence } from '../../../src/validate/fidelity/divergence.js';
+import { baselineReport } from '../../../src/validate/fidelity/baselines.js';
+import { baselineFinding, judgeThresholds } from '../../../src/validate/findings.js';
+import { judgeKept, matchRows, type TokenRows } from '../../../src/validate/gates/rows.js';
+import { scheduleFor } from '../../../src/validate/models/plan.js';
+import { fidelityOf, joinRecords, type SampleRecord } from '../../../src/validate/fidelity/records.js';
+import type { ProviderReport } from '../../../src/validate/result.js';
+import { quantile, sorted, spread, standardError } from '../../../src/validate/fidelity/statistics.js';
+import { parseLambdas } from '../../../src/validate/sweep/sweep-grid.js';
 
 const logits = (p: readonly number[]): Float32Array => Float32Array.from(p.map(Math.log));
 

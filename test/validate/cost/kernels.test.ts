@@ -7,13 +7,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { analyseDecoder } from '../../src/analyse/decoder.js';
-import { compile } from '../../src/index.js';
-import type { Graph, Value } from '../../src/ir/graph.js';
-import { MemorySource } from '../../src/onnx/bytes.js';
-import { readModel } from '../../src/onnx/read.js';
-import { readProfile } from '../../src/validate/cost/profile.js';
-import { feedsOf, fixtureNames, LoadedFixture, SESSION } from '../support/fixtures.js';
+import { analyseDecoder } from '../../../src/analyse/decoder.js';
+import { compile } from '../../../src/index.js';
+import type { Graph, Value } from '../../../src/ir/graph.js';
+import { MemorySource } from '../../../src/onnx/bytes.js';
+import { readModel } from '../../../src/onnx/read.js';
+import { readProfile } from '../../../src/validate/cost/profile.js';
+import { feedsOf, fixtureNames, LoadedFixture, SESSION } from '../../support/fixtures.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-kernels-'));
 

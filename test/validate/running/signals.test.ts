@@ -4,12 +4,12 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it } from 'vitest';
-import { encodeModel, float32, graphOf, int64, loadModel, node } from '../support/proto.js';
-import { planArgs } from '../support/run.js';
-import { cli } from '../support/cli.js';
-import { temporaryFolder } from './support.js';
+import { encodeModel, float32, graphOf, int64, loadModel, node } from '../../support/proto.js';
+import { planArgs } from '../../support/run.js';
+import { cli } from '../../support/cli.js';
+import { temporaryFolder } from '../support.js';
 
-const CLI = join(import.meta.dirname, '../../bin/pdrop-compile.js');
+const CLI = join(import.meta.dirname, '../../../bin/pdrop-compile.js');
 const folder = temporaryFolder();
 const name = 'llama-ts17-sdpa';
 /** Products of 3000 × 3000 matrices: more than a minute of them. */

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { afterAll, describe, expect, test } from 'vitest';
-import { compile } from '../../src/index.js';
-import { type NodeEvent, readProfile } from '../../src/validate/cost/profile.js';
-import { feedsOf, LoadedFixture } from '../support/fixtures.js';
-import { useVulkan } from '../support/vulkan.js';
+import { compile } from '../../../src/index.js';
+import { type NodeEvent, readProfile } from '../../../src/validate/cost/profile.js';
+import { feedsOf, LoadedFixture } from '../../support/fixtures.js';
+import { useVulkan } from '../../support/vulkan.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'pdrop-syncs-'));
 const available = useVulkan();

@@ -1,17 +1,17 @@
 /** A healthy rewrite passes every gate; each way of breaking it is caught by the gate that names it. */
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { Decoder } from '../../src/validate/models/decoder.js';
-import { standInEmbedder } from '../../src/validate/feeding/embed.js';
-import { boundFor } from '../../src/validate/gates/bound.js';
-import { runGates } from '../../src/validate/gates/run.js';
-import type { GateName, GateResult } from '../../src/validate/gates/types.js';
-import { readModelFile } from '../../src/validate/models/model.js';
-import { planOf } from '../../src/validate/models/plan.js';
-import type { Sample } from '../../src/validate/feeding/sample.js';
-import { Variants } from '../../src/validate/models/variants.js';
-import { LoadedFixture } from '../support/fixtures.js';
-import { compileFixture, type Damage, damage, fixtureSample, temporaryFolder } from './support.js';
+import { Decoder } from '../../../src/validate/models/decoder.js';
+import { standInEmbedder } from '../../../src/validate/feeding/embed.js';
+import { boundFor } from '../../../src/validate/gates/bound.js';
+import { runGates } from '../../../src/validate/gates/run.js';
+import type { GateName, GateResult } from '../../../src/validate/gates/types.js';
+import { readModelFile } from '../../../src/validate/models/model.js';
+import { planOf } from '../../../src/validate/models/plan.js';
+import type { Sample } from '../../../src/validate/feeding/sample.js';
+import { Variants } from '../../../src/validate/models/variants.js';
+import { LoadedFixture } from '../../support/fixtures.js';
+import { compileFixture, type Damage, damage, fixtureSample, temporaryFolder } from '../support.js';
 
 const folder = temporaryFolder();
 

@@ -3,13 +3,13 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import onnxProto from 'onnx-proto';
 import { describe, expect, it } from 'vitest';
-import { openData } from '../../src/validate/feeding/data/index.js';
-import { parseNpy, parseNpz } from '../../src/validate/feeding/data/npy.js';
-import { parseTensorProto } from '../../src/validate/feeding/data/tensor_pb.js';
-import type { Sample } from '../../src/validate/feeding/sample.js';
-import { fromHalf, toHalf } from '../../src/ir/half.js';
-import { at, cast, fromNumbers, type HostTensor } from '../../src/validate/running/tensor.js';
-import { npy, npz, temporaryFolder, writeNpz } from './support.js';
+import { openData } from '../../../src/validate/feeding/data/index.js';
+import { parseNpy, parseNpz } from '../../../src/validate/feeding/data/npy.js';
+import { parseTensorProto } from '../../../src/validate/feeding/data/tensor_pb.js';
+import type { Sample } from '../../../src/validate/feeding/sample.js';
+import { fromHalf, toHalf } from '../../../src/ir/half.js';
+import { at, cast, fromNumbers, type HostTensor } from '../../../src/validate/running/tensor.js';
+import { npy, npz, temporaryFolder, writeNpz } from '../support.js';
 
 const folder = temporaryFolder();
 const feeds = new Map<string, HostTensor>([
