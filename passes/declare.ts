@@ -6,7 +6,7 @@
  *   out:  present.9.key [batch, 2, total_length_stage1, 16]
  */
 import type { DecoderFacts } from '../src/analyse/facts.js';
-import { UNKNOWN_HEAD_DIM } from '../src/analyse/roles.js';
+import { UNKNOWN_HEAD_DIM } from '../src/analyse/input-sizes.js';
 import type { Axis } from '../src/analyse/probes.js';
 import { type Dim, extentOf, type Value } from '../src/ir/graph.js';
 import { lastLogits } from '../src/rewrite/carried.js';

@@ -14,5 +14,5 @@ export { InternalError, PdropError, Refusal, UsageError } from './diagnostics.js
 export { type ByteSink, type ByteSource, MemorySink, MemorySource } from './onnx/bytes.js';
 export { readModel } from './onnx/read.js';
 export type { Plan } from './plan/plan.js';
-export type { PlanOptions } from './plan/resolve.js';
+export type { PlanOptions } from './plan/options.js';
 export { VERSION } from './version.js';

@@ -21,7 +21,7 @@ export { InternalError, PdropError, Refusal, UsageError, type DiagnosticDetail }
 export type { CompileFolderOptions, CompileOptions } from './library/options.js';
 export type { ImageMaskSource, Plan } from './plan/plan.js';
 export type { RankMethod } from './plan/ranks.js';
-export type { PlanOptions } from './plan/resolve.js';
+export type { PlanOptions } from './plan/options.js';
 export type { CompileReport, MarksReport, StageReport } from './report/compile-report.js';
 export type { FolderFile, FolderReport } from './folder/compile-folder.js';
 export type { Runtime } from './folder/layout.js';

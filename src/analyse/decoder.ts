@@ -1,14 +1,13 @@
 /** The whole analysis: roles, content, spine, attention → layers. The first thing that does not fit is refused by name. */
-import { describeNode, Refusal } from '../diagnostics.js';
+import { Refusal } from '../diagnostics.js';
 import { type Graph, type Model, type Node, refill, type Value } from '../ir/graph.js';
 import { isTopological, topologicalOrder } from '../ir/order.js';
 import { findAttention } from './attention/index.js';
-import { requireSoundCore } from './attention/sound.js';
-import type { AttentionCore, AttentionLayer, Cut, DecoderFacts, InputRoles, Layer, Mixer, PastInput } from './facts.js';
-import { withContents, TEXT_ONLY } from './contents.js';
+import type { AttentionCore, AttentionLayer, DecoderFacts, InputRoles, PastInput } from './facts.js';
+import { TEXT_ONLY, withContents } from './contents.js';
 import { contradiction } from './alignment.js';
-import { placeOf, spineOf } from './bypass.js';
-import { claimsOf, type Decline, leadingTo, requireComplete } from './completeness.js';
+import { spineOf } from './bypass.js';
+import { claimsOf, type Decline, requireComplete } from './completeness.js';
 import { findCrossAttention, refuseCrossAttention } from './cross-attention.js';
 import { findMixers } from './mixers.js';
 import type { Trace } from './near-miss.js';
@@ -18,10 +17,12 @@ import { COMPILED_PROBE_SIZES, PROBE_SIZES, Probes, type ProbeSizes } from './pr
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { isFloat } from '../ir/data-type.js';
-import { findRoles, headDimsOf, shapesAt } from './roles.js';
-import { RULES } from './token-rules/index.js';
+import { findRoles } from './roles.js';
+import { headDimsOf, shapesAt } from './input-sizes.js';
 import { named } from './what-it-is.js';
-import { contentOf, type Link } from './spine.js';
+import { contentOf } from './spine.js';
+import { layersOf } from './layers.js';
+import { cyclic, mergedDecoder, noLayers, refuseFunctions, refuseOldOpset, refuseUnknownOps } from './refusals.js';
 
 export interface AnalyseOptions {
   /** For a compiled graph: where its image tokens are marked. It is then analysed as for a prompt without images. */
@@ -114,32 +115,7 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
   refuseFunctions(model, probes);
   refuseUnknownOps(view, probes);
   const spine = spineOf(graph, content, roles.source, logits, cores);
-  const { links: chain, last } = spine;
-  const found = new Map<number, { core?: AttentionCore; mixer?: Mixer }>();
-  for (const { at, mixer } of findMixers({ graph, roles, content, probes }, chain, last)) found.set(at, { mixer });
-  for (const core of cores) {
-    requireSoundCore(core);
-    const at = placeOf(spine, core);
-    if (at < 0) continue;
-    const beside = found.get(at);
-    if (beside?.core) {
-      throw new Refusal({
-        code: 'PD303',
-        message: 'two attention ops stand between the same two points of the residual stream',
-        culprit: describeNode(core.anchor),
-        hint: 'something bypasses the layers: cross-attention (image tokens must be part of the decoder sequence), keys shared between layers, or a skip connection over several layers; such graphs cannot be cut between layers',
-      });
-    }
-    found.set(at, { ...beside, core });
-  }
-  const placed = [...found].sort(([a], [b]) => a - b);
-  const entered = placed.map(([at, { core, mixer }], index): Layer => {
-    const cut = cutAt(chain, at, content);
-    const keysOf = core && placed.findIndex(([, earlier]) => earlier.core?.k.value === core.k.value && earlier.core.anchor !== core.anchor);
-    const residual = cut.node ? residualOf(cut.node) : cut.values[0];
-    return { index, cut, core, mixer, keysOf: keysOf !== undefined && keysOf >= 0 && keysOf < index ? keysOf : undefined, residual, middle: undefined };
-  });
-  const layers = entered.map((layer, i): Layer => ({ ...layer, middle: middleOf(chain.slice((placed[i]?.[0] as number) + 1, placed[i + 1]?.[0]), entered[i + 1]) }));
+  const layers = layersOf(spine, content, cores, findMixers({ graph, roles, content, probes }, spine.links, spine.last));
   const attention = layers.filter((l): l is AttentionLayer => l.core !== undefined);
   if (layers.length < 2 || attention.length === 0) throw noLayers(graph, layers.length, declines);
   requireComplete(view, claimsOf(layers), layers.length, declines);
@@ -177,46 +153,6 @@ function dependentsOf(graph: Graph, values: ReadonlySet<Value>): ReadonlySet<Val
   return all;
 }
 
-function cyclic(node: Node): Refusal {
-  return new Refusal({
-    code: 'PD102',
-    message: 'the graph has a cycle: a value depends on itself',
-    culprit: describeNode(node),
-    hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it',
-  });
-}
-
-/** The sum that a fused skip norm gives beside its norm; undefined for other nodes. */
-function residualOf(node: Node): Value | undefined {
-  return /^Skip(Simplified)?LayerNormalization$/.test(node.opType) ? (node.outputs[3] ?? undefined) : undefined;
-}
-
-/** Of the chain's links between two layers' entries: the hidden states that stand before the next layer's. */
-function middleOf(links: readonly Link[], next: Layer | undefined): Value | undefined {
-  if (!next) return undefined;
-  for (const link of links) {
-    const value = link.value ?? residualOf(link.node as Node);
-    if (!value || value === next.residual || value.producer?.is('Cast') || value.producer?.is('Identity')) continue;
-    if (link.node ? link.node === next.cut.node : next.cut.values.includes(value)) return undefined;
-    if (value.producer?.is('Add') || link.node) return value;
-  }
-  return undefined;
-}
-
-/** Up through Cast and Identity, so that what is gathered is the residual stream itself. */
-function cutAt(chain: readonly Link[], at: number, content: ReadonlySet<Value>): Cut {
-  let i = at;
-  for (;;) {
-    const producer: Node | null | undefined = chain[i]?.value?.producer;
-    if (i === 0 || !producer || !(producer.is('Cast') || producer.is('Identity'))) break;
-    i--;
-  }
-  const link = chain[i] as Link;
-  if (link.value) return { values: [link.value], node: undefined };
-  const values = link.node.outputs.filter((o): o is Value => o !== null && content.has(o) && (o.uses.length > 0 || o.isOutput));
-  return { values, node: link.node };
-}
-
 function findLogits(graph: Graph, content: ReadonlySet<Value>): Value {
   const candidates = graph.outputs.filter((o) => content.has(o) && isFloat(o.type?.elemType) && (o.type?.dims === undefined || o.type.dims.length <= 3));
   const logits = candidates.find((o) => /logits/.test(o.name)) ?? candidates.find((o) => o.type?.dims?.length === 3) ?? candidates[0];
@@ -235,52 +171,6 @@ function declaredSize(roles: InputRoles, axis: 0 | 1): number | undefined {
   return typeof d === 'number' ? d : undefined;
 }
 
-/** Model-local functions are fine where they only spell out an op that is known anyway (a portable fallback). */
-function refuseFunctions(model: Model, probes: Probes): void {
-  if (model.functions.length === 0) return;
-  const local = new Set(model.functions);
-  const unknown = probes.facts[0].unknownOps;
-  const used = model.graph.nodes.find((n) => (local.has(`${n.domain}:${n.opType}`) || local.has('?')) && unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType));
-  if (used) {
-    throw new Refusal({
-      code: 'PD308',
-      message: 'the graph calls model-local functions, whose bodies are not analysed',
-      culprit: describeNode(used),
-      hint: 'inline them first: onnx.inliner.inline_local_functions(model)',
-    });
-  }
-}
-
-/** An op of unknown effect may be a layer, or hide the attention behind it: layers would be missed and counted wrong. */
-function refuseUnknownOps({ graph, content, logits }: { graph: Graph; content: ReadonlySet<Value>; logits: Value }, probes: Probes): void {
-  const unknown = probes.facts[0].unknownOps;
-  if (unknown.size === 0) return;
-  const first = leadingTo(graph, content, logits).find((n) => unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType) && !RULES.get(n.domain)?.has(n.opType));
-  if (!first) return;
-  throw new Refusal({
-    code: 'PD308',
-    message: 'what this op does with tokens is not known: it may be a layer, or hide one',
-    culprit: describeNode(first),
-    hint: /^QLinear/.test(first.opType)
-      ? 'quantize with Q and DQ nodes instead (quantize_static with quant_format=QuantFormat.QDQ): a runtime makes these ops of them'
-      : 'export with standard ONNX or ONNX Runtime ops only; model-local functions can be inlined with onnx.inliner.inline_local_functions',
-  });
-}
-
-/** The oldest opset that has what is added to the graph (Min and Max of int64). */
-const OLDEST_OPSET = 12;
-
-function refuseOldOpset(model: Model): void {
-  const opset = model.opsets.get('') ?? 0;
-  if (opset >= OLDEST_OPSET) return;
-  throw new Refusal({
-    code: 'PD317',
-    message: `opset ${opset} is older than what is added to the graph needs (${OLDEST_OPSET})`,
-    culprit: 'opset_import',
-    hint: 'export with opset 14 or newer, or convert the model with onnx.version_converter',
-  });
-}
-
 /** In a merged graph even the embedding lookup may be inside the branches. */
 function rolesOf(graph: Graph): InputRoles {
   try {
@@ -288,31 +178,4 @@ function rolesOf(graph: Graph): InputRoles {
   } catch (error) {
     throw (error instanceof Refusal && error.code === 'PD301' && mergedDecoder(graph)) || error;
   }
-}
-
-function mergedDecoder(graph: Graph): Refusal | undefined {
-  const merged = graph.nodes.find((n) => n.is('If') && n.subgraphs.some((g) => g.nodes.length > 50));
-  return (
-    merged &&
-    new Refusal({
-      code: 'PD304',
-      message: 'the decoder is merged with `If`: its layers are inside the branches',
-      culprit: describeNode(merged),
-      hint: 'export it without merging (optimum-cli export onnx --no-post-process, or a recent exporter that takes empty caches) and compile that',
-    })
-  );
-}
-
-function noLayers(graph: Graph, found: number, declines: readonly { node: Node; reason: string }[]): Refusal {
-  const merged = mergedDecoder(graph);
-  if (merged) return merged;
-  const near = declines[0];
-  return new Refusal({
-    code: 'PD301',
-    message: near
-      ? `no decoder found: ${found} attention layers; one that was looked at: ${near.reason}`
-      : `no decoder found: ${found} attention layers between the embeddings and the logits`,
-    culprit: near && describeNode(near.node),
-    hint: 'see `pdrop-compile inspect` for what was found; supported attention: MatMul/Softmax/MatMul, Attention (opset 23+), GroupQueryAttention, MultiHeadAttention',
-  });
 }

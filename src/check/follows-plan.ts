@@ -6,7 +6,7 @@
 import { analyseDecoder } from '../analyse/decoder.js';
 import { type TokenPattern, withContents } from '../analyse/contents.js';
 import type { DecoderFacts } from '../analyse/facts.js';
-import { headDimsOf, shapesAt } from '../analyse/roles.js';
+import { headDimsOf, shapesAt } from '../analyse/input-sizes.js';
 import { evaluateLanes, type ShapeBindings, type ShapeFacts } from '../analyse/shapes/index.js';
 import { keepCount } from '../cost/keep.js';
 import { type DiagnosticDetail, describeNode, PdropError } from '../diagnostics.js';

@@ -2,7 +2,7 @@
 import { describeNode, InternalError, Refusal } from '../diagnostics.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { evaluateShapes } from '../analyse/shapes/index.js';
-import { headDimsOf, shapesAt } from '../analyse/roles.js';
+import { headDimsOf, shapesAt } from '../analyse/input-sizes.js';
 import { PROBE_SIZES } from '../analyse/probes.js';
 import type { Model } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';

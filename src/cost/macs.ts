@@ -6,7 +6,7 @@
  * embeddings are no MACs: `elementOps` is the number of elements they visit, one op each. Moving data is free.
  */
 
-import { countOf } from '../analyse/shapes/call.js';
+import { countOf } from '../analyse/shapes/dims.js';
 import type { ShapeFacts } from '../analyse/shapes/index.js';
 import type { Graph, Node } from '../ir/graph.js';
 import { productCost } from './products.js';

@@ -3,7 +3,7 @@
  */
 
 import { attentionGeometry } from '../analyse/shapes/attention.js';
-import { countOf } from '../analyse/shapes/call.js';
+import { countOf } from '../analyse/shapes/dims.js';
 import { einsumTerms } from '../analyse/shapes/einsum.js';
 import type { Dims, Fact } from '../analyse/shapes/index.js';
 import { fusedOperand } from '../analyse/shapes/linear.js';

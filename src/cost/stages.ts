@@ -3,7 +3,7 @@ import type { Graph } from '../ir/graph.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { withContents } from '../analyse/contents.js';
-import { headDimsOf, shapesAt } from '../analyse/roles.js';
+import { headDimsOf, shapesAt } from '../analyse/input-sizes.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { countMacs, type CostTable } from './macs.js';
 

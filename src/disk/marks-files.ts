@@ -10,7 +10,7 @@ import { markVisionEncoder, writeMarked } from '../marks/vision.js';
 import { readModel } from '../onnx/read.js';
 import type { MarkType } from '../plan/marks.js';
 import type { Marks, Plan } from '../plan/plan.js';
-import { unproved } from '../plan/resolve.js';
+import { unproved } from '../plan/image-mask.js';
 
 /** The embedding graph and the vision encoder beside a decoder, when there is exactly one of each. */
 export function partsBeside(decoder: string): { embed: string | undefined; vision: string | undefined } {

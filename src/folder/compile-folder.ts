@@ -12,7 +12,7 @@ import { OutputTransaction } from '../disk/transaction.js';
 import type { MarksProof } from '../marks/prove.js';
 import { readModel } from '../onnx/read.js';
 import type { Plan } from '../plan/plan.js';
-import { unproved } from '../plan/resolve.js';
+import { unproved } from '../plan/image-mask.js';
 import type { CompileReport, MarksReport } from '../report/compile-report.js';
 import { VERSION } from '../version.js';
 import { type FolderLayout, type LayoutKind, type Part, readJson, recogniseFolder, type Runtime } from './layout.js';

@@ -14,7 +14,8 @@ import { requirePlan } from '../disk/schemas.js';
 import { type LayoutKind, recogniseFolder, type Runtime } from '../folder/layout.js';
 import { readModel } from '../onnx/read.js';
 import type { Plan } from '../plan/plan.js';
-import { checkPlan, type PlanOptions, resolvePlan } from '../plan/resolve.js';
+import { checkPlan, resolvePlan } from '../plan/resolve.js';
+import type { PlanOptions } from '../plan/options.js';
 import { type InspectReport, inspectReport } from '../report/inspect-report.js';
 import type { Unfixed } from '../rewrite/unfix.js';
 

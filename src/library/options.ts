@@ -4,7 +4,7 @@ import type { FolderOptions } from '../folder/compile-folder.js';
 import type { Runtime } from '../folder/layout.js';
 import type { MarksProof } from '../marks/prove.js';
 import type { Plan } from '../plan/plan.js';
-import type { PlanOptions } from '../plan/resolve.js';
+import type { PlanOptions } from '../plan/options.js';
 import type { RewriteOptions } from '../rewrite/rewrite.js';
 
 /** Options of `compile`; planning options keep their command-line names. */

@@ -5,7 +5,8 @@
  *   out:  TopK(score, 352);                           Reshape(h, [1, −1, 64])
  */
 import { describeNode, Refusal } from '../diagnostics.js';
-import { headDimsOf, PAST_SLOTS, shapesAt } from '../analyse/roles.js';
+import { headDimsOf, shapesAt } from '../analyse/input-sizes.js';
+import { PAST_SLOTS } from '../analyse/input-flow.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import { DataType, type Node, refill, type Value } from '../ir/graph.js';
 import type { FixedSizes } from '../plan/plan.js';

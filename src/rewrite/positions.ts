@@ -2,7 +2,7 @@
 import { Refusal } from '../diagnostics.js';
 import type { Node, Value } from '../ir/graph.js';
 import type { DecoderFacts } from '../analyse/facts.js';
-import { isTableLookup } from '../analyse/roles.js';
+import { isTableLookup } from '../analyse/input-flow.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import { frameDependent, isShapeSlot } from './stages.js';
 

@@ -6,7 +6,8 @@
  *   in:   Reshape(h, [1, 40, 4, 8])                    Add(scores, mask [1, 1, 40, 40])
  *   out:  Reshape(h, Concat(1, Shape(x)[1], 4, 8))     Add(scores, Slice(mask, to Shape(x)[1] on both axes))
  */
-import { findRoles, shapesAt } from '../analyse/roles.js';
+import { findRoles } from '../analyse/roles.js';
+import { shapesAt } from '../analyse/input-sizes.js';
 import type { InputRoles } from '../analyse/facts.js';
 import type { ProbeSizes } from '../analyse/probes.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';

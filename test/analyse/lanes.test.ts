@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { compileModel, writeCompiled } from '../../src/compile.js';
 import { analyseDecoder } from '../../src/analyse/decoder.js';
 import { withContents } from '../../src/analyse/contents.js';
-import { headDimsOf, shapesAt } from '../../src/analyse/roles.js';
+import { headDimsOf, shapesAt } from '../../src/analyse/input-sizes.js';
 import { evaluateLanes, evaluateShapes, type ShapeBindings, type ShapeFacts } from '../../src/analyse/shapes/index.js';
 import { DataType, Graph, Node, Value } from '../../src/ir/graph.js';
 import { MemorySink, MemorySource } from '../../src/onnx/bytes.js';

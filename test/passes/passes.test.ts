@@ -8,7 +8,7 @@ import { printGraph } from '../../src/ir/print.js';
 import { verifyGraph } from '../../src/ir/verify.js';
 import { MemorySink, MemorySource } from '../../src/onnx/bytes.js';
 import { readModel } from '../../src/onnx/read.js';
-import type { PlanOptions } from '../../src/plan/resolve.js';
+import type { PlanOptions } from '../../src/plan/options.js';
 import { resolvePlan } from '../../src/plan/resolve.js';
 import { rewrite, type RewriteOptions } from '../../src/rewrite/rewrite.js';
 import { decoder } from '../support/graphs.js';

@@ -9,7 +9,7 @@ import { FileSink, FileSource } from '../../src/disk/files.js';
 import { DataType, type Graph, type Value } from '../../src/ir/graph.js';
 import { readModel } from '../../src/onnx/read.js';
 import { layoutModel, writePieces } from '../../src/onnx/write.js';
-import { parseImageMask } from '../../src/plan/resolve.js';
+import { parseImageMask } from '../../src/plan/image-mask.js';
 import { Builder } from '../../src/rewrite/builder.js';
 import type { Sample } from '../../src/validate/feeding/sample.js';
 import { type Dtype, fromBytes, type HostTensor } from '../../src/validate/running/tensor.js';

@@ -4,7 +4,7 @@
  */
 
 import type { Node } from '../../ir/graph.js';
-import { countOf } from './call.js';
+import { countOf } from './dims.js';
 import type { Dims, Fact } from './types.js';
 
 /** Sizes of one fused attention call; null where they depend on data. */

@@ -4,7 +4,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { broadcast, type Call, countOf, expandElements, type HandlerTable, known } from './call.js';
+import { broadcast, type Call, type HandlerTable } from './call.js';
+import { countOf, known } from './dims.js';
+import { expandElements } from './strided.js';
 import { castNumber, erf, isIntegral, isNumeric, roundHalfEven, rounder } from './numbers.js';
 import type { Fact } from './types.js';
 

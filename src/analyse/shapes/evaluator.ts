@@ -3,7 +3,9 @@
  */
 
 import { extentOf, type Graph, type Node, type Tensor, type Value } from '../../ir/graph.js';
-import { Call, ConstantFact, constantFact, countOf, type DataLimits, isSize, limitFor } from './call.js';
+import { Call, type DataLimits, limitFor } from './call.js';
+import { ConstantFact, constantFact } from './constant-fact.js';
+import { countOf, isSize } from './dims.js';
 import { handlerOf } from './handlers.js';
 import { inLane, type Known, Lanes, Varying } from './lanes.js';
 import { type Form, formOf, Memo, MOST_ELEMENTS, type Step, type Steps } from './memo.js';

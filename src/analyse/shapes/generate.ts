@@ -3,7 +3,8 @@
  */
 
 import { DataType, type Node } from '../../ir/graph.js';
-import { type Call, countOf, type DataLimits, dimsFrom, type HandlerTable, limitFor, unknownDims } from './call.js';
+import { type Call, type DataLimits, type HandlerTable, limitFor } from './call.js';
+import { countOf, dimsFrom, unknownDims } from './dims.js';
 import { rounder, tensorElements } from './numbers.js';
 import type { Fact } from './types.js';
 

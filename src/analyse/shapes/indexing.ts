@@ -3,7 +3,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, countOf, type HandlerTable, known, stridesOf } from './call.js';
+import type { Call, HandlerTable } from './call.js';
+import { countOf, known } from './dims.js';
+import { stridesOf } from './strided.js';
 import { isIntegral } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 

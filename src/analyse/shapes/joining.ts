@@ -3,7 +3,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, countOf, dimsFrom, type HandlerTable, known, stridedCopy, stridesOf, unknownDims } from './call.js';
+import type { Call, HandlerTable } from './call.js';
+import { countOf, dimsFrom, known, unknownDims } from './dims.js';
+import { stridedCopy, stridesOf } from './strided.js';
 import type { Fact } from './types.js';
 
 function concat(call: Call): Fact {

@@ -3,7 +3,8 @@
  * attributes) has given of facts is remembered: of a decoder's layers only the first is worked out.
  */
 import type { AttributeValue, Node } from '../../ir/graph.js';
-import { Call, ConstantFact, type HandlerTable } from './call.js';
+import { Call, type HandlerTable } from './call.js';
+import { ConstantFact } from './constant-fact.js';
 import type { Known } from './lanes.js';
 import type { Fact } from './types.js';
 

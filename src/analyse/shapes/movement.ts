@@ -4,7 +4,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { broadcast, type Call, countOf, dimsFrom, expandElements, type HandlerTable, known, stridedCopy, stridesOf, unknownDims } from './call.js';
+import { broadcast, type Call, type HandlerTable } from './call.js';
+import { countOf, dimsFrom, known, unknownDims } from './dims.js';
+import { expandElements, stridedCopy, stridesOf } from './strided.js';
 import { joining } from './joining.js';
 import type { Dims, Fact } from './types.js';
 

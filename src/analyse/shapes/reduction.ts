@@ -3,7 +3,9 @@
  */
 
 import { DataType } from '../../ir/graph.js';
-import { type Call, type HandlerTable, known, stridesOf, unknownDims } from './call.js';
+import type { Call, HandlerTable } from './call.js';
+import { known, unknownDims } from './dims.js';
+import { stridesOf } from './strided.js';
 import { isIntegral, rounder } from './numbers.js';
 import type { Dims, Fact } from './types.js';
 

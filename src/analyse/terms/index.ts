@@ -7,7 +7,7 @@
 import { DataType, type Graph, type Node, type Value } from '../../ir/graph.js';
 import { settle } from '../../ir/settle.js';
 import type { DecoderFacts } from '../facts.js';
-import { shapesAt, headDimsOf } from '../roles.js';
+import { headDimsOf, shapesAt } from '../input-sizes.js';
 import { attributesOf, cumSum, elementwise, gemm, matMul, norm, projection, reduce, softmax } from './arithmetic.js';
 import { Call, type Handler, type Run } from './call.js';
 import * as index from './indexing.js';
