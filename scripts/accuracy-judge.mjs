@@ -131,6 +131,12 @@ function tables() {
     const cells = here.map((w) => of(`${w}/default-${rank}-keep`));
     return [`\`${rank}\``, percent(cells[0]?.macs ?? 1), ...cells.flatMap((c, i) => [withInterval(c), rank === 'attention' ? '' : against(c, ours(here[i]))])];
   }));
+  const by = (w, budget, rank, kind) => of(`${w}/${rank === 'tuned' ? `tuned-${100 * budget}` : `stages-${100 * budget}-${rank}-keep`}`, kind);
+  out['judge-budget-rankers'] = markdown(['decoder', '`--rank`', ...BUDGETS.map((b) => `${100 * b}% of the MACs`)], here.flatMap((w) => RANKERS.flatMap((rank) => {
+    const cells = BUDGETS.map((b) => by(w, b, rank));
+    return cells.some((c) => c) ? [[names[w], `\`${rank}\``, ...cells.map((c, i) => (c ? `${percent(c.share)}${rank === 'attention' ? '' : ` (${against(c, by(w, BUDGETS[i], 'attention'))})`}` : ''))]] : [];
+  })));
+  out['judge-budget-kinds'] = markdown(['decoder', 'kind', ...BUDGETS.flatMap((b) => [`${100 * b}%: attention`, 'random', 'tuned'])], here.flatMap((w) => Object.keys(needs).map((kind) => [names[w], `\`${kind}\``, ...BUDGETS.flatMap((b) => ['attention', 'random', 'tuned'].map((rank) => (by(w, b, rank, kind) ? percent(by(w, b, rank, kind).share) : '')))])));
   out['judge-kinds'] = markdown(['kind', 'needs', 'questions', ...here.flatMap((w) => [`${names[w]}: original`, 'attention, kept', 'uniform, kept', 'random, kept', 'attention, compact'])], Object.entries(needs).map(([kind, need]) => [`\`${kind}\``, need, String(of('plain/original', kind)?.n ?? ''), ...here.flatMap((w) => ['original', 'default-attention-keep', 'default-uniform-keep', 'default-random-keep', 'default-attention-compact'].map((id) => (of(`${w}/${id}`, kind) ? percent(of(`${w}/${id}`, kind).share) : '')))]));
   return out;
 }

@@ -1,4 +1,4 @@
-/** The judge (fixtures/judge) on its first 24 evaluation pictures: what docs/accuracy.md finds on all of them, pinned. */
+/** The judge (fixtures/judge) on its first 28 evaluation pictures: what docs/accuracy.md finds on all of them, pinned. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 // @ts-expect-error a script without types
@@ -9,7 +9,7 @@ import { folder } from '../support/folder.js';
 const judge = join(import.meta.dirname, '..', '..', 'fixtures', 'judge');
 const PLAIN = join(judge, 'decoder_model_merged.onnx');
 const TRAINED = join(judge, 'decoder_trained_with_dropping.onnx');
-const PICTURES = 24;
+const PICTURES = 28;
 
 interface Question {
   readonly picture: number;
@@ -44,7 +44,7 @@ async function under(path: string, options: Parameters<typeof compile>[1]): Prom
 test('before pruning at least 95% are right', () => {
   expect(questions.length).toBeGreaterThan(200);
   expect(original.get(PLAIN)).toBeGreaterThan(95);
-  expect(original.get(TRAINED)).toBeGreaterThan(93);
+  expect(original.get(TRAINED)).toBeGreaterThan(90);
 });
 
 test('at equal cost: positions do not matter, attention beats chance, what is diverse keeps nearly all', async () => {
