@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { compile } from '../../src/index.js';
 import { baselineReport } from '../../src/validate/fidelity/baselines.js';
-import type { SampleRecord } from '../../src/validate/fidelity/records.js';
+import { fidelityOf, type SampleRecord } from '../../src/validate/fidelity/records.js';
 import { estimate, t95 } from '../../src/validate/fidelity/statistics.js';
-import { baselineFinding, findings } from '../../src/validate/findings.js';
+import { baselineFinding, findings, judgeThresholds } from '../../src/validate/findings.js';
 import { flopsOf } from '../../src/validate/flops.js';
 import { validate } from '../../src/validate/validate.js';
 import type { ProviderReport } from '../../src/validate/result.js';
@@ -104,5 +104,23 @@ describe('ranking’s share', () => {
     expect(flops.prefill.parts.rank).toBeCloseTo(macs.rank, 3);
     expect(report.cost?.prefill.rewritten.parts.rank).toBeCloseTo(macs.rank, 3);
     expect([flops.prefill.parts.rank / flops.prefill.macs, report.cost?.rankShare].map((v) => v?.toFixed(9))).toEqual(Array(2).fill(macs.rankShare.toFixed(9)));
+  });
+});
+
+describe('thresholds and findings', () => {
+  const provider = (kl: number, other: number): ProviderReport => {
+    const samples = [0, 1, 2, 3].map((i): SampleRecord => ({ id: `${i}`, index: i, tokens: { length: 1, rows: 1, image: [1] }, candidates: { rewritten: { rows: 1, kl: [kl + i / 1000], top1: [1], dp: [0] }, random: { rows: 1, kl: [other], top1: [1], dp: [0] } } }));
+    return { provider: 'cpu', gates: [], control: null, fidelity: fidelityOf(samples, 'rewritten'), baselines: [baselineReport(samples, 'random')], placement: null, latency: null, memory: null, samples, faults: [], notes: [] };
+  };
+  it('a missed limit, and one without a figure, is a miss', () => {
+    const results = judgeThresholds({ maxKl: 0.05, minTop1: 0.9, maxPplRatio: 1.1, minFlopsCut: 0.4 }, [provider(0.1, 0.2)], null);
+    expect(results.map((r) => [r.option, r.met])).toEqual([['--min-flops-cut', false], ['--max-kl', false], ['--min-top1', true], ['--max-ppl-ratio', false]]);
+  });
+  it('says plainly when ranking loses', () => {
+    const lost = provider(0.2, 0.1);
+    expect(baselineFinding(lost, lost.baselines[0] as never)).toMatch(/LOSES to random.*Ranking buys nothing/);
+    const won = provider(0.1, 0.2);
+    expect(baselineFinding(won, won.baselines[0] as never)).toMatch(/beats random/);
+    expect(judgeThresholds({ beatBaselines: true }, [lost], null)[0]?.met).toBe(false);
   });
 });

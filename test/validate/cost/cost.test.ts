@@ -5,9 +5,6 @@ import { afterEach, describe, expect, it, vi } from 'vitest';
 import { register } from '../../../src/cli/commands/flops.js';
 import { mlpWidth } from '../../../src/validate/cost/costreport.js';
 import { executedMacs, macsOfEvent } from '../../../src/validate/cost/executed.js';
-import { breakEven } from '../../../src/validate/speed/break-even.js';
-import { spread } from '../../../src/validate/fidelity/statistics.js';
-import type { PhaseLatency } from '../../../src/validate/speed/latency.js';
 import { flopsOf } from '../../../src/validate/flops.js';
 import { readModelFile } from '../../../src/validate/models/model.js';
 import { executedBy, type NodeEvent, parseProfile, placementOf } from '../../../src/validate/cost/profile.js';
@@ -97,23 +94,5 @@ describe('profiles', () => {
     // A node may be several launches, or none: what the provider reports counts.
     expect(executedBy({ ...run, kernels: [{ name: 'a', duration: 1 }, { name: 'b', duration: 1 }, { name: 'c', duration: 1 }] }, 'webgpu').launches).toBe(3);
     expect(executedBy({ ...run, nodes: nodes.filter((n) => n.op === 'Range') }, 'cpu')).toEqual({ kernels: 1, launches: 0, copies: 0, syncs: 0 });
-  });
-});
-
-describe('break-even', () => {
-  const phase = (original: number, rewritten: number): PhaseLatency => ({ original: spread([original]), rewritten: spread([rewritten]), speedup: original / rewritten, uncertainty: 0 });
-  it('is where the MACs save what dropping costs', () => {
-    // 10 ms whatever the length, 100 ms of MACs of which half are saved; dropping costs 5 ms: a tenth of what 500 image tokens save.
-    expect(breakEven({ prefill: phase(110, 65), decode: phase(10, 9) }, 500, 2)).toBeCloseTo(50, 9);
-    // Dropping costs all that is saved here.
-    expect(breakEven({ prefill: phase(110, 110), decode: phase(10, 10) }, 500, 2)).toBeCloseTo(500, 9);
-    expect(breakEven({ prefill: phase(110, 55), decode: phase(10, 10) }, 500, 2)).toBe(0);
-    expect(breakEven({ prefill: phase(100, 60), decode: null }, 500, 2)).toBeCloseTo(100, 9);
-  });
-
-  it('is not told where no MACs are saved, or nothing is known of them', () => {
-    expect(breakEven({ prefill: phase(110, 65), decode: null }, 500, 1)).toBeNull();
-    expect(breakEven({ prefill: phase(110, 65), decode: null }, 500, Number.NaN)).toBeNull();
-    expect(breakEven({ prefill: phase(110, 65), decode: null }, 0, 2)).toBeNull();
   });
 });

@@ -1,14 +1,8 @@
-/** Metrics against values worked out by hand, and the thresholds that use them. */
+/** Metrics against values worked out by hand. */
 import { describe, expect, it } from 'vitest';
 import { answersMatch, divergenceAt, summarize, textDivergence } from '../../../src/validate/fidelity/divergence.js';
-import { baselineReport } from '../../../src/validate/fidelity/baselines.js';
-import { baselineFinding, judgeThresholds } from '../../../src/validate/findings.js';
-import { judgeKept, matchRows, type TokenRows } from '../../../src/validate/gates/rows.js';
-import { scheduleFor } from '../../../src/validate/models/plan.js';
 import { fidelityOf, joinRecords, type SampleRecord } from '../../../src/validate/fidelity/records.js';
-import type { ProviderReport } from '../../../src/validate/result.js';
 import { quantile, sorted, spread, standardError } from '../../../src/validate/fidelity/statistics.js';
-import { parseLambdas } from '../../../src/validate/sweep/sweep-grid.js';
 
 const logits = (p: readonly number[]): Float32Array => Float32Array.from(p.map(Math.log));
 
@@ -53,11 +47,6 @@ describe('statistics', () => {
     expect(standardError([1, 2, 3, 4])).toBeCloseTo(Math.sqrt(5 / 3 / 4), 12);
     expect(spread([3, 1, 2])).toEqual({ median: 2, p25: 1.5, p75: 2.5, min: 1, max: 3, n: 3 });
   });
-  it('λ ranges are exact', () => {
-    expect(parseLambdas('0.3:0.9:0.1')).toEqual(['0.3', '0.4', '0.5', '0.6', '0.7', '0.8', '0.9']);
-    expect(parseLambdas('0.5,0.25')).toEqual(['0.5', '0.25']);
-    expect(() => parseLambdas('0.9:0.3:0.1')).toThrow(/empty range/);
-  });
 });
 
 describe('records', () => {
@@ -69,45 +58,5 @@ describe('records', () => {
     expect(fidelityOf(joined, 'rewritten')?.all?.kl.mean).toBe(2.5);
     expect(fidelityOf(joined, 'rewritten')?.prompt?.kl.mean).toBe(2);
     expect(fidelityOf(joinRecords([...all].reverse()), 'rewritten')).toEqual(fidelityOf(joined, 'rewritten'));
-  });
-});
-
-describe('thresholds and findings', () => {
-  const provider = (kl: number, other: number): ProviderReport => {
-    const samples = [0, 1, 2, 3].map((i): SampleRecord => ({ id: `${i}`, index: i, tokens: { length: 1, rows: 1, image: [1] }, candidates: { rewritten: { rows: 1, kl: [kl + i / 1000], top1: [1], dp: [0] }, random: { rows: 1, kl: [other], top1: [1], dp: [0] } } }));
-    return { provider: 'cpu', gates: [], control: null, fidelity: fidelityOf(samples, 'rewritten'), baselines: [baselineReport(samples, 'random')], placement: null, latency: null, memory: null, samples, faults: [], notes: [] };
-  };
-  it('a missed limit, and one without a figure, is a miss', () => {
-    const results = judgeThresholds({ maxKl: 0.05, minTop1: 0.9, maxPplRatio: 1.1, minFlopsCut: 0.4 }, [provider(0.1, 0.2)], null);
-    expect(results.map((r) => [r.option, r.met])).toEqual([['--min-flops-cut', false], ['--max-kl', false], ['--min-top1', true], ['--max-ppl-ratio', false]]);
-  });
-  it('says plainly when ranking loses', () => {
-    const lost = provider(0.2, 0.1);
-    expect(baselineFinding(lost, lost.baselines[0] as never)).toMatch(/LOSES to random.*Ranking buys nothing/);
-    const won = provider(0.1, 0.2);
-    expect(baselineFinding(won, won.baselines[0] as never)).toMatch(/beats random/);
-    expect(judgeThresholds({ beatBaselines: true }, [lost], null)[0]?.met).toBe(false);
-  });
-});
-
-describe('kept tokens', () => {
-  const rows = (list: readonly number[]): TokenRows => ({ count: list.length, width: 2, values: Float32Array.from(list.flatMap((v) => [v, -v])) });
-  it('are recovered from rows, equal rows in their expected places', () => {
-    expect(matchRows(rows([1, 3, 4]), rows([1, 2, 3, 4]), [0, 2, 3], 1e-4)).toEqual([0, 2, 3]);
-    expect(matchRows(rows([5, 5, 7]), rows([5, 5, 6, 7]), [0, 1, 3], 1e-4)).toEqual([0, 1, 3]);
-    expect(matchRows(rows([9]), rows([1, 2]), [0], 1e-4)).toEqual([-1]);
-  });
-  it('are judged', () => {
-    const text = (t: number): boolean => t < 2;
-    expect(judgeKept([0, 1, 4, 3], [0, 1, 3, 4], text)).toMatchObject({ disorder: [[4, 3]], lost: [], otherChoice: [] });
-    expect(judgeKept([0, 3, 4, 5], [0, 1, 3, 4], text)).toMatchObject({ disorder: [], lost: [1], otherChoice: [] });
-    expect(judgeKept([0, 1, 3, 5], [0, 1, 3, 4], text)).toMatchObject({ lost: [], otherChoice: [4] });
-  });
-  it('are counted as the paper does, the last token spared, rows kept rectangular', () => {
-    const layout = (image: number[][], trailing: number[] = image.map(() => 0)) => ({ rows: image.length, length: image[0]?.length ?? 0, valid: new Uint8Array(image.flat().length).fill(1), image: Uint8Array.from(image.flat()), imageKnown: true, trailing, past: 0 });
-    const one = Array.from({ length: 600 }, (_, i) => (i >= 4 && i < 580 ? 1 : 0));
-    expect(scheduleFor({ keep: ['0.5', '0.25', '0.125'] }, layout([one])).stageTokens).toEqual([600, 312, 168, 96]);
-    expect(scheduleFor({ keep: ['0'] }, layout([[1, 1, 1]])).stageTokens).toEqual([3, 1]);
-    expect(scheduleFor({ keep: ['0.5'] }, layout([[1, 1, 1, 1, 0], [0, 0, 0, 0, 0]])).stageTokens).toEqual([5, 5]);
   });
 });
