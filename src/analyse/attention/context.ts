@@ -96,7 +96,7 @@ export function walkOperand(ctx: DialectContext, start: Value): OperandWalk {
     const axes = ctx.probes.axes(v);
     if (axes?.length === 5) repeated = axes;
     const laid = axes && headAxes(axes, ctx.fixedSequence);
-    if (laid && !(best && laid.heads > best.heads)) best = { value: v, ...laid, factor };
+    if (laid && !(best && (laid.heads > best.heads || laid.headDim !== best.headDim))) best = { value: v, ...laid, factor };
     if (axes && isBatch(axes[0]) && axes.length === 4 && axes[2] === 'T' && typeof axes[1] === 'number' && typeof axes[3] === 'number') expanded = { value: v, layout: 'bhtd', heads: axes[1], headDim: axes[3], factor };
     const node: Node | null = v.producer;
     if (!node || !ctx.content.has(v)) break;
