@@ -28,7 +28,7 @@ describe('finds of the fuzzer', () => {
     const dim = graphOf(model).input?.find((v) => v.name === 'attention_mask')?.type?.tensorType?.shape?.dim as object[];
     dim[0] = { dimValue: 5 };
     const error = await expectBytesRefused(encodeModel(model), 'PD330', ['--stages', '2']);
-    expect(error.message).toContain('"sizes"');
+    expect(error.message).toContain('"batch_size" is 1 in "inputs_embeds" and 5 in');
   });
 
   it('a Cast to no type, which a declared type hides from onnxruntime', async () => {
