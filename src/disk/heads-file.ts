@@ -1,8 +1,7 @@
 /** The file of `--rank heads:<file>`. */
-import { UsageError } from '../diagnostics.js';
 import { type HeadWeights, parseRank } from '../plan/rank-option.js';
 import { requireSchema } from './schemas.js';
-import { readRegularText } from './small-files.js';
+import { readJson } from './small-files.js';
 
 /**
  * The head weights a `--rank` option names; undefined for other rankers.
@@ -12,17 +11,6 @@ import { readRegularText } from './small-files.js';
 export function headWeightsOf(rank: string | undefined): HeadWeights | undefined {
   const path = rank === undefined ? undefined : parseRank(rank).headsFile;
   if (path === undefined) return undefined;
-  let text: string;
-  try {
-    text = readRegularText(path);
-  } catch (error) {
-    throw new UsageError({ code: 'PD002', message: `cannot read the head weights: ${(error as Error).message}`, culprit: path, hint: 'check the path' }, { cause: error });
-  }
-  let json: unknown;
-  try {
-    json = JSON.parse(text);
-  } catch (error) {
-    throw new UsageError({ code: 'PD017', message: `the head weights are not JSON: ${(error as Error).message}`, culprit: path, hint: 'see schemas/heads.schema.json' }, { cause: error });
-  }
+  const json = readJson(path, 'the head weights are', 'see schemas/heads.schema.json');
   return requireSchema<{ weights: HeadWeights }>('heads', json, path).weights;
 }

@@ -1,5 +1,6 @@
 /** Small files that are read whole: configurations, plans, reports. Never a device, a pipe or a folder, and never more than is sensible. */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
+import { UsageError } from '../diagnostics.js';
 
 /** Largest JSON document that is read whole. */
 export const MOST_JSON_BYTES = 64 * 1024 * 1024;
@@ -29,4 +30,25 @@ export function readRegularFile(path: string, mostBytes = MOST_JSON_BYTES): Buff
 
 export function readRegularText(path: string, mostBytes?: number): string {
   return readRegularFile(path, mostBytes).toString('utf8');
+}
+
+/**
+ * A JSON file that the user named.
+ *
+ * @param what what it is called in messages, with its verb: `the plan is`
+ * @param hint where to look when it is not JSON
+ * @throws {UsageError} PD002 unreadable, PD017 not JSON
+ */
+export function readJson(path: string, what: `${string} ${'is' | 'are'}`, hint: string): unknown {
+  let text: string;
+  try {
+    text = readRegularText(path);
+  } catch (error) {
+    throw new UsageError({ code: 'PD002', message: `cannot read ${what.replace(/ \w+$/, '')}: ${(error as Error).message}`, culprit: path, hint: 'check the path' }, { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new UsageError({ code: 'PD017', message: `${what} not JSON: ${(error as Error).message}`, culprit: path, hint }, { cause: error });
+  }
 }

@@ -18,8 +18,12 @@ export interface ParsedRank {
   readonly headsFile?: string;
 }
 
-/** Reads what `--rank` takes. */
-export function parseRank(text: string): ParsedRank {
+/**
+ * Reads what `--rank` takes.
+ *
+ * @param measured `heads` stands without a file, for its weights are measured
+ */
+export function parseRank(text: string, measured = false): ParsedRank {
   const wrong = (): UsageError => new UsageError({ code: 'PD014', message: `--rank ${text} is not understood`, culprit: '--rank', hint: RANK_WORDS });
   const [, method = '', grid] = /^(.*?)(?:\+grid:([^:+]*))?$/.exec(text) ?? [];
   const [, name = '', argument] = /^([a-z]+)(?::(.*))?$/.exec(method) ?? [];
@@ -38,16 +42,13 @@ export function parseRank(text: string): ParsedRank {
     case 'balanced':
       return { rank, seed: 0, ...rest, ...(argument === undefined ? {} : { balance: share(argument) }) };
     case 'heads':
-      if (!argument) throw wrong();
-      return { rank, seed: 0, ...rest, headsFile: argument };
+      if (measured ? argument !== undefined : !argument) throw wrong();
+      return { rank, seed: 0, ...rest, ...(argument === undefined ? {} : { headsFile: argument }) };
     default:
       if (argument !== undefined) throw wrong();
       return { rank, seed: 0, ...rest };
   }
 }
-
-/** Whether a `--rank` is `heads`, whatever stands behind it. */
-export const isHeads = (text: string): boolean => /^heads\b/.test(text);
 
 /**
  * The weights of a heads file at the plan's layers.

@@ -3,7 +3,7 @@ import { statSync } from 'node:fs';
 import { type Command, Option } from 'commander';
 import type { OutputFile } from '../../disk/transaction.js';
 import { formatRatio, parseRatio } from '../../cost/keep.js';
-import { isHeads, parseRank } from '../../plan/rank-option.js';
+import { parseRank } from '../../plan/rank-option.js';
 import { describeRank } from '../../plan/plan.js';
 import { figure, share } from '../../report/validate-tables.js';
 import { ReportFiles } from '../../report/write.js';
@@ -75,11 +75,9 @@ export function parseDuration(text: string): number {
 
 async function run(original: string, f: Flags): Promise<void> {
   const ranks = f.ranks.split(',').map((r) => r.trim());
-  for (const r of ranks) {
-    if (!isHeads(r)) parseRank(r);
-    else if (r.includes(':') && !r.startsWith('heads+')) throw wrong('tune measures the weights of rank heads itself', '--ranks', 'write heads without a file');
-  }
-  if (isHeads(ranks[0] as string)) throw wrong('the map of damages is made with another rank than heads', '--ranks', 'put heads behind the first, such as attention,heads');
+  if (ranks.some((r) => r.startsWith('heads:'))) throw wrong('tune measures the weights of rank heads itself', '--ranks', 'write heads without a file');
+  const [first] = ranks.map((r) => parseRank(r, true));
+  if (first?.rank === 'heads') throw wrong('the map of damages is made with another rank than heads', '--ranks', 'put heads behind the first, such as attention,heads');
   const ratios = [...new Set(f.ratios.split(',').map((r) => formatRatio(parseRatio(r.trim()))))].filter((r) => r !== '1').sort((a, b) => Number(b) - Number(a));
   if (ratios.length === 0) throw wrong('--ratios leaves nothing to choose from', '--ratios', 'give shares below 1, such as 0.5,0.25');
   let pattern: RegExp | undefined;

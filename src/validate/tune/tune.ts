@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { PromptSizes } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
 import type { Plan } from '../../plan/plan.js';
-import { isHeads, parseRank } from '../../plan/rank-option.js';
+import { parseRank } from '../../plan/rank-option.js';
 import { type Context, prepareData } from '../context.js';
 import { Reference } from '../fidelity/reference.js';
 import { readModelFile } from '../models/model.js';
@@ -48,9 +48,7 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
     const prompt: PromptSizes = { batch: 1, imageTokens: image, textTokens: layout.length - image, past: 0 };
     const base = context.plan;
     const planFor = (schedule: Pick<Schedule, 'layers' | 'keep'>, rank: string, positions: 'compact' | 'keep', headWeights?: Plan['headWeights']): Plan => {
-      // Of `heads` the weights are measured, and no file is read.
-      const { headsFile: _, ...parsed } = parseRank(isHeads(rank) ? rank.replace(/^heads/, 'heads:measured') : rank);
-      return { ...base, ...parsed, ...(headWeights && { headWeights }), layers: schedule.layers, keep: schedule.keep, positions, probe: false };
+      return { ...base, ...parseRank(rank, true), ...(headWeights && { headWeights }), layers: schedule.layers, keep: schedule.keep, positions, probe: false };
     };
     const costs = costMeter(options.original, prompt, layers);
     const measureOutcome = async (plan: Plan, half: Half, label: string): Promise<Outcome> => {
@@ -142,7 +140,7 @@ export async function tune(options: TuneOptions, progress: Progress = SILENT, si
     for (const positions of options.positionModes) {
       for (const rank of options.ranks) {
         if (left() < 0.1 * options.budget && frontier.length > 0) continue;
-        const weights = isHeads(rank) ? await ablated(schedule, rank, positions) : undefined;
+        const weights = parseRank(rank, true).rank === 'heads' ? await ablated(schedule, rank, positions) : undefined;
         const p = await point(schedule, rank, positions, weights);
         const better = p.calibration.meanKl < chosen.calibration.meanKl && (kind !== 'flops' || p.macs <= value) && (kind !== 'accuracy' || (p.calibration.accuracy ?? 0) >= (chosen.calibration.accuracy ?? 0));
         if (better) chosen = p;
