@@ -18,6 +18,12 @@ describe('the bundle of the command line', () => {
     for (const [path, text] of made) expect([path, readFileSync(join(packageRoot(), path), 'utf8') === text]).toEqual([path, true]);
   });
 
+  it('has no import whose module it could not see: validate --html once looked for a file that only the unbundled tree has', () => {
+    const folder = join(packageRoot(), 'dist', 'cli');
+    const unseen = readdirSync(folder).filter((f) => f.endsWith('.js')).flatMap((f) => readFileSync(join(folder, f), 'utf8').match(/\bimport\((?!["'])[^)]*\)/g) ?? []);
+    expect(unseen).toEqual([]);
+  });
+
   it('keeps the licences of what it takes in', () => {
     const text = readFileSync(join(packageRoot(), 'dist', 'cli', 'LICENSES.txt'), 'utf8');
     for (const words of [/^commander [\d.]+, MIT$/m, 'TJ Holowaychuk', /^protobufjs [\d.]+, BSD-3-Clause$/m, 'Daniel Wirtz', /^long [\d.]+, Apache-2.0$/m]) expect(text).toMatch(words);

@@ -228,8 +228,7 @@ export async function emit(report: ValidateReport, f: OutputFlags, outputs: Outp
   if (outputs.report) texts.push([outputs.report, `${JSON.stringify(report, null, 1)}\n`]);
   if (outputs.html) {
     // Loaded when asked for only.
-    const page = '../../report/html.js';
-    const { toHtml } = (await import(page)) as { toHtml: (r: ValidateReport) => string };
+    const { toHtml } = await import('../../report/html.js');
     texts.push([outputs.html, toHtml(report)]);
   }
   if (outputs.junit) texts.push([outputs.junit, toJunit(report)]);
