@@ -110,10 +110,24 @@ module.exports = {
     },
     {
       name: 'no-development-packages',
-      comment: 'what runs is in dependencies',
+      comment: 'what runs is in dependencies; transformers.js, which who needs it installs, is one of the tests as well',
       severity: 'error',
       from: { path: '^(src|passes)/' },
-      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'] },
+      to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['type-only'], pathNot: 'node_modules/@huggingface/transformers/' },
+    },
+    {
+      name: 'only-one-file-imports-transformers-js',
+      comment: 'what is used of it is declared there',
+      severity: 'error',
+      from: { path: '^(src|passes)/', pathNot: '^src/validate/feeding/asking/transformers\\.ts$' },
+      to: { path: 'node_modules/@huggingface/transformers/' },
+    },
+    {
+      name: 'transformers-js-is-imported-when-it-is-used',
+      comment: 'it is an optional peer dependency, and takes most of a second to load',
+      severity: 'error',
+      from: { path: '^(src|passes)/' },
+      to: { path: 'node_modules/@huggingface/transformers/', dynamic: false, dependencyTypesNot: ['type-only'] },
     },
     {
       name: 'sources-know-no-tests',

@@ -12,7 +12,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const FOLDER = 'dist/cli';
 
 /** Packages that are loaded from where npm puts them: large ones, each only by what needs it. */
-const EXTERNAL = ['@huggingface/tokenizers', 'ajv', 'onnx-proto', 'onnxruntime-node', 'sharp'];
+const EXTERNAL = ['@huggingface/tokenizers', '@huggingface/transformers', 'ajv', 'onnx-proto', 'onnxruntime-node', 'sharp'];
 
 /** Licences of the packages that are bundled, one after another. */
 function licences(inputs) {

@@ -52,6 +52,7 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
     embed,
     eos: eosOf(at('generation_config.json')),
     ask: {
+      folder: input,
       vision: beside(layout.visions),
       embed,
       tokenizer: join(input, 'tokenizer.json'),

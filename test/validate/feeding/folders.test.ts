@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { compileFolder } from '../../../src/index.js';
 import { filesOfFolders } from '../../../src/folder/validate-folder.js';
 import { Asking } from '../../../src/validate/feeding/asking/index.js';
-import { pixelsOf, readPreprocessing } from '../../../src/validate/feeding/asking/pictures.js';
+import { pixelsOf, type Preprocessing, readPreprocessing } from '../../../src/validate/feeding/asking/pictures.js';
 import { openPrompts } from '../../../src/validate/feeding/asking/prompts.js';
 import { readModelFile } from '../../../src/validate/models/model.js';
 import { schemaComplaint, schemaOf } from '../../../src/disk/schemas.js';
@@ -67,7 +67,7 @@ describe('what the decoder is given', () => {
     const { prompt, answerIds } = questions[0] as (typeof questions)[number];
     expect(Array.from(got.inputs.get('input_ids')?.data as BigInt64Array, Number)).toEqual([1, ...new Array<number>(144).fill(4), ...prompt]);
     expect(got.answers).toEqual([answerIds.slice(0, -1)]);
-    expect([got.imageTokens, got.starts, got.inputs.get('inputs_embeds')?.dims]).toEqual([[144], [1], [1, 145 + prompt.length, 128]]);
+    expect([got.grids, got.inputs.get('inputs_embeds')?.dims]).toEqual([[{ rows: 12, columns: 12, start: 1 }], [1, 145 + prompt.length, 128]]);
     expect((got.inputs.get('image_token_mask')?.data as Uint8Array).reduce((a, b) => a + b, 0)).toBe(144);
   });
 
@@ -85,7 +85,7 @@ describe('what the decoder is given', () => {
     const at = folder();
     const config = { image_processor_type: 'CLIPImageProcessor', size: { shortest_edge: 48 }, crop_size: { width: 32, height: 32 }, do_center_crop: true, resample: 3, image_mean: [0.5, 0.5, 0.5], image_std: [0.25, 0.25, 0.25] };
     writeFileSync(join(at, 'p.json'), JSON.stringify(config));
-    const how = readPreprocessing(join(at, 'p.json'));
+    const how = readPreprocessing(join(at, 'p.json')) as Preprocessing;
     expect(how).toMatchObject({ width: 32, height: 32, shortest: 48, kernel: 'cubic' });
     const { default: sharp } = await import('sharp');
     // Left half black, right half white: the middle of it is half and half.
@@ -111,7 +111,7 @@ const BAD: readonly Bad[] = [
   { code: 'PD520', what: 'a picture that is missing', sample: { image: 'none.png', text: 'which digit' }, says: /none\.png/ },
   { code: 'PD520', what: 'a picture that is none', sample: { image: 'samples.jsonl', text: 'which digit' }, says: /samples\.jsonl/ },
   { code: 'PD521', what: 'no preprocessor_config.json', spoil: (r) => rmSync(join(r, 'preprocessor_config.json')), says: /preprocessor_config/ },
-  { code: 'PD521', what: 'a processor that cuts pictures up', spoil: (r) => writeFileSync(join(r, 'preprocessor_config.json'), '{"image_processor_type":"Idefics3ImageProcessor"}'), says: /Idefics3/ },
+  { code: 'PD521', what: 'a processor that neither we nor transformers.js have', spoil: (r) => writeFileSync(join(r, 'preprocessor_config.json'), '{"image_processor_type":"OwnImageProcessor"}'), says: /OwnImageProcessor/ },
   { code: 'PD523', what: 'no vision encoder', spoil: (r) => rmSync(join(r, 'onnx', 'vision_encoder.onnx')), says: /vision encoder/ },
   { code: 'PD523', what: 'a config without the image token', spoil: (r) => writeFileSync(join(r, 'config.json'), '{}'), says: /which token/ },
 ];

@@ -1,16 +1,20 @@
 /** Pictures and questions through a folder's own vision encoder and embedding graph, to what its decoder takes. */
 import { existsSync } from 'node:fs';
 import { UsageError } from '../../../diagnostics.js';
-import type { JsonSample } from '../data/json.js';
+import type { JsonSample, Message } from '../data/json.js';
 import { badPicture, badSample } from '../../running/faults.js';
 import type { DecoderIo } from '../../running/io.js';
-import { openSession, type Session } from '../../running/session.js';
-import { at, cast, type Dtype, fromNumbers, type HostTensor } from '../../running/tensor.js';
-import { pixelsOf, type Preprocessing, readPreprocessing } from './pictures.js';
+import { cast, type Dtype, fromNumbers, type HostTensor } from '../../running/tensor.js';
+import { templateOf } from './configs.js';
+import { FolderGraphs } from './graphs.js';
+import { decoded, pixelsOf, type Preprocessing, readPreprocessing } from './pictures.js';
+import { FolderProcessor } from './processor.js';
 import { openPrompts, type Prompts } from './prompts.js';
+import type { Grid } from './tiles.js';
 
 /** Files of a folder that questions go through; vision and embed are undefined where the decoder's graph holds them. */
 export interface AskFiles {
+  readonly folder: string;
   readonly vision: string | undefined;
   readonly embed: string | undefined;
   readonly tokenizer: string;
@@ -24,21 +28,36 @@ export interface AskFiles {
 export interface Asked {
   readonly inputs: ReadonlyMap<string, HostTensor>;
   readonly answers: readonly (readonly number[])[] | undefined;
-  /** Features of each picture, in order. */
-  readonly imageTokens: readonly number[];
-  /** Index of each picture's first token. */
-  readonly starts: readonly number[];
+  /** What was asked, for people. */
+  readonly question: string;
+  /** Where the image tokens lie on the picture: of samples with one picture, where it is known. */
+  readonly grids: readonly Grid[] | undefined;
 }
+
+/** A prompt on its way to the decoder. */
+interface Made {
+  readonly ids: readonly number[];
+  /** pixel_values and what else was made of the pictures. */
+  readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** Undefined where the decoder makes them itself, or there are no pictures. */
+  readonly features: readonly HostTensor[];
+  readonly positions: HostTensor | undefined;
+  readonly grids: readonly Grid[] | undefined;
+}
+
+/** A sample's question: the prompt as it is, or messages for the chat template. */
+type Question = { readonly prompt: string } | { readonly messages: readonly Message[] };
 
 export class Asking {
   readonly #files: AskFiles;
   readonly #io: DecoderIo;
   #prompts: Prompts | undefined;
-  #how: Preprocessing | undefined;
-  #vision: Session | undefined;
-  #embed: Session | undefined;
+  #how: { readonly own: Preprocessing | undefined } | undefined;
+  #template: { readonly text: string | undefined } | undefined;
+  #processor: FolderProcessor | undefined;
+  #graphs: FolderGraphs | undefined;
   /** Questions about one picture follow each other: its features are kept. */
-  #last: { readonly path: string; readonly pixels: HostTensor; readonly features: HostTensor | undefined } | undefined;
+  #last: { readonly key: string; readonly features: readonly HostTensor[]; readonly tensors: ReadonlyMap<string, HostTensor> } | undefined;
 
   constructor(files: AskFiles, io: DecoderIo) {
     this.#files = files;
@@ -49,82 +68,108 @@ export class Asking {
     const { imageTokenId } = this.#files;
     if (imageTokenId === undefined) throw new UsageError({ code: 'PD523', message: 'the folder does not say which token stands for an image', culprit: 'config.json', hint: 'add image_token_id to config.json' });
     const prompts = await this.#open();
-    const paths = (json.image === undefined ? [] : Array.isArray(json.image) ? (json.image as string[]) : [json.image as string]).map(resolvePath);
-    const seen: { pixels: HostTensor; features: HostTensor | undefined }[] = [];
-    for (const path of paths) seen.push(await this.#see(id, path));
-    const counts = seen.map(({ features }) => (features ? features.data.length / (features.dims.at(-1) as number) : (this.#files.imageTokens ?? 0)));
-    const ids = prompts.ids(id, json.text as string, counts);
+    const paths = (json.image === undefined ? [] : [json.image].flat()).map(resolvePath);
+    for (const path of paths) if (!existsSync(path)) throw badPicture(id, path, 'there is no such file');
+    const question = this.#question(id, json, paths.length);
+    if (paths.length > 0) this.#how ??= { own: readPreprocessing(this.#files.preprocessor) };
+    const made = 'prompt' in question && (paths.length === 0 || this.#how?.own) ? await this.#ownWay(id, question.prompt, paths) : await this.#libraryWay(id, question, paths);
+    const { ids } = made;
     const inputs = new Map<string, HostTensor>([[this.#io.ids?.name ?? 'input_ids', fromNumbers('int64', [1, ids.length], ids)]]);
     const isImage = ids.map((t) => Number(t === imageTokenId));
-    if (this.#io.embeds) {
-      inputs.set(this.#io.embeds.name, await this.#embedded(id, ids, isImage, seen.flatMap((s) => (s.features ? [s.features] : []))));
+    if (this.#io.embeds && this.#graphs) {
+      inputs.set(this.#io.embeds.name, cast(await this.#graphs.embedded(id, { ids, isImage, features: made.features }), this.#io.embeds.dtype as Dtype));
       inputs.set('image_token_mask', fromNumbers('bool', [1, ids.length], isImage));
-    } else if (seen[0]) inputs.set('pixel_values', seen[0].pixels);
-    const starts: number[] = [];
-    for (let i = 0, at = isImage.indexOf(1); i < counts.length && at >= 0; at += counts[i++] as number) starts.push(at);
-    const texts = json.answer === undefined ? [] : Array.isArray(json.answer) ? (json.answer as string[]) : [json.answer as string];
-    return { inputs, answers: texts.length > 0 ? texts.map((t) => prompts.answer(t)) : undefined, imageTokens: counts, starts };
+    } else for (const { name } of this.#io.extras) if (made.tensors.has(name)) inputs.set(name, made.tensors.get(name) as HostTensor);
+    if (this.#io.positions && made.positions) inputs.set(this.#io.positions.name, cast(made.positions, this.#io.positions.dtype as Dtype));
+    const texts = json.answer === undefined ? [] : [json.answer].flat();
+    return { inputs, answers: texts.length > 0 ? texts.map((t) => prompts.answer(t)) : undefined, question: saidIn(json), grids: paths.length === 1 ? made.grids : undefined };
   }
 
   async close(): Promise<void> {
-    await this.#vision?.close();
-    await this.#embed?.close();
+    await this.#graphs?.close();
   }
 
   async #open(): Promise<Prompts> {
     const { tokenizer, tokenizerConfig, vision, embed, imageTokenId } = this.#files;
-    if (this.#io.embeds && (!vision || !embed)) {
-      throw new UsageError({ code: 'PD523', message: `the decoder takes embeddings, and the folder has no ${vision ? 'embedding graph' : 'vision encoder'} to make them`, culprit: this.#io.embeds.name, hint: 'put vision_encoder.onnx and embed_tokens.onnx beside the decoder, or give samples with inputs of their own' });
+    if (this.#io.embeds) {
+      if (!vision || !embed) {
+        throw new UsageError({ code: 'PD523', message: `the decoder takes embeddings, and the folder has no ${vision ? 'embedding graph' : 'vision encoder'} to make them`, culprit: this.#io.embeds.name, hint: 'put vision_encoder.onnx and embed_tokens.onnx beside the decoder, or give samples with inputs of their own' });
+      }
+      this.#graphs ??= new FolderGraphs({ vision, embed });
     }
     this.#prompts ??= await openPrompts(tokenizer, tokenizerConfig, imageTokenId as number);
     return this.#prompts;
   }
 
-  /** Pixels of a picture, and its features where the decoder takes embeddings. */
-  async #see(sample: string, path: string): Promise<{ pixels: HostTensor; features: HostTensor | undefined }> {
-    if (this.#last?.path === path) return this.#last;
-    if (!existsSync(path)) throw badPicture(sample, path, 'there is no such file');
-    this.#how ??= readPreprocessing(this.#files.preprocessor);
-    const pixels = await pixelsOf(sample, path, this.#how);
-    const features = this.#io.embeds ? await this.#features(pixels) : undefined;
-    this.#last = { path, pixels, features };
+  /** `text` is a question where the folder has a chat template and the text does not say itself where pictures are; else the whole prompt. */
+  #question(id: string, { text, prompt, messages }: JsonSample, pictures: number): Question {
+    if ([text, prompt, messages].filter((given) => given !== undefined).length > 1) throw badSample(id, '"text", "prompt" and "messages" are three ways to ask, and more than one is given', 'give one of them');
+    if (messages) {
+      const places = messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content.filter((part) => part.type === 'image'))).length;
+      if (places !== pictures) throw badSample(id, `the messages have ${places} image parts, for ${pictures} picture${pictures === 1 ? '' : 's'}`, 'write a part {"type": "image"} for each picture of "image", in their order');
+      return { messages };
+    }
+    if (prompt !== undefined) return { prompt };
+    const asked = text as string;
+    this.#template ??= { text: templateOf(this.#files.folder) };
+    if (this.#template.text === undefined || this.#prompts?.marked(asked)) return { prompt: asked };
+    return { messages: [{ role: 'user', content: [...Array.from({ length: pictures }, () => ({ type: 'image' }) as const), { type: 'text', text: asked }] }] };
+  }
+
+  /** Pictures of one size, each with as many image tokens as it has features. */
+  async #ownWay(id: string, text: string, paths: readonly string[]): Promise<Made> {
+    const seen: { tensors: ReadonlyMap<string, HostTensor>; features: readonly HostTensor[] }[] = [];
+    for (const path of paths) {
+      seen.push(await this.#seen(id, path, async () => new Map([['pixel_values', await pixelsOf(id, path, this.#how?.own as Preprocessing)]])));
+    }
+    const features = seen.flatMap((s) => s.features);
+    const counts = features.length > 0 ? features.map((f) => f.data.length / (f.dims.at(-1) as number)) : paths.map(() => this.#files.imageTokens ?? 0);
+    const ids = (this.#prompts as Prompts).ids(id, text, counts);
+    return { ids, features, tensors: seen[0]?.tensors ?? new Map(), positions: undefined, grids: this.#square(ids, counts) };
+  }
+
+  /** As transformers.js does it. */
+  async #libraryWay(id: string, question: Question, paths: readonly string[]): Promise<Made> {
+    this.#processor ??= await FolderProcessor.open({ folder: this.#files.folder, imageTokenId: this.#files.imageTokenId as number });
+    const processor = this.#processor;
+    const text = 'prompt' in question ? question.prompt : processor.render(id, question.messages);
+    const pictures = [];
+    for (const path of paths) pictures.push(await decoded(id, path));
+    const prepared = await processor.prepare(id, text, pictures);
+    const { features } = paths.length > 0 ? await this.#seen(id, JSON.stringify(paths), async () => prepared.tensors) : { features: [] };
+    const ids = prepared.ids ?? (this.#prompts as Prompts).ids(id, text, this.#counts(id, paths, features));
+    const imageTokens = ids.filter((t) => t === this.#files.imageTokenId).length;
+    const positions = this.#io.positionAxes > 0 && paths.length > 0 ? processor.positions(ids, prepared.tensors) : undefined;
+    return { ids, features, tensors: prepared.tensors, positions, grids: prepared.grids(imageTokens) ?? (prepared.ids ? undefined : this.#square(ids, [imageTokens])) };
+  }
+
+  /** What was made of pictures, and their features where the decoder takes embeddings. */
+  async #seen(id: string, key: string, make: () => Promise<ReadonlyMap<string, HostTensor>>): Promise<{ readonly tensors: ReadonlyMap<string, HostTensor>; readonly features: readonly HostTensor[] }> {
+    if (this.#last?.key !== key) {
+      const tensors = await make();
+      this.#last = { key, tensors, features: this.#graphs ? [await this.#graphs.features(id, tensors)] : [] };
+    }
     return this.#last;
   }
 
-  async #features(pixels: HostTensor): Promise<HostTensor> {
-    const path = this.#files.vision as string;
-    this.#vision ??= await openSession(path);
-    const [input, ...others] = this.#vision.inputs;
-    const wrong = (why: string): UsageError => new UsageError({ code: 'PD523', message: `the vision encoder is not one that is run here: ${why}`, culprit: path, hint: 'give samples with inputs of their own: embeddings that were made elsewhere' });
-    if (!input || others.length > 0 || input.dims.length !== 4) throw wrong(`it takes ${this.#vision.inputs.map((i) => `${i.name} [${i.dims.join(', ')}]`).join(', ') || 'nothing'}, not pixels [pictures, 3, height, width] alone`);
-    const result = await this.#vision.run(new Map([[input.name, cast(pixels, input.dtype as Dtype)]]));
-    const features = result.get(this.#vision.outputs[0]?.name ?? '');
-    if (!features || features.dims.length < 2 || features.dims.length > 3) throw wrong('it gives no features [pictures, tokens, width]');
-    return features;
+  /** Image tokens of each picture, where the processor leaves them to be counted. */
+  #counts(id: string, paths: readonly string[], [features]: readonly HostTensor[]): number[] {
+    if (!features) return paths.map(() => this.#files.imageTokens ?? 0);
+    const rows = features.data.length / (features.dims.at(-1) as number);
+    if (paths.length === 1) return [rows];
+    if (features.dims.length === 3 && features.dims[0] === paths.length) return paths.map(() => features.dims[1] as number);
+    throw badSample(id, `the features [${features.dims.join(', ')}] of ${paths.length} pictures do not say which are of which picture`, 'ask about one picture, or give "inputs" that were made elsewhere');
   }
 
-  /** Embeddings of the prompt, with the pictures' features in the places of image tokens. */
-  async #embedded(sample: string, ids: readonly number[], isImage: readonly number[], features: readonly HostTensor[]): Promise<HostTensor> {
-    const path = this.#files.embed as string;
-    this.#embed ??= await openSession(path);
-    const [input, ...others] = this.#embed.inputs;
-    if (!input || others.length > 0) throw new UsageError({ code: 'PD523', message: 'the embedding graph takes more than token ids', culprit: path, hint: 'give samples with inputs of their own' });
-    const result = await this.#embed.run(new Map([[input.name, fromNumbers(input.dtype as Dtype, [1, ids.length], ids)]]));
-    const embeds = result.get(this.#embed.outputs[0]?.name ?? '');
-    const hidden = embeds?.dims.at(-1) ?? 0;
-    const places = isImage.flatMap((flag, i) => (flag ? [i] : []));
-    const rows = features.reduce((n, f) => n + f.data.length / hidden, 0);
-    if (!embeds || rows !== places.length || features.some((f) => f.dims.at(-1) !== hidden)) {
-      throw badSample(sample, `${places.length} image tokens for ${rows} rows of features, ${features[0]?.dims.at(-1) ?? hidden} wide beside embeddings of ${hidden}`, 'the vision encoder and the embedding graph must belong to this decoder');
-    }
-    const values = Float64Array.from({ length: embeds.data.length }, (_, i) => at(embeds, i));
-    let row = 0;
-    for (const f of features) {
-      for (let from = 0; from < f.data.length; from += hidden, row++) {
-        const to = (places[row] as number) * hidden;
-        for (let k = 0; k < hidden; k++) values[to + k] = at(f, from + k);
-      }
-    }
-    return cast(fromNumbers(embeds.dtype, embeds.dims, values), this.#io.embeds?.dtype as Dtype);
+  /** The grid of one picture whose tokens are a square of one piece. */
+  #square(ids: readonly number[], counts: readonly number[]): readonly Grid[] | undefined {
+    const side = Math.sqrt(counts[0] ?? 0);
+    return counts.length === 1 && Number.isInteger(side) && side > 0 ? [{ rows: side, columns: side, start: ids.indexOf(this.#files.imageTokenId as number) }] : undefined;
   }
+}
+
+/** The last thing that was said, for people. */
+function saidIn({ text, prompt, messages }: JsonSample): string {
+  const content = messages?.at(-1)?.content ?? text ?? prompt ?? '';
+  return typeof content === 'string' ? content : content.flatMap((part) => (part.type === 'text' ? [part.text] : [])).join(' ');
 }

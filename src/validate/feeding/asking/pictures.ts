@@ -1,5 +1,6 @@
 /** Pictures as a vision encoder takes them: decoded and scaled by sharp, then rescaled and normalized as preprocessor_config.json says. */
 import { readFileSync } from 'node:fs';
+import type { Sharp } from 'sharp';
 import { UsageError } from '../../../diagnostics.js';
 import { readRegularText } from '../../../disk/small-files.js';
 import { badPicture } from '../../running/faults.js';
@@ -29,8 +30,11 @@ interface Json {
   readonly [key: string]: unknown;
 }
 
-/** @throws {UsageError} PD521 when the file is missing, or asks for what is not done here */
-export function readPreprocessing(path: string): Preprocessing {
+/**
+ * @returns undefined for a processor that is not done here: it cuts pictures into pieces, or is not known
+ * @throws {UsageError} PD521 when the file is missing, or names no size
+ */
+export function readPreprocessing(path: string): Preprocessing | undefined {
   const wrong = (why: string): UsageError =>
     new UsageError({ code: 'PD521', message: `pictures cannot be prepared as the vision encoder takes them: ${why}`, culprit: path, hint: 'give samples with inputs of their own (docs/validate.md): pixels or embeddings that were made elsewhere' });
   let config: Json;
@@ -40,9 +44,7 @@ export function readPreprocessing(path: string): Preprocessing {
     throw wrong(`preprocessor_config.json cannot be read: ${(error as Error).message}`);
   }
   const type = String(config.image_processor_type ?? config.feature_extractor_type ?? '');
-  if (!KNOWN.some((k) => new RegExp(`^${k}(ImageProcessor(Fast)?|FeatureExtractor)$`).test(type)) || config.do_pan_and_scan === true) {
-    throw wrong(`"${type || 'no image_processor_type'}" cuts pictures into pieces, or is not known here`);
-  }
+  if (!KNOWN.some((k) => new RegExp(`^${k}(ImageProcessor(Fast)?|FeatureExtractor)$`).test(type)) || config.do_pan_and_scan === true) return undefined;
   const positive = (value: unknown): value is number => Number.isInteger(value) && (value as number) > 0 && (value as number) <= MOST_PIXELS;
   const sizeOf = (value: unknown): { width: number; height: number; shortest?: number } | undefined => {
     if (positive(value)) return { width: value, height: value };
@@ -70,33 +72,47 @@ export function readPreprocessing(path: string): Preprocessing {
   };
 }
 
-/** float32 [1, 3, height, width]. @throws {SampleFault} PD520 when it is no picture; {UsageError} PD522 without sharp */
-export async function pixelsOf(sample: string, path: string, how: Preprocessing): Promise<HostTensor> {
+/** Rows of pixels, 8 bits a channel. */
+export interface Picture {
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+  readonly channels: number;
+}
+
+/**
+ * A picture as it is, upright and without transparency, or what `scaled` makes of it.
+ *
+ * @throws {SampleFault} PD520 when it is no picture; {UsageError} PD522 without sharp
+ */
+export async function decoded(sample: string, path: string, scaled: (picture: Sharp) => Sharp = (picture) => picture): Promise<Picture> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
     throw new UsageError({ code: 'PD522', message: 'pictures are decoded by sharp, which is not installed or cannot be loaded', culprit: 'sharp', hint: 'npm install sharp (an optional dependency), or give samples with inputs of their own' }, { cause });
   });
-  let rgb: Uint8Array;
   try {
     // Read here, so that the path is a path: sharp takes other things for one.
     const picture = sharp(readFileSync(path), { limitInputPixels: 2 ** 28, failOn: 'error' }).rotate().toColourspace('srgb').removeAlpha();
-    const { width, height, kernel, shortest } = how;
-    const scaled = shortest === undefined ? picture.resize(width, height, { fit: 'fill', kernel }) : picture.resize(shortest, shortest, { fit: 'outside', kernel });
-    // A second step of one pipeline would be merged with the first.
-    const { data, info } = await scaled.raw().toBuffer({ resolveWithObject: true });
-    rgb = middle(data, info.width, info.height, info.channels, how);
+    const { data, info } = await scaled(picture).raw().toBuffer({ resolveWithObject: true });
+    return { data, ...info };
   } catch (error) {
     throw badPicture(sample, path, (error as Error).message.split('\n')[0] as string, error);
   }
-  const { width, height, rescale, mean, std } = how;
+}
+
+/** float32 [1, 3, height, width]. @throws {SampleFault} PD520 when it is no picture, or too small; {UsageError} PD522 without sharp */
+export async function pixelsOf(sample: string, path: string, how: Preprocessing): Promise<HostTensor> {
+  const { width, height, kernel, shortest, rescale, mean, std } = how;
+  const picture = await decoded(sample, path, (p) => (shortest === undefined ? p.resize(width, height, { fit: 'fill', kernel }) : p.resize(shortest, shortest, { fit: 'outside', kernel })));
+  if (picture.width < width || picture.height < height) throw badPicture(sample, path, `${picture.width} × ${picture.height} pixels are less than the ${width} × ${height} that are cut out`);
+  const rgb = middle(picture, how);
   const tensor = zeros('float32', [1, 3, height, width]);
   const values = tensor.data as Float32Array;
   for (let c = 0; c < 3; c++) for (let i = 0; i < width * height; i++) values[c * width * height + i] = ((rgb[i * 3 + c] as number) * rescale - (mean[c] as number)) / (std[c] as number);
   return tensor;
 }
 
-/** The middle of a picture, three channels a pixel (a grey one has the same in all). */
-function middle(data: Uint8Array, width: number, height: number, channels: number, { width: w, height: h }: Preprocessing): Uint8Array {
-  if (width < w || height < h) throw new Error(`${width} × ${height} pixels are less than the ${w} × ${h} that are cut out`);
+/** The middle of a picture, three channels a pixel (a grey one has the same in all): cut out here, since a second step of sharp's would be merged with the first. */
+function middle({ data, width, height, channels }: Picture, { width: w, height: h }: Preprocessing): Uint8Array {
   const [left, top] = [Math.floor((width - w) / 2), Math.floor((height - h) / 2)];
   const out = new Uint8Array(w * h * 3);
   for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) for (let c = 0; c < 3; c++) out[(y * w + x) * 3 + c] = data[((y + top) * width + x + left) * channels + Math.min(c, channels - 1)] as number;

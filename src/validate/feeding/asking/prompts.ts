@@ -6,6 +6,8 @@ import { badSample } from '../../running/faults.js';
 export interface Prompts {
   /** Ids of a prompt; each image token of the text stands for one picture. */
   ids(sample: string, text: string, imageTokens: readonly number[]): number[];
+  /** Whether a text says itself where its pictures are. */
+  marked(text: string): boolean;
   /** Ids of an answer, without what starts a text. */
   answer(text: string): number[];
 }
@@ -39,6 +41,7 @@ export async function openPrompts(tokenizerPath: string, configPath: string | un
       const prefix = own.length > 0 && first.length > 0 && given[0] === own[0] ? 1 : 0;
       return [...given.slice(0, prefix), ...images.flat(), ...given.slice(prefix)];
     },
+    marked: (text) => tokenizer.encode(text).ids.includes(imageTokenId),
     answer: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
   };
 }

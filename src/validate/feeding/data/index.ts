@@ -11,7 +11,7 @@ import type { Asking } from '../asking/index.js';
 import type { DataSet, Sample } from '../sample.js';
 import { schemaComplaint, schemaOf } from '../../../disk/schemas.js';
 import type { HostTensor } from '../../running/tensor.js';
-import { type JsonSample, jsonSamples, toSample } from './json.js';
+import { isAsked, type JsonSample, jsonSamples, toSample } from './json.js';
 import { parseNpz } from './npy.js';
 import { parseTensorProto } from './tensor_pb.js';
 
@@ -59,7 +59,7 @@ export function openData(paths: readonly string[], asking?: Asking): DataSet {
             yield await guarded(id, index++, item, () => {
               if (json instanceof Error) throw json;
               const where = { folder: dirname(item.path), source: item.path, id, index: index - 1 };
-              return json.text === undefined ? toSample(json, where) : asked(json, where, asking);
+              return isAsked(json) ? asked(json, where, asking) : toSample(json, where);
             });
           }
         } else yield await guarded(item.label, index++, item, () => (item.kind === 'npz' ? npzSample(item, index - 1) : onnxSample(item, index - 1)));
@@ -74,11 +74,9 @@ async function asked(json: JsonSample, where: { folder: string; source: string; 
   if (!asking) {
     throw new SampleFault({ code: 'PD518', message: `sample ${id} is a text, and only a folder says how it is tokenized and where pictures go`, culprit: id, hint: 'validate folders: pdrop-compile validate ./in ./out --data …; or give "inputs"' });
   }
-  const { inputs, answers, imageTokens, starts } = await asking.ask(id, json, (path) => join(where.folder, path));
-  const sides = imageTokens.map((n) => Math.sqrt(n));
-  const square = sides.length === starts.length && sides.every((n) => Number.isInteger(n) && n > 0);
+  const { inputs, answers, question, grids } = await asking.ask(id, json, (path) => join(where.folder, path));
   const pictures = json.image === undefined ? [] : [json.image].flat();
-  const title = json.title ?? `${json.text}${json.answer === undefined ? '' : ` → ${[json.answer].flat()[0]}`}`;
+  const title = json.title ?? `${question}${json.answer === undefined ? '' : ` → ${[json.answer].flat()[0]}`}`;
   return toSample(
     {
       ...json,
@@ -86,7 +84,7 @@ async function asked(json: JsonSample, where: { folder: string; source: string; 
       title,
       ...(answers && !json.answers ? { answers } : {}),
       ...(pictures.length === 1 && json.picture === undefined ? { picture: pictures[0] as string } : {}),
-      ...(square && pictures.length === 1 && !json.images ? { images: sides.map((n, i) => ({ rows: n, columns: n, start: starts[i] as number })) } : {}),
+      ...(grids && !json.images ? { images: grids } : {}),
     },
     { ...where, feeds: new Map(inputs) },
   );

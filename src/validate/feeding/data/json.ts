@@ -17,6 +17,12 @@ type JsonTensor =
   | { readonly base64: string; readonly dtype: Dtype; readonly shape: readonly number[] }
   | { readonly file: string };
 
+/** A turn of a conversation, as chat templates take it; each image part stands for the next picture of the sample. */
+export interface Message {
+  readonly role: string;
+  readonly content: string | readonly ({ readonly type: 'text'; readonly text: string } | { readonly type: 'image' })[];
+}
+
 /** A sample as the schema has it. */
 export interface JsonSample {
   readonly id?: string;
@@ -24,7 +30,11 @@ export interface JsonSample {
   readonly inputs?: Readonly<Record<string, JsonTensor>>;
   /** A question about pictures, for folders: paths beside the file, and what is asked. */
   readonly image?: string | readonly string[];
+  /** A question, put into the folder's chat template where it has one. */
   readonly text?: string;
+  /** The whole prompt, as it is. */
+  readonly prompt?: string;
+  readonly messages?: readonly Message[];
   readonly answer?: string | readonly string[];
   readonly labels?: readonly number[] | readonly (readonly number[])[];
   readonly label_embeds?: JsonTensor;
@@ -173,5 +183,10 @@ export async function* jsonSamples(path: string): AsyncGenerator<{ json: JsonSam
 }
 
 function isSample(value: unknown): value is JsonSample {
-  return typeof value === 'object' && value !== null && ('inputs' in value || 'text' in value);
+  return typeof value === 'object' && value !== null && ('inputs' in value || isAsked(value as JsonSample));
+}
+
+/** True for samples that a folder's own graphs make inputs of. */
+export function isAsked({ text, prompt, messages }: JsonSample): boolean {
+  return text !== undefined || prompt !== undefined || messages !== undefined;
 }

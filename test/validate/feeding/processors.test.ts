@@ -1,0 +1,213 @@
+/** Folders whose processor cuts pictures into pieces, and chat templates: what the decoder gets is what unmodified transformers.js gives it. */
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as library from '@huggingface/transformers';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { filesOfFolders } from '../../../src/folder/validate-folder.js';
+import { compileFolder } from '../../../src/index.js';
+import { type Asked, Asking } from '../../../src/validate/feeding/asking/index.js';
+import type { JsonSample, Message } from '../../../src/validate/feeding/data/json.js';
+import { readModelFile } from '../../../src/validate/models/model.js';
+import type { HostTensor } from '../../../src/validate/running/tensor.js';
+import { packageRoot } from '../../../src/disk/own-files.js';
+import { cliJson } from '../../support/cli.js';
+import { folder } from '../../support/folder.js';
+import { FIXTURES } from '../../support/fixtures.js';
+
+const QUICK = ['--no-latency', '--no-memory', '--no-gates', '--baselines', 'none', '--continue', '1', '--maps', '0'];
+const TOKENS = 8;
+
+let root: string;
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'pdrop-processors-'));
+  cpSync(join(FIXTURES, 'folders', 'smolvlm'), join(root, 'smolvlm'), { recursive: true });
+  await compileFolder(join(root, 'smolvlm'), { output: join(root, 'smolvlm-out'), layers: [1, 2], keep: [0.5, 0.25], positions: 'keep', measure: false });
+  const { default: sharp } = await import('sharp');
+  const noise = (width: number, height: number, seed: number): Buffer => Buffer.from(Array.from({ length: width * height * 3 }, (_, i) => (Math.imul(i + seed, 2654435761) >>> 13) & 255));
+  // Wide, and square: two tiles, and four.
+  for (const [name, width, height] of [['wide', 70, 30], ['square', 64, 64]] as const) await sharp(noise(width, height, height), { raw: { width, height, channels: 3 } }).png().toFile(join(root, `${name}.png`));
+  library.env.allowRemoteModels = false;
+}, 60_000);
+
+afterAll(async () => {
+  for (const model of models.values()) await (await model).dispose();
+  rmSync(root, { recursive: true, force: true });
+});
+
+type Feeds = Readonly<Record<string, { readonly dims: readonly number[]; readonly data: ArrayLike<number | bigint> }>>;
+
+const models = new Map<string, Promise<Awaited<ReturnType<typeof library.AutoModelForImageTextToText.from_pretrained>>>>();
+
+/** A sample in transformers.js as its documentation has it, listened to at the decoder. */
+async function unmodified(at: string, { messages, prompt }: { readonly messages?: readonly Message[]; readonly prompt?: string }, pictures: readonly string[]): Promise<{ ids: number[]; feeds: Feeds; generated: number[] }> {
+  const processor = await library.AutoProcessor.from_pretrained(at, { local_files_only: true });
+  const text = prompt ?? (processor.apply_chat_template(messages as never, { add_generation_prompt: true }) as unknown as string);
+  const images = await Promise.all(pictures.map((p) => library.RawImage.read(join(root, p))));
+  const inputs = (await (images.length > 0 ? processor(text, images) : processor.tokenizer?.(text))) as { input_ids: { dims: number[]; tolist(): bigint[][] } };
+  if (!models.has(at)) models.set(at, library.AutoModelForImageTextToText.from_pretrained(at, { dtype: 'fp32', device: 'cpu', local_files_only: true }));
+  const model = (await models.get(at)) as NonNullable<Awaited<ReturnType<typeof library.AutoModelForImageTextToText.from_pretrained>>>;
+  const session = (model as unknown as { sessions: Record<string, { run(feeds: Feeds): Promise<unknown> }> }).sessions.decoder_model_merged as { run(feeds: Feeds): Promise<unknown> };
+  let feeds: Feeds | undefined;
+  const run = session.run.bind(session);
+  session.run = (given) => {
+    feeds ??= given;
+    return run(given);
+  };
+  const output = (await model.generate({ ...inputs, max_new_tokens: TOKENS, do_sample: false } as never)) as { tolist(): bigint[][] };
+  session.run = run;
+  return { ids: (inputs.input_ids.tolist()[0] as bigint[]).map(Number), feeds: feeds as Feeds, generated: (output.tolist()[0] as bigint[]).slice(inputs.input_ids.dims[1]).map(Number) };
+}
+
+async function ask(at: string, sample: JsonSample): Promise<Asked> {
+  const { ask: files, original } = filesOfFolders(at, `${join(root, 'smolvlm')}-out`);
+  const asking = new Asking(files, (await readModelFile(original)).io);
+  try {
+    return await asking.ask('q', sample, (p) => join(root, p));
+  } finally {
+    await asking.close();
+  }
+}
+
+const numbers = (t: HostTensor | Feeds[string] | undefined): number[] => Array.from((t?.data ?? []) as ArrayLike<number | bigint>, Number);
+const image = { type: 'image' } as const;
+const say = (text: string): { type: 'text'; text: string } => ({ type: 'text', text });
+const user = (...content: Exclude<Message['content'], string>): Message => ({ role: 'user', content });
+
+interface Case {
+  readonly what: string;
+  readonly sample: JsonSample;
+  readonly same: { readonly messages?: readonly Message[]; readonly prompt?: string };
+  /** Pieces of all pictures: tiles, and each whole. */
+  readonly pieces: number;
+}
+
+const CASES: readonly Case[] = [
+  { what: 'a question about a picture', sample: { image: 'wide.png', text: 'What is it?' }, same: { messages: [user(image, say('What is it?'))] }, pieces: 3 },
+  { what: 'about two', sample: { image: ['square.png', 'wide.png'], text: 'Which?' }, same: { messages: [user(image, image, say('Which?'))] }, pieces: 8 },
+  { what: 'about none', sample: { text: 'Hello' }, same: { messages: [user(say('Hello'))] }, pieces: 0 },
+  {
+    what: 'a conversation',
+    sample: { image: ['wide.png', 'square.png'], messages: [user(image, say('first')), { role: 'assistant', content: [say('ok')] }, user(say('then'), image)] },
+    same: { messages: [user(image, say('first')), { role: 'assistant', content: [say('ok')] }, user(say('then'), image)] },
+    pieces: 8,
+  },
+  { what: 'a prompt as it is', sample: { image: 'square.png', prompt: 'Look: <image> A' }, same: { prompt: 'Look: <image> A' }, pieces: 5 },
+  { what: 'a text that says where its picture is', sample: { image: 'square.png', text: 'Look: <image> B' }, same: { prompt: 'Look: <image> B' }, pieces: 5 },
+];
+
+const paths = ({ image: given }: JsonSample): string[] => (given === undefined ? [] : [given].flat() as string[]);
+
+describe('SmolVLM', () => {
+  test.each(CASES)('$what: the same tokens, and the same embeddings bit for bit', { timeout: 60_000 }, async ({ sample, same, pieces }) => {
+    const at = join(root, 'smolvlm');
+    const [got, want] = [await ask(at, sample), await unmodified(at, same, paths(sample))];
+    expect(numbers(got.inputs.get('input_ids'))).toEqual(want.ids);
+    expect(got.inputs.get('inputs_embeds')?.dims).toEqual(want.feeds.inputs_embeds?.dims);
+    expect(numbers(got.inputs.get('inputs_embeds'))).toEqual(numbers(want.feeds.inputs_embeds));
+    const mask = numbers(got.inputs.get('image_token_mask'));
+    expect(mask).toEqual(want.ids.map((id) => Number(id === 260)));
+    expect(mask.filter(Boolean)).toHaveLength(4 * pieces);
+  });
+
+  test('validate generates what unmodified transformers.js does, of the folder and of what is compiled of it', { timeout: 120_000 }, async () => {
+    writeFileSync(join(root, 'samples.jsonl'), CASES.map((c) => JSON.stringify(c.sample)).join('\n'));
+    const { code, json, err } = await cliJson('validate', join(root, 'smolvlm'), join(root, 'smolvlm-out'), '--data', join(root, 'samples.jsonl'), '--generate', String(TOKENS), ...QUICK);
+    expect([code, err]).toEqual([0, expect.not.stringContaining('PD')]);
+    const [provider] = json.providers as { samples: { generated: number[][]; candidates: { rewritten: { generated: number[][] } } }[] }[];
+    const generated = [];
+    for (const { sample, same } of CASES) generated.push([(await unmodified(join(root, 'smolvlm'), same, paths(sample))).generated, (await unmodified(join(root, 'smolvlm-out'), same, paths(sample))).generated]);
+    expect(provider?.samples.map((s) => [s.generated[0], s.candidates.rewritten.generated[0]])).toEqual(generated);
+    // Tokens are dropped: or the two would be the same whatever is done.
+    expect(generated.some(([original, compiled]) => String(original) !== String(compiled))).toBe(true);
+  });
+
+  test('the pieces of a picture lie on it as they were cut', async () => {
+    expect((await ask(join(root, 'smolvlm'), { image: 'wide.png', text: 'What?' })).grids).toEqual([
+      { rows: 2, columns: 2, area: [0, 0, 0.5, 1] },
+      { rows: 2, columns: 2, area: [0.5, 0, 1, 1] },
+      { rows: 2, columns: 2 },
+    ]);
+    expect((await ask(join(root, 'smolvlm'), { image: ['wide.png', 'wide.png'], text: 'What?' })).grids).toBeUndefined();
+  });
+
+  test('the processor and the template are found where transformers 5 writes them', async () => {
+    const at = spoilt((set) => {
+      const { chat_template } = set('tokenizer_config.json', ({ chat_template: _, ...rest }) => rest) as { chat_template: string };
+      set('preprocessor_config.json', ({ processor_class: _, ...rest }) => rest);
+      writeFileSync(join(set.folder, 'chat_template.jinja'), chat_template);
+    });
+    const sample = { image: 'wide.png', text: 'What is it?' };
+    expect(numbers((await ask(at, sample)).inputs.get('inputs_embeds'))).toEqual(numbers((await ask(join(root, 'smolvlm'), sample)).inputs.get('inputs_embeds')));
+  });
+});
+
+type Json = Record<string, unknown>;
+type Setter = { (file: string, change: (json: Json) => Json): Json; readonly folder: string };
+
+/** A copy of the folder with changed configs. */
+function spoilt(spoil: (set: Setter) => void): string {
+  const at = join(folder(), 'smolvlm');
+  cpSync(join(root, 'smolvlm'), at, { recursive: true });
+  const set = (file: string, change: (json: Json) => Json): Json => {
+    const before = JSON.parse(readFileSync(join(at, file), 'utf8')) as Json;
+    writeFileSync(join(at, file), JSON.stringify(change(before)));
+    return before;
+  };
+  spoil(Object.assign(set, { folder: at }));
+  return at;
+}
+
+interface Bad {
+  readonly code: string;
+  readonly what: string;
+  readonly sample?: JsonSample;
+  readonly spoil?: (set: Setter) => void;
+  readonly says: RegExp;
+}
+
+const ASKED = { image: 'wide.png', text: 'What is it?' };
+const BAD: readonly Bad[] = [
+  { code: 'PD521', what: 'no processor_config.json', spoil: ({ folder: f }) => rmSync(join(f, 'processor_config.json')), says: /Idefics3Processor.*processor_config\.json/s },
+  { code: 'PD521', what: 'a processor that transformers.js does not have', spoil: (set) => set('preprocessor_config.json', () => ({ image_processor_type: 'LlavaNextImageProcessor', processor_class: 'LlavaNextProcessor' })), says: /LlavaNext/ },
+  {
+    code: 'PD521',
+    what: 'pieces, and nobody who writes out their tokens',
+    spoil: (set) => {
+      set('preprocessor_config.json', (j) => ({ ...j, processor_class: undefined }));
+      set('tokenizer_config.json', (j) => ({ ...j, processor_class: undefined }));
+      rmSync(join(set.folder, 'processor_config.json'));
+    },
+    says: /Idefics3ImageProcessor.*processor_config/s,
+  },
+  { code: 'PD521', what: 'no preprocessor_config.json', spoil: ({ folder: f }) => rmSync(join(f, 'preprocessor_config.json')), says: /preprocessor_config/ },
+  { code: 'PD610', what: 'a config that is no JSON', spoil: ({ folder: f }) => writeFileSync(join(f, 'processor_config.json'), '{'), says: /processor_config/ },
+  { code: 'PD525', what: 'a template with a fault', spoil: (set) => set('tokenizer_config.json', (j) => ({ ...j, chat_template: "{{ raise_exception('no pictures here') }}" })), says: /no pictures here/ },
+  { code: 'PD525', what: 'a template for texts alone', spoil: (set) => set('tokenizer_config.json', (j) => ({ ...j, chat_template: '<image>{{ messages[0].role }}' })), says: /What is it/ },
+  { code: 'PD525', what: 'messages, and no template', sample: { image: 'wide.png', messages: [user(image, say('a'))] }, spoil: (set) => set('tokenizer_config.json', (j) => ({ ...j, chat_template: undefined })), says: /has none/ },
+  { code: 'PD510', what: 'a template that leaves pictures out', spoil: (set) => set('tokenizer_config.json', (j) => ({ ...j, chat_template: '{{ messages[0].content[1].text }}' })), says: /0 image tokens, for 1 picture/ },
+  { code: 'PD510', what: 'more image tokens than pictures', sample: { image: 'wide.png', prompt: 'a <image> b <image> c' }, says: /2 image tokens, for 1 picture/ },
+  { code: 'PD510', what: 'more image parts than pictures', sample: { image: 'wide.png', messages: [user(image, image, say('a'))] }, says: /2 image parts, for 1 picture/ },
+  { code: 'PD510', what: 'two ways to ask', sample: { text: 'a', prompt: 'b' }, says: /more than one/ },
+  { code: 'PD520', what: 'a picture that is none', sample: { image: 'samples.txt', text: 'a' }, says: /samples\.txt/ },
+];
+
+test.each(BAD)('$code: $what', async ({ code, sample, spoil, says }) => {
+  writeFileSync(join(root, 'samples.txt'), 'no picture');
+  const error = await ask(spoil ? spoilt(spoil) : join(root, 'smolvlm'), sample ?? ASKED).catch((e: unknown) => e);
+  expect(error).toMatchObject({ code, hint: expect.stringMatching(/./), culprit: expect.stringMatching(/./) });
+  const { message, culprit } = error as { message: string; culprit: string };
+  expect(`${message} ${culprit}`).toMatch(says);
+});
+
+test('PD524: without transformers.js the sample that needs it says so', { timeout: 60_000 }, () => {
+  const at = folder();
+  const hidden = "export async function resolve(name, context, next) { if (name === '@huggingface/transformers') throw Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' }); return next(name, context); }";
+  writeFileSync(join(at, 'hide.mjs'), `import { register } from 'node:module'; register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(hidden)}));`);
+  copyFileSync(join(root, 'wide.png'), join(at, 'wide.png'));
+  writeFileSync(join(at, 'samples.jsonl'), JSON.stringify(ASKED));
+  const { status, stderr } = spawnSync(process.execPath, ['--import', join(at, 'hide.mjs'), join(packageRoot(), 'bin', 'pdrop-compile.js'), 'validate', join(root, 'smolvlm'), join(root, 'smolvlm-out'), '--data', join(at, 'samples.jsonl'), ...QUICK], { encoding: 'utf8' });
+  expect([status, stderr]).toEqual([4, expect.stringMatching(/PD524.*is not installed[\s\S]*npm install @huggingface\/transformers/)]);
+});
