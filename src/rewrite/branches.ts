@@ -8,10 +8,12 @@
  * All boundaries share one condition, so a branch may read what the branch of an earlier boundary has worked out: it is
  * handed on as one more output, which is never read where the other side ran.
  */
-import { InternalError, Refusal } from '../diagnostics.js';
-import { DataType, type Dim, Graph, type Node, type Value } from '../ir/graph.js';
+import { Refusal } from '../diagnostics.js';
+import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { runReshapesBehind } from './behind-branches.js';
 import { type Reading, runOnBothSides } from './both-sides.js';
 import type { BranchShapes } from './branch-shapes.js';
+import { type Declaring, declaring, makeBranch } from './branch-outputs.js';
 import { type Builder, SELECT } from './builder.js';
 import type { GraphEditor } from './editor.js';
 
@@ -27,6 +29,8 @@ export interface BranchInput {
   /** Nodes of a selection, with the boundary they run at. */
   readonly pinned: ReadonlyMap<Node, number>;
   readonly content: ReadonlySet<Value>;
+  /** What has the batch as its first axis, wherever a branch may be. */
+  readonly source: Value;
   /** Nodes of boundary layers that run for the tokens of the finished stage. */
   readonly shared: ReadonlySet<Node>;
   /** Made when the selections are in their regions. */
@@ -47,6 +51,8 @@ const keyOf = (r: Region): string => `${r.boundary}|${r.side}`;
 export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInput): Branches {
   editor.sort();
   const { graph } = editor;
+  const ofContent = contentNodes(graph, input.content);
+  runReshapesBehind(editor, b, (n) => ofContent.has(n));
   const regions = assignRegions(editor, input);
   editor.sort();
   const sides = runOnBothSides(editor, b, {
@@ -59,7 +65,8 @@ export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInpu
   const shapes = input.shapes();
   const boundaries = [...new Set(graph.nodes.filter(isSelect).map((n) => n.int('boundary', 0)))].sort((x, y) => x - y);
   const ifs: Node[] = [];
-  for (const boundary of boundaries) ifs.push(makeIf(editor, boundary, regions, input.condition, shapes));
+  const says = declaring(b, input.source);
+  for (const boundary of boundaries) ifs.push(makeIf(editor, boundary, { regions, condition: input.condition, shapes, says }));
   editor.sort();
   return { ifs, inside: new Set(regions.node.keys()) };
 }
@@ -169,7 +176,15 @@ function repeat(editor: GraphEditor, n: Node, region: Region, node: Map<Node, Re
   node.set(copy, region);
 }
 
-function makeIf(editor: GraphEditor, boundary: number, { node: regions, thenOnly }: Regions, condition: Value, shapes: BranchShapes): Node {
+interface Making {
+  readonly regions: Regions;
+  /** bool scalar. */
+  readonly condition: Value;
+  readonly shapes: BranchShapes;
+  readonly says: Declaring;
+}
+
+function makeIf(editor: GraphEditor, boundary: number, { regions: { node: regions, thenOnly }, condition, shapes, says }: Making): Node {
   const { graph, builder: b } = editor;
   const selects = graph.nodes.filter((n) => isSelect(n) && n.int('boundary', 0) === boundary);
   const of = (side: Region['side']): Node[] => graph.nodes.filter((n) => regions.get(n)?.boundary === boundary && regions.get(n)?.side === side);
@@ -208,76 +223,9 @@ function makeIf(editor: GraphEditor, boundary: number, { node: regions, thenOnly
     });
   }
   const branches = {
-    then_branch: makeBranch(editor, `boundary ${boundary}: tokens are dropped`, thenNodes, dropping, types),
-    else_branch: makeBranch(editor, `boundary ${boundary}: all tokens stay`, elseNodes, whole, types),
+    then_branch: makeBranch(editor, says, { name: `boundary ${boundary}: tokens are dropped`, nodes: thenNodes, wanted: dropping, types }),
+    else_branch: makeBranch(editor, says, { name: `boundary ${boundary}: all tokens stay`, nodes: elseNodes, wanted: whole, types }),
   };
   editor.take(new Set([...selects, ...thenNodes, ...elseNodes]));
   return b.control('If', `boundary ${boundary}`, condition, branches, outputs);
-}
-
-interface DeclaredType {
-  readonly dtype: number;
-  readonly rank: number | undefined;
-  readonly dims: Dim[] | undefined;
-}
-
-/** A subgraph of `nodes` with these outputs; where an output is not there, anything of its type stands in. */
-function makeBranch(editor: GraphEditor, name: string, nodes: readonly Node[], wanted: readonly (Value | undefined)[], types: readonly DeclaredType[]): Graph {
-  const b = editor.builder;
-  const sub = new Graph();
-  sub.name = name;
-  for (const n of nodes) sub.nodes.push(n);
-  for (const n of nodes) {
-    for (const o of n.outputs) {
-      if (!o) continue;
-      editor.graph.values.delete(o.name);
-      sub.values.set(o.name, o);
-    }
-  }
-  const taken = new Set<Value>();
-  wanted.forEach((v, i) => {
-    const type = types[i] as DeclaredType;
-    let out = v;
-    // Not a Constant node: optimizers downstream take out those that no node reads.
-    if (!v) out = b.inside(sub, 'Identity', 'never_read', [b.tensor('never_read', placeholder(type))]);
-    else if (sub.values.get(v.name) !== v || taken.has(v)) out = b.inside(sub, 'Identity', 'as_it_was', [v]);
-    else if (type.dims?.some((d) => typeof d === 'number') && isOfFlagsChosen(sub, v)) out = b.inside(sub, 'Reshape', 'as_declared', [v, b.ints(type.dims.map((d) => (typeof d === 'number' ? d : 0)))]);
-    const made = out as Value;
-    taken.add(made);
-    made.type = { elemType: type.dtype, dims: type.dims };
-    sub.outputs.push(made);
-  });
-  // ONNX Runtime's transformers optimizer does not know what a branch gives out: it fuses a sum into the norm that reads it, unless something else reads it too.
-  for (const v of taken) if (v.producer?.is('Add') && v.uses.length > 0) b.inside(sub, 'Shape', 'read_twice', [v]);
-  return sub;
-}
-
-/**
- * Whether `v` is made of And over what an If of this branch gives: ONNX Runtime's symbolic inference then knows no extent of it, takes a
- * broadcast axis for as many as there are heads, and fails when that meets the number again. Reshape says the number.
- */
-function isOfFlagsChosen(sub: Graph, v: Value): boolean {
-  const above = [v];
-  const seen = new Set<Value>(above);
-  let [flags, chosen] = [false, false];
-  for (let at = above.pop(); at && !(flags && chosen); at = above.pop()) {
-    const node = at.producer;
-    if (!node || sub.values.get(at.name) !== at) continue;
-    chosen ||= node.subgraphs.length > 0 && at !== v;
-    flags ||= node.is('And');
-    for (const i of node.reads) {
-      if (!i || seen.has(i)) continue;
-      seen.add(i);
-      above.push(i);
-    }
-  }
-  return flags && chosen;
-}
-
-const BYTES: Readonly<Record<number, number>> = { [DataType.FLOAT]: 4, [DataType.INT32]: 4, [DataType.INT64]: 8, [DataType.BOOL]: 1, [DataType.FLOAT16]: 2, [DataType.BFLOAT16]: 2, [DataType.DOUBLE]: 8 };
-
-function placeholder({ dtype: dataType, rank = 0 }: DeclaredType): { dataType: number; dims: number[]; data: Uint8Array; byteLength: number; external: undefined } {
-  const byteLength = BYTES[dataType];
-  if (byteLength === undefined) throw new InternalError(`no placeholder of data type ${dataType}`);
-  return { dataType, dims: Array.from({ length: rank }, () => 1), data: new Uint8Array(byteLength), byteLength, external: undefined };
 }

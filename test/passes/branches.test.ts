@@ -32,10 +32,29 @@ describe.each(['llama-dynamo18-eager', 'bloom-ts17', 'gemma2-ts17'])('%s', (name
     expect([...new Set(inner.flatMap(readsOf))].filter((v) => outer.has(v) && !seen.has(v))).toEqual([]);
   });
 
-  test('masks that are made of And over what an If gives say how many they are of', async () => {
-    const reshaped = (await branches).branches.flatMap((g) => (g.output ?? []).filter((v) => g.node?.some((n) => n.opType === 'Reshape' && n.name?.endsWith('/as_declared') && n.output?.includes(v.name ?? ''))));
+  test('masks that are made of And over what an If gives say how many they are of, the batch too', async () => {
+    const { graph, branches: of } = await branches;
+    const reshaped = of.flatMap((g) => (g.node ?? []).filter((n) => n.opType === 'Reshape' && n.name?.endsWith('/as_declared') && g.output?.some((v) => n.output?.includes(v.name ?? ''))));
     // Gemma 2 alone has such masks, of its windows, on the side where all tokens stay of each boundary.
     expect(reshaped.length).toBe(name === 'gemma2-ts17' ? 3 : 0);
+    // One shape for all boundaries: [batch, 1, as it is, as it is].
+    const shapes = new Set(reshaped.map((n) => n.input?.[1]));
+    expect(shapes.size).toBe(name === 'gemma2-ts17' ? 1 : 0);
+    for (const shape of shapes) {
+      const made = graph.node?.find((n) => n.output?.includes(shape ?? ''));
+      expect([made?.opType, made?.input?.slice(1)]).toEqual(['Concat', ['pdrop/const/i64/1', 'pdrop/const/i64/0', 'pdrop/const/i64/0']]);
+      expect(graph.node?.find((n) => n.output?.[0] === made?.input?.[0])).toMatchObject({ opType: 'Shape', input: ['inputs_embeds'] });
+    }
+  });
+
+  test('no branch leaves to a Reshape to say what remains of masks and biases: a sum of tokens does not cancel there', async () => {
+    const { graph, branches: of } = await branches;
+    const ends = of.flatMap((g) => (g.output ?? []).map((v) => g.node?.find((n) => n.output?.includes(v.name ?? ''))));
+    expect(ends.filter((n) => n?.opType === 'Reshape' && n.input?.[1] === 'pdrop/const/i64/-1_1_0')).toEqual([]);
+    // BLOOM's bias, [batch · heads, 1, tokens], is laid out behind the If of each boundary.
+    const behind = (graph.node ?? []).filter((n) => n.opType === 'Reshape' && n.input?.[1] === 'pdrop/const/i64/-1_1_0');
+    const given = new Set((graph.node ?? []).filter((n) => n.opType === 'If').flatMap((n) => n.output ?? []));
+    expect(behind.filter((n) => given.has(n.input?.[0] ?? '')).length).toBe(name === 'bloom-ts17' ? 3 : 0);
   });
 
   test('a sum that a branch gives out and a norm reads is read once more', async () => {
