@@ -121,7 +121,7 @@ export class FolderProcessor {
         return PICTURES_FIRST.includes(processor.constructor.name) ? processor(images, text) : processor(text, images);
       });
     } catch (error) {
-      throw badSample(sample, `${this.name} cannot prepare ${pictures.length === 1 ? 'the picture' : `${pictures.length} pictures`} and the text: ${(error as Error).message}`, 'check that the text has an image token for each picture (a chat template writes them), or give "inputs" that were made elsewhere', error);
+      throw badSample(sample, `${this.name} cannot prepare ${pictures.length === 1 ? 'the picture' : `${pictures.length} pictures`} and the text: ${(error as Error).message}`, pictures.length > 1 ? 'some processors of transformers.js take one picture only: ask about one, or give "inputs" that were made elsewhere' : 'give "inputs" that were made elsewhere', error);
     }
     const whole = processor.tokenizer !== undefined;
     const pixels = made.pixel_values;
