@@ -69,11 +69,11 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
   let roles = declared;
   const fixed = { batch: declaredSize(roles, 0), sequence: declaredSize(roles, 1) };
   const declines: Decline[] = [];
-  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; content: Set<Value>; cores: AttentionCore[]; first: ShapeBindings } => {
+  const attempt = (headDim: (past: PastInput) => number | undefined): { probes: Probes; content: Set<Value>; cores: AttentionCore[]; first: ShapeBindings; guessed: ReadonlySet<Value> } => {
     declines.length = 0;
-    const guessed = new Set<Value>();
+    const open = new Set<Value>();
     const bindings = (sizes: ProbeSizes): ShapeBindings => {
-      const shapes = shapesAt(graph, roles, sizes, headDim, guessed);
+      const shapes = shapesAt(graph, roles, sizes, headDim, open);
       if (!compiledWith) return { inputs: new Map([...shapes].map(([v, shape]) => [v, { shape: shape as number[] }])) };
       return { inputs: withContents(graph, roles, shapes, compiledWith, TEXT_ONLY), dataLimit: 1 << 16, floatLimit: 1 << 16 };
     };
@@ -87,17 +87,18 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
       fixed,
       wanted ?? (compiledWith ? COMPILED_PROBE_SIZES : PROBE_SIZES),
     );
+    const guessed = dependentsOf(graph, open);
     // In a compiled graph lengths depend on data: those of a text prompt prove nothing.
-    if (!compiledWith) noOps.bypass(probes.facts, dependentsOf(graph, guessed));
+    if (!compiledWith) noOps.bypass(probes.facts, guessed);
     const content = contentOf(graph, roles.source, compiledWith !== undefined);
     const cores = findAttention({ graph, roles, content, probes, fixedSequence: fixed.sequence, decline: (node, reason, at) => declines.push({ node, reason, at }) });
     if (trace) Object.assign(trace, { understood: cores.length, declines: [...declines] } satisfies Partial<Trace>);
-    return { probes, content, cores, first: made[0] as ShapeBindings };
+    return { probes, content, cores, first: made[0] as ShapeBindings, guessed };
   };
-  let { probes, content, cores, first } = attempt(() => undefined);
+  let { probes, content, cores, first, guessed } = attempt(() => undefined);
   if (roles.pasts.some((p) => typeof p.value.type?.dims?.[3] !== 'number')) {
     const headDimOf = headDimsOf(cores);
-    ({ probes, content, cores, first } = attempt((p) => headDimOf(p)));
+    ({ probes, content, cores, first, guessed } = attempt((p) => headDimOf(p)));
   }
   const logits = findLogits(graph, content);
   const notAligned = new Map<Value, { reason: string; node: Node }>();
@@ -134,6 +135,7 @@ function analyse(model: Model, noOps: NoOps, { compiledWith, trace, sizes: wante
     hiddenSize: typeof hidden === 'number' ? hidden : 0,
     fixedSequence: fixed.sequence,
     noOps,
+    guessed,
     notAligned,
   };
 }

@@ -149,6 +149,8 @@ export interface DecoderFacts {
   readonly fixedSequence: number | undefined;
   /** What was taken out of the graph because it does nothing; to be put back before it is written. */
   readonly noOps: NoOps;
+  /** Inputs with a size that nothing tells, and whatever is made of them: what the probes say of these is a guess. */
+  readonly guessed: ReadonlySet<Value>;
   /** Inputs declared like the tokens that are something else, with the node that tells. */
   readonly notAligned: ReadonlyMap<Value, { readonly reason: string; readonly node: Node }>;
 }

@@ -43,7 +43,7 @@ export function shapesAt(graph: Graph, roles: InputRoles, sizes: ProbeSizes, hea
       dims.map((d, i) => {
         const size = typeof d === 'number' ? d : (wanted(i, dims.length) ?? (typeof d === 'string' ? (symbols.get(d) ?? extentOf(d)) : undefined));
         if (size === undefined) guessed?.add(value);
-        return size ?? picture?.[i - dims.length + 2] ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
+        return size ?? picture?.[i] ?? (i === 3 && roles.pasts.some((p) => p.value === value) ? UNKNOWN_HEAD_DIM : 1);
       }),
     );
   };

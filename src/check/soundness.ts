@@ -24,7 +24,7 @@ export function failsCheck(name: string, problem: string, culprit: string): Refu
  * sizes of every value at probe sizes.
  *
  * @throws {InternalError} when something does not hold; a broken graph is never written
- * @throws {Refusal} PD102 when what does not hold did not hold before either, PD330 when sizes came apart by what was added
+ * @throws {Refusal} PD102 when what does not hold did not hold before either, PD323 when that is for a size that had to be assumed, PD330 when sizes came apart by what was added
  */
 export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, result: RewriteResult): void {
   const problem = verifyGraph(model.graph)[0];
@@ -50,13 +50,25 @@ export function checkSoundness(model: Model, facts: DecoderFacts, plan: Plan, re
 /** What is to be said when something made of a graph does not hold, and the graph itself did not. */
 export function selfContradiction(facts: DecoderFacts): Refusal | undefined {
   const first = facts.probes.facts[0].conflicts[0];
-  return (
-    first &&
-    new Refusal({
-      code: 'PD102',
-      message: `the graph contradicts itself: ${first.reason}`,
-      culprit: first.node ? describeNode(first.node) : undefined,
-      hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it with full_check',
-    })
-  );
+  if (!first) return undefined;
+  const culprit = first.node ? describeNode(first.node) : undefined;
+  if (first.node?.outputs.some((o) => o && facts.guessed.has(o))) return openSize(facts, first.reason, culprit);
+  return new Refusal({
+    code: 'PD102',
+    message: `the graph contradicts itself: ${first.reason}`,
+    culprit,
+    hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it with full_check',
+  });
+}
+
+/** A size had to be assumed, and does not fit: that says nothing against the graph. */
+function openSize(facts: DecoderFacts, reason: string, culprit: string | undefined): Refusal {
+  const open = facts.graph.inputs.filter((v) => facts.guessed.has(v));
+  const assumed = open.map((v) => `${v.name} [${facts.probes.facts[0].get(v)?.shape?.join(', ') ?? ''}]`).join(', ');
+  return new Refusal({
+    code: 'PD323',
+    message: `the graph leaves the size of an input open, nothing in it tells the size, and the one that was assumed does not fit: ${assumed}; ${reason}`,
+    culprit,
+    hint: `declare the size that the model runs with: python -m onnxruntime.tools.make_dynamic_shape_fixed --input_name ${open[0]?.name ?? 'pixel_values'} --input_shape <sizes> model.onnx fixed.onnx, or export with pictures of one size`,
+  });
 }

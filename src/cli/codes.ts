@@ -64,6 +64,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD320: ['It is not known which tokens are image tokens.', 'Give `--image-mask input-ids:<id>`, or `--image-mask input`.'],
   PD321: ['The query of a boundary’s layer cannot be taken for the last token.', 'Drop tokens before other layers (`--layers`).'],
   PD322: ['Layers behind the boundary attend with keys and values of a layer before it.', 'Drop before other layers (`--layers`); the message lists them.'],
+  PD323: ['The size of an input is left open, and the one that was assumed does not fit.', 'Declare it (onnxruntime.tools.make_dynamic_shape_fixed), or export with a fixed size.'],
   PD326: ['The layer has no attention to rank tokens with.', 'Drop before a layer that has attention, or rank without it.'],
   PD327: ['Keys without positions cannot be told in multi-head latent attention.', 'Use --rank attention.'],
   PD330: ['What was made fails the compiler’s own check; nothing was written.', 'Report the graph with `pdrop-compile inspect --json`.'],
