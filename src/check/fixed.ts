@@ -39,11 +39,11 @@ function keptProblems({ graph }: Pick<Model, 'graph'>, plan: Plan, fix: FixedSiz
   return plan.layers.flatMap((_, i) => {
     const boundary = `b${i + 1}`;
     const want = fix.sequence - (drops[i] as number);
-    const picks = graph.nodes.filter((n) => n.is('TopK') && n.name.startsWith(`pdrop/${boundary}/select/`));
-    if (picks.length === 0) return [`nothing picks tokens at boundary ${i + 1}`];
-    return picks.flatMap((n) => {
-      const k = n.inputs[1] && sizes.scalar(n.inputs[1]);
-      return k === want ? [] : [`boundary ${i + 1} keeps ${k ?? 'an unknown number of'} tokens, the plan says ${want}`];
-    });
+    const picks = graph.nodes.filter((n) => n.is('TopK') && n.name.startsWith(`pdrop/${boundary}/select/`)).map((n) => n.inputs[1] && sizes.scalar(n.inputs[1]));
+    // Ranks that ask neither content nor a mask are worked out: rows are gathered by constants, a row of them each.
+    const constant = graph.nodes.filter((n) => n.is('Gather') && n.name.startsWith(`pdrop/${boundary}/restage/`)).flatMap((n) => n.inputs[1]?.tensor?.dims.slice(1) ?? []);
+    const kept = picks.length > 0 ? picks : constant;
+    if (kept.length === 0) return [`nothing picks tokens at boundary ${i + 1}`];
+    return kept.flatMap((k) => (k === want ? [] : [`boundary ${i + 1} keeps ${k ?? 'an unknown number of'} tokens, the plan says ${want}`]));
   });
 }

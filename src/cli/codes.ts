@@ -85,7 +85,7 @@ export const CODES: Readonly<Record<string, readonly [means: string, forward: st
   PD514: ['An output holds NaN or infinite values.', 'Run the original with the same sample: if it does too, the sample or the export is at fault.'],
   PD515: ['Nothing says which of a sample’s tokens are image tokens.', 'Add image_token_mask, or images with start.'],
   PD516: ['The logits have no shape [rows, tokens, vocab].', 'Give the decoder with its LM head.'],
-  PD517: ['A graph of fixed shapes is not validated: runs are of many lengths.', 'Validate the same plan compiled without `--fix`.'],
+  PD517: ['A sample does not fit the prompt that a graph of fixed shapes takes.', 'Give samples of at most its tokens, padded or shorter where it has a mask, with the image where its span is; or validate the same plan compiled without `--fix`.'],
   PD518: ['A sample is a text, and files were given.', 'Validate folders, or give samples with inputs.'],
   PD519: ['The tokenizer is missing or cannot be read.', 'Put the model’s tokenizer.json into the folder, or give samples with inputs.'],
   PD520: ['A picture cannot be read.', 'Give a picture that exists, as PNG, JPEG, WebP, GIF, TIFF or AVIF.'],

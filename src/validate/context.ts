@@ -9,6 +9,7 @@ import type { Plan } from '../plan/plan.js';
 import { Asking } from './feeding/asking/index.js';
 import { openData } from './feeding/data/index.js';
 import { SYNTHETIC_NOTE, syntheticData } from './feeding/data/synthetic.js';
+import { fixedNote, laidInto } from './feeding/fixed.js';
 import { Decoder } from './models/decoder.js';
 import { type Embedder, embedBeside, openEmbedder, standInEmbedder } from './feeding/embed.js';
 import { type ModelFile, readModelFile } from './models/model.js';
@@ -48,7 +49,7 @@ export async function prepare(options: ValidateOptions): Promise<Context & { rew
     if (!hasPlan(rewritten.model)) throw new UsageError({ code: 'PD009', message: `the models are in the wrong order: ${original.name} was written by pdrop-compile, ${rewritten.name} was not`, culprit: original.name, hint: `validate ${options.rewritten} ${options.original}` });
     refuseCompiled(original.model);
   }
-  return { ...(await assemble(options, original, planOf(rewritten.model, rewritten.name))), rewritten };
+  return { ...(await assemble(options, original, planOf(rewritten.model, rewritten.name), rewritten)), rewritten };
 }
 
 /** As `prepare`, for an original without a rewritten model: the plan is what the options would give. */
@@ -61,20 +62,21 @@ export async function prepareData(options: Omit<ValidateOptions, 'rewritten'>, o
   }
 }
 
-async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: ModelFile, plan: Plan): Promise<Context> {
+async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: ModelFile, plan: Plan, rewritten?: ModelFile): Promise<Context> {
   leaveSignalsToTheSystem();
   const source = plan.imageMask;
+  const prompt = plan.fix && { sizes: plan.fix, source, io: original.io, masked: original.io.mask !== undefined && (rewritten ?? original).io.mask !== undefined };
   const synthetic = {
     samples: options.samples ?? DEFAULTS.samples,
-    imageTokens: options.imageTokens ?? DEFAULTS.imageTokens,
-    textTokens: options.textTokens ?? DEFAULTS.textTokens,
+    ...tokensOf(options, plan),
     seed: options.seed ?? DEFAULTS.seed,
     vocab: options.vocab,
     dims: options.dims,
     imageTokenId: source.kind === 'input-ids' ? source.id : undefined,
   };
   const asking = options.ask && new Asking(options.ask, original.io);
-  const data = options.data && options.data.length > 0 ? openData(options.data, asking) : syntheticData(original.io, synthetic);
+  const found = options.data && options.data.length > 0 ? openData(options.data, asking) : syntheticData(original.io, synthetic);
+  const data = prompt ? laidInto(found, prompt) : found;
   const embeds = original.io.embeds;
   const path = options.embed ?? (embeds ? embedBeside(options.original) : undefined);
   const hidden = embeds?.dims.at(-1);
@@ -97,19 +99,26 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
     data,
     embedder,
     textMeans,
-    note: dataNote(data, textMeans),
+    note: [dataNote(data, textMeans), prompt && fixedNote(prompt)].filter(Boolean).join('; ') || null,
     folder,
     wants: (index) => index < limit && (!shard || index % shard.of === shard.index - 1),
     variants: () => {
       variants ??= new Variants(options.original, options.workDir);
       return variants;
     },
-    open: (file, provider, extra = {}) => Decoder.open(file, { provider, optimize: options.optimize, imageSource: source, embedder, caches: original.caches, ...extra }),
+    open: (file, provider, extra = {}) => Decoder.open(file, { provider, optimize: options.optimize, imageSource: source, embedder, caches: original.caches, promptsOnly: plan.fix !== undefined, ...extra }),
     async dispose() {
       dispose();
       await embedder?.close();
     },
   };
+}
+
+/** How long prompts that are made up are: as long as a graph of fixed shapes has them, where there is one. */
+function tokensOf({ imageTokens, textTokens }: Pick<ValidateOptions, 'imageTokens' | 'textTokens'>, { fix, imageMask }: Plan): { imageTokens: number; textTokens: number; before?: number; rows?: number } {
+  if (!fix || imageMask.kind !== 'span') return { imageTokens: imageTokens ?? DEFAULTS.imageTokens, textTokens: textTokens ?? DEFAULTS.textTokens };
+  const image = imageTokens ?? imageMask.count;
+  return { imageTokens: image, textTokens: textTokens ?? fix.sequence - image, before: imageMask.start, rows: fix.batch };
 }
 
 /** A folder of this run's own, in `workDir`, which is made when it is not there. */

@@ -1,6 +1,7 @@
 /** What one graph costs at a prompt's sizes, original or rewritten: prefill, and one decode step after it. */
 import { IMAGE_MASK_INPUT } from './running/io.js';
 import { isRankNode } from '../cost/ranking.js';
+import { fixedPrompt } from '../plan/fixed.js';
 import { graphCost, type GraphCost, layerMap, type LayerMap, lmHead } from './cost/cost.js';
 import { type ModelFile, readModelFile } from './models/model.js';
 import { hasPlan, planOf, scheduleFor, stageOfLayer } from './models/plan.js';
@@ -31,9 +32,11 @@ export interface FlopsReport {
 }
 
 /** Counts on the graph alone: no weights are read, nothing is run. */
-export async function flopsOf(path: string, request: FlopsRequest): Promise<FlopsReport> {
+export async function flopsOf(path: string, asked: FlopsRequest): Promise<FlopsReport> {
   const file = await readModelFile(path);
   const plan = hasPlan(file.model) ? planOf(file.model, file.name) : undefined;
+  // A graph of fixed shapes has one prompt, whatever is asked.
+  const request = plan?.fix ? { ...asked, ...fixedPrompt(plan, plan.fix, asked) } : asked;
   const source = plan?.imageMask;
   const sample = await promptOf(file, { ...request, imageTokenId: source?.kind === 'input-ids' ? source.id : request.imageTokenId });
   const layout = layoutOf(sample, file.io, source);

@@ -86,7 +86,7 @@ async function assemble(context: Context, providers: ProviderReport[], cost: Cos
     rewritten: { ...summaryOf(context.rewritten, context.original), plan: context.plan },
     data: { kind: context.data.kind, source: context.data.source, samples: new Set(providers.flatMap((p) => p.samples.map((s) => s.id))).size, failed: new Set(faults.map((f) => f.id)).size, resumed, note: context.note },
     shard: options.shard ?? null,
-    settings: { positions: options.positions ?? 16, generate: options.generate ?? 0, embeddings: context.embedder?.kind ?? null, gateSamples: options.gateSamples ?? 2 },
+    settings: { positions: context.plan.fix ? 1 : (options.positions ?? 16), generate: context.plan.fix ? 0 : (options.generate ?? 0), embeddings: context.embedder?.kind ?? null, gateSamples: options.gateSamples ?? 2 },
     providers,
     cost,
     kept,
@@ -172,7 +172,7 @@ async function gatesOn({ context, provider, progress, signal }: OnProvider, samp
         plan,
         source: plan.imageMask,
         samples,
-        steps: 2,
+        steps: plan.fix ? 0 : 2,
         bound: boundFor(dtype, provider, control ?? undefined),
         original,
         rewritten,
@@ -212,7 +212,8 @@ async function controlDifference(context: Context, provider: Provider, original:
 
 async function fidelityOn({ context, provider, partial, progress, signal }: OnProvider, faults: Map<string, FaultRecord>): Promise<{ records: SampleRecord[]; baselines: BaselineReport[] }> {
   const { options, data } = context;
-  const means = context.textMeans || data.kind === 'synthetic';
+  // A graph of fixed shapes takes no steps.
+  const means = (context.textMeans || data.kind === 'synthetic') && !context.plan.fix;
   const generate = means ? (options.generate ?? 0) : 0;
   // Without embeddings the continuation means nothing, unless the samples bring their labels' embeddings.
   const positions = means ? (options.positions ?? 16) : 1;

@@ -3,12 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { drop, scratchFolder } from '../../disk/temporaries.js';
 import type { Graph, Model } from '../../ir/graph.js';
-import { argmax, Decoder } from '../models/decoder.js';
-import type { Embedder } from '../feeding/embed.js';
+import { argmax, Decoder, type DecoderOptions } from '../models/decoder.js';
 import { executedMacs, macsOfEvent } from './executed.js';
 import type { ModelFile } from '../models/model.js';
 import { placementOf, type Placement, type ProfiledRun, readProfile } from './profile.js';
-import type { ImageSource } from '../feeding/prompt.js';
 import type { Provider } from '../running/providers.js';
 import type { Sample } from '../feeding/sample.js';
 import type { SessionOptions } from '../running/session.js';
@@ -20,9 +18,9 @@ export interface ProfiledModel {
 }
 
 /** Runs prompt and one decode step under ORT's profiler, twice each: the second, warm one counts. */
-export async function profileModel(file: ModelFile, sample: Sample, options: { provider: Provider; optimize?: SessionOptions['optimize']; imageSource: ImageSource | undefined; embedder: Embedder | undefined }): Promise<ProfiledModel> {
+export async function profileModel(file: ModelFile, sample: Sample, options: DecoderOptions & { provider: Provider; optimize?: SessionOptions['optimize'] }): Promise<ProfiledModel> {
   const folder = scratchFolder(tmpdir(), 'profile');
-  const decoder = await Decoder.open(file.path, { provider: options.provider, optimize: options.optimize, imageSource: options.imageSource, embedder: options.embedder, caches: file.caches, profilePrefix: join(folder, 'run') });
+  const decoder = await Decoder.open(file.path, { ...options, caches: file.caches, profilePrefix: join(folder, 'run') });
   try {
     const feeds = decoder.feedsFor(sample);
     const layout = decoder.layout(sample);

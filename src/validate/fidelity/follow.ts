@@ -35,7 +35,7 @@ export async function follow(decoder: Decoder, sample: Sample, options: FollowOp
   const generated: number[][] = Array.from({ length: rows }, () => []);
   const path: number[][] = Array.from({ length: rows }, () => []);
   const wanted = forced ? Math.min(options.positions, Math.min(...forced.map((f) => f.length)) + 1) : options.positions;
-  const positions = Math.max(1, wanted);
+  const positions = decoder.takesSteps ? Math.max(1, wanted) : 1;
   const canStep = decoder.canGenerate;
   let at: { state: DecodeState; logits: readonly Float32Array[] } = prompt;
   let shared = true;

@@ -3,7 +3,7 @@ import type { DecoderIo } from '../running/io.js';
 import type { ImageSource, Layout } from '../feeding/prompt.js';
 import type { Sample } from '../feeding/sample.js';
 import { unmark } from '../feeding/marks.js';
-import { at, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
+import { at, fromNumbers, type HostTensor, resized, zeros } from '../running/tensor.js';
 
 /** The prompt with no token marked as image; a reason where that cannot be had without changing what the original sees. */
 export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: ImageSource): Sample | string {
@@ -39,18 +39,9 @@ function shorten(sample: Sample, io: DecoderIo, count: number): Map<string, Host
     const t = input && feeds.get(input.name);
     if (!input || !t) continue;
     const axis = input === io.positions && io.positionAxes > 0 ? 2 : 1;
-    feeds.set(input.name, slice(t, axis, count));
+    feeds.set(input.name, resized(t, axis, count));
   }
   const marked = feeds.get('image_token_mask');
-  if (marked) feeds.set('image_token_mask', slice(marked, 1, count));
+  if (marked) feeds.set('image_token_mask', resized(marked, 1, count));
   return feeds;
-}
-
-function slice(t: HostTensor, axis: number, count: number): HostTensor {
-  const inner = t.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
-  const outer = t.dims.slice(0, axis).reduce((a, b) => a * b, 1);
-  const length = t.dims[axis] ?? 0;
-  const out = zeros(t.dtype, t.dims.map((d, i) => (i === axis ? count : d)));
-  for (let o = 0; o < outer; o++) (out.data as Float32Array).set((t.data as Float32Array).subarray(o * length * inner, (o * length + count) * inner), o * count * inner);
-  return out;
 }

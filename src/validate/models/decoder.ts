@@ -4,7 +4,7 @@
  */
 import type { Embedder } from '../feeding/embed.js';
 import { badSample, notFinite, SampleFault } from '../running/faults.js';
-import { type DecoderIo, describeIo, type KnownCache } from '../running/io.js';
+import { type DecoderIo, describeIo, type KnownCache, withPresents } from '../running/io.js';
 import { completeFeeds, type ImageSource, type Layout, layoutOf } from '../feeding/prompt.js';
 import type { Sample } from '../feeding/sample.js';
 import { openSession, type Session, type SessionOptions } from '../running/session.js';
@@ -22,6 +22,13 @@ export interface DecodeState {
   readonly whole: ReadonlyMap<string, HostTensor> | undefined;
 }
 
+export interface DecoderOptions {
+  readonly imageSource?: ImageSource | undefined;
+  readonly embedder?: Embedder | undefined;
+  /** It is compared with a graph of fixed shapes (or is one): no decode steps. */
+  readonly promptsOnly?: boolean | undefined;
+}
+
 export interface StepResult {
   /** Next-token logits, a row of the batch each. */
   readonly logits: readonly Float32Array[];
@@ -34,22 +41,30 @@ export class Decoder {
   readonly io: DecoderIo;
   readonly imageSource: ImageSource | undefined;
   readonly #embedder: Embedder | undefined;
+  readonly #promptsOnly: boolean;
 
-  constructor(session: Session, io: DecoderIo, options: { imageSource?: ImageSource | undefined; embedder?: Embedder | undefined } = {}) {
+  constructor(session: Session, io: DecoderIo, options: DecoderOptions = {}) {
     this.session = session;
     this.io = io;
     this.imageSource = options.imageSource;
     this.#embedder = options.embedder;
+    this.#promptsOnly = options.promptsOnly === true;
   }
 
-  static async open(path: string, options: SessionOptions & { imageSource?: ImageSource | undefined; embedder?: Embedder | undefined; caches?: ReadonlyMap<string, KnownCache> | undefined } = {}): Promise<Decoder> {
+  static async open(path: string, options: SessionOptions & DecoderOptions & { caches?: ReadonlyMap<string, KnownCache> | undefined } = {}): Promise<Decoder> {
     const session = await openSession(path, options);
-    return new Decoder(session, describeIo(session.label, session.inputs, session.outputs, options.caches), options);
+    const io = describeIo(session.label, session.inputs, session.outputs, options.caches);
+    return new Decoder(session, options.promptsOnly ? withPresents(io, session.outputs) : io, options);
   }
 
-  /** True when the next token's feeds can be made. */
+  /** True when the next token's feeds can be made, and the graph takes them. */
   get canGenerate(): boolean {
-    return this.io.embeds === undefined || this.#embedder !== undefined;
+    return !this.#promptsOnly && (this.io.embeds === undefined || this.#embedder !== undefined);
+  }
+
+  /** Whether there are decode steps at all, with feeds that are given or made. */
+  get takesSteps(): boolean {
+    return !this.#promptsOnly;
   }
 
   layout(sample: Sample): Layout {

@@ -14,23 +14,12 @@ export function planOf(model: Model, name: string): Plan {
       const parsed = JSON.parse(text) as Plan & { plan?: Plan };
       const plan = parsed.plan ?? parsed;
       if (!Array.isArray(plan.layers) || !Array.isArray(plan.keep)) continue;
-      if (plan.fix) throw fixed(name);
       return plan;
-    } catch (error) {
-      if (error instanceof UsageError) throw error;
+    } catch {
       // Falls through to the message below.
     }
   }
   throw new UsageError({ code: 'PD009', message: `${name} carries no plan: it was not written by pdrop-compile, or its metadata was stripped`, culprit: name, hint: 'give the original first and the compiled model second; tools that drop metadata_props must run before compiling' });
-}
-
-function fixed(name: string): UsageError {
-  return new UsageError({
-    code: 'PD517',
-    message: `${name} was compiled for prompts of one length, and what is validated here runs prompts of any`,
-    culprit: name,
-    hint: 'validate the same plan compiled without --fix: both compute the same; `pdrop-compile check` looks at the fixed one',
-  });
 }
 
 export function hasPlan(model: Model): boolean {

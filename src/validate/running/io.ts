@@ -164,6 +164,21 @@ export function pairCaches(inputs: readonly IoInfo[], outputs: readonly IoInfo[]
   }));
 }
 
+/**
+ * Where a graph takes no caches, what it gives out for them says as much: keys and values by layer. Which axis is the tokens' is where
+ * layers differ (stages hold other numbers of tokens), or the axis of `tokens` in all of them.
+ */
+export function withPresents(io: DecoderIo, outputs: readonly IoInfo[]): DecoderIo {
+  if (io.caches.length > 0) return io;
+  const labelled = outputs.filter((o) => o !== io.logits && isFloat(o) && o.dims.length === 4).map((present) => ({ present, ...labelOf(present.name) }));
+  const found = labelled.filter((p) => p.index !== undefined && p.kind !== 'state');
+  const ranks = [1, 2, 3].filter((axis) => new Set(found.map((p) => p.present.dims[axis])).size > 1);
+  const [tokenAxis] = ranks;
+  if (tokenAxis === undefined || ranks.length > 1) return io;
+  const layers = [...new Set(found.map((p) => p.index as number))].sort((a, b) => a - b);
+  return { ...io, caches: found.map(({ present, index, kind }) => ({ past: '', present: present.name, layer: layers.indexOf(index as number), kind, tokenAxis, dtype: present.dtype, dims: present.dims })) };
+}
+
 function tokenAxisOf(past: IoInfo, present: IoInfo): number {
   const differing = present.dims.flatMap((d, i) => (i > 0 && d !== past.dims[i] ? [i] : []));
   if (differing.length === 1 && differing[0] !== undefined) return differing[0];

@@ -84,6 +84,17 @@ export function zeros(dtype: Dtype, dims: readonly number[]): HostTensor {
   return { dtype, dims, data: new ARRAYS[dtype](allocatable(dtype, dims)) };
 }
 
+/** The first `count` places along `axis`; zeros where there were fewer. */
+export function resized(t: HostTensor, axis: number, count: number): HostTensor {
+  const inner = t.dims.slice(axis + 1).reduce((a, b) => a * b, 1);
+  const outer = t.dims.slice(0, axis).reduce((a, b) => a * b, 1);
+  const length = t.dims[axis] ?? 0;
+  const out = zeros(t.dtype, t.dims.map((d, i) => (i === axis ? count : d)));
+  const taken = Math.min(count, length) * inner;
+  for (let o = 0; o < outer; o++) (out.data as Float32Array).set((t.data as Float32Array).subarray(o * length * inner, o * length * inner + taken), o * count * inner);
+  return out;
+}
+
 /** A tensor over little-endian bytes, which are copied so that any alignment is fine. */
 export function fromBytes(dtype: Dtype, dims: readonly number[], bytes: Uint8Array): HostTensor {
   const want = elementCount(dims) * bytesPerElement(dtype);

@@ -36,7 +36,7 @@ export async function measure(context: Context, provider: Provider, sample: Samp
   };
   progress.start(`profile on ${provider}`, undefined);
   const profiled = await attempt('placement', async () => {
-    const shared = { provider, optimize: context.options.optimize, imageSource: context.plan.imageMask, embedder: context.embedder };
+    const shared = { provider, optimize: context.options.optimize, imageSource: context.plan.imageMask, embedder: context.embedder, promptsOnly: context.plan.fix !== undefined };
     return { original: await profileModel(context.original, sample, shared), rewritten: await profileModel(context.rewritten, sample, shared) };
   });
   progress.end();
@@ -89,7 +89,7 @@ async function latencyOf(context: Context, provider: Provider, sample: Sample, c
       progress.end();
       const idealPrefill = cost?.prefill.idealSpeedup ?? Number.NaN;
       const idealDecode = cost?.decode?.idealSpeedup ?? null;
-      return { ...l, idealPrefill, idealDecode, achievedPrefill: l.prefill.speedup / idealPrefill, achievedDecode: l.decode && idealDecode !== null ? l.decode.speedup / idealDecode : null, breakEven: cost ? breakEven(l, cost.at.imageTokens, idealPrefill) : null };
+      return { ...l, idealPrefill, idealDecode, achievedPrefill: l.prefill.speedup / idealPrefill, achievedDecode: l.decode && idealDecode !== null ? l.decode.speedup / idealDecode : null, breakEven: cost && !context.plan.fix ? breakEven(l, cost.at.imageTokens, idealPrefill) : null };
     } finally {
       await rewritten.close();
     }

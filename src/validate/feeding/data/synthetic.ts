@@ -10,6 +10,8 @@ export interface SyntheticOptions {
   readonly imageTokens: number;
   readonly textTokens: number;
   readonly rows?: number | undefined;
+  /** Text tokens before the image; a third of them by default. */
+  readonly before?: number | undefined;
   readonly seed: number;
   /** Ids below this are drawn; from the logits' declared width when it is a number. */
   readonly vocab?: number | undefined;
@@ -45,7 +47,7 @@ function draw(io: DecoderIo, options: SyntheticOptions, index: number): Sample {
   const random = new Random(options.seed * 7919 + index);
   const rows = options.rows ?? 1;
   const { imageTokens: n, textTokens } = options;
-  const before = Math.min(textTokens, Math.max(1, Math.floor(textTokens / 3)));
+  const before = options.before ?? Math.min(textTokens, Math.max(1, Math.floor(textTokens / 3)));
   const length = n + textTokens;
   const feeds = new Map<string, HostTensor>();
   const isImage = (i: number): boolean => i % length >= before && i % length < before + n;
