@@ -140,7 +140,8 @@ function markImages(
       return counted(roles.imageMask ?? declare(IMAGE_TOKEN_MASK, DataType.BOOL));
     case 'input-ids': {
       const ids = roles.inputIds ?? declare('input_ids', DataType.INT64);
-      return counted(b.op('Equal', 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [source.id], [])]));
+      const [op, id] = source.id === 'negative' ? ['Less', 0] : ['Equal', source.id];
+      return counted(b.op(op, 'is_image_id', [ids, b.constant(ids.type?.elemType ?? DataType.INT64, [id], [])]));
     }
     case 'span': {
       // Counted in valid tokens, so that left padding moves the span along; only for a prompt that starts a conversation.

@@ -15,6 +15,7 @@ import * as ort from 'onnxruntime-node';
 import { compile, compileFolder } from '../../dist/src/index.js';
 import { pyramidDrop } from '../../dist/src/transformers.js';
 import { lvlmRequests, layOutLvlm } from './lvlm.mjs';
+import { genaiPictures } from './genai-pictures.mjs';
 import { converse, layOutGenai, takeIds, untilEnd } from './genai.mjs';
 import { NPM, npmInstall } from './install.mjs';
 import { loopCases, nodeLoop, pythonLoop } from './loops.mjs';
@@ -190,6 +191,7 @@ async function genai() {
       note(`onnxruntime-genai ${PYPI['onnxruntime-genai']}`, `${fixture}, ${positions}`, await attempt(() => ask({ path: join(work, 'original'), decoder: original }, original)), await attempt(() => ask({ path: join(work, 'compiled'), decoder: own }, generic)), 'nothing');
     }
   }
+  for (const { name, original, compiled } of await genaiPictures({ root, work, python })) note(`onnxruntime-genai ${PYPI['onnxruntime-genai']}`, name, original, compiled, 'nothing');
 }
 
 /** The loops of docs/running.md. */

@@ -3,6 +3,7 @@
  * stages depend on data and nothing behind the first boundary has a known size.
  */
 import { DataType, type Graph, type Value } from '../ir/graph.js';
+import { anImageToken, anotherToken } from '../plan/image-token-id.js';
 import type { ImageMaskSource } from '../plan/plan.js';
 import { IMAGE_TOKEN_MASK, IS_MARKED, isTrainingForward, TRAINING } from './added-names.js';
 import type { InputRoles } from './facts.js';
@@ -43,9 +44,9 @@ export function withContents(
   const asked = query && bindings.get(query);
   if (asked?.shape.length === 1 && (asked.shape[0] as number) <= MOST_CONTENTS) asked.data = new Array(asked.shape[0] as number).fill(Math.max(0, sequence - 1));
   if (source.kind === 'input-ids') {
-    const other = source.id === 0 ? 1 : 0;
+    const [image, other] = [anImageToken(source.id), anotherToken(source.id)];
     const ids = roles.inputIds ?? graph.inputs.find((v) => v.name === 'input_ids');
-    fill(ids, (r, c) => (pattern.image(r, c) ? source.id : other));
+    fill(ids, (r, c) => (pattern.image(r, c) ? image : other));
   }
   if (source.kind === 'input') {
     const mask = roles.imageMask ?? graph.inputs.find((v) => v.name === IMAGE_TOKEN_MASK && v.type?.elemType === DataType.BOOL);

@@ -1,11 +1,12 @@
 /** What the configuration files beside a model say about its image tokens. */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import { readRegularText } from './small-files.js';
+import type { ImageTokenId } from '../plan/image-token-id.js';
+import { MOST_JSON_BYTES, readRegularText } from './small-files.js';
 
 export interface ModelConfig {
-  /** Id that stands for an image token in input_ids. */
-  readonly imageTokenId: number | undefined;
+  /** Ids that stand for an image token in input_ids. */
+  readonly imageTokenId: ImageTokenId | undefined;
   /** Image tokens of one picture, as far as the vision tower's sizes tell. */
   readonly imageTokens: number | undefined;
   /** Width of the MLP. */
@@ -26,7 +27,7 @@ type Json = Readonly<Record<string, unknown>>;
 /** Reads config.json and genai_config.json beside the model or one folder up (Hugging Face repositories keep graphs in onnx/). */
 export function readModelConfig(modelPath: string): ModelConfig {
   const folder = dirname(resolve(modelPath));
-  const found: { imageTokenId?: number | undefined; imageTokens?: number | undefined; mlp?: number | undefined } = {};
+  const found: { imageTokenId?: ImageTokenId | undefined; imageTokens?: number | undefined; mlp?: number | undefined } = {};
   const warnings: string[] = [];
   for (const dir of [folder, dirname(folder)]) {
     for (const name of ['config.json', 'genai_config.json']) {
@@ -44,6 +45,7 @@ export function readModelConfig(modelPath: string): ModelConfig {
       const size = whole(vision && search(vision, ['image_size']), 1, LIMITS.pixels, 'image_size');
       const patch = whole(vision && search(vision, ['patch_size']), 1, LIMITS.pixels, 'patch_size');
       found.imageTokenId ??= whole(search(config, ID_KEYS), 0, LIMITS.id, 'the image token id');
+      if (name === 'genai_config.json') found.imageTokenId ??= genaiImageToken(config, dir, warnings);
       found.imageTokens ??= whole(typeof config.image_seq_length === 'number' ? config.image_seq_length : undefined, 1, LIMITS.tokens, 'image_seq_length');
       if (size && patch) found.imageTokens ??= whole(Math.floor(size / patch) ** 2, 1, LIMITS.tokens, 'the number of patches');
       found.mlp ??= whole(search(objectAt(config, 'text_config') ?? config, ['intermediate_size']), 1, LIMITS.width, 'intermediate_size');
@@ -53,9 +55,37 @@ export function readModelConfig(modelPath: string): ModelConfig {
   return { imageTokenId: found.imageTokenId, imageTokens: found.imageTokens, mlp: found.mlp, warnings };
 }
 
-function readJson(path: string, warnings: string[]): Json | undefined {
+/**
+ * What onnxruntime-genai's processors put for each token of a picture, by model.type of genai_config.json, where the file does not say
+ * image_token_id (its src/models/*_processor.cpp): an id, all negative ones, or the token of a name.
+ */
+const GENAI_IMAGE_TOKENS: Readonly<Record<string, ImageTokenId | { readonly token: string }>> = {
+  phi3v: 'negative',
+  phi4mm: 200010,
+  gemma3: { token: '<image_soft_token>' },
+  gemma4: { token: '<|image|>' },
+  mistral3: { token: '[IMG]' },
+  qwen2_5_vl: { token: '<|image_pad|>' },
+  fara: { token: '<|image_pad|>' },
+  qwen3_vl: { token: '<|image_pad|>' },
+  qwen3_5: { token: '<|image_pad|>' },
+  qwen3_5_moe: { token: '<|image_pad|>' },
+};
+
+function genaiImageToken(config: Json, folder: string, warnings: string[]): ImageTokenId | undefined {
+  const type = objectAt(config, 'model')?.type;
+  const known = typeof type === 'string' && Object.hasOwn(GENAI_IMAGE_TOKENS, type) ? GENAI_IMAGE_TOKENS[type] : undefined;
+  if (typeof known !== 'object') return known;
+  const path = join(folder, 'tokenizer.json');
+  const tokenizer = existsSync(path) ? readJson(path, warnings, MOST_JSON_BYTES) : undefined;
+  const added: readonly unknown[] = Array.isArray(tokenizer?.added_tokens) ? tokenizer.added_tokens : [];
+  const token = added.find((t): t is { id: number } => (t as Json | null)?.content === known.token);
+  return Number.isInteger(token?.id) && (token as { id: number }).id >= 0 ? token?.id : undefined;
+}
+
+function readJson(path: string, warnings: string[], mostBytes = MOST_CONFIG_BYTES): Json | undefined {
   try {
-    const json: unknown = JSON.parse(readRegularText(path, MOST_CONFIG_BYTES));
+    const json: unknown = JSON.parse(readRegularText(path, mostBytes));
     if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json;
     throw new Error('it is not a JSON object');
   } catch (error) {

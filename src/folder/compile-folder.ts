@@ -15,7 +15,8 @@ import type { Plan } from '../plan/plan.js';
 import { unproved } from '../plan/image-mask.js';
 import type { CompileReport, MarksReport } from '../report/compile-report.js';
 import { VERSION } from '../version.js';
-import { type FolderLayout, type LayoutKind, type Part, readJson, recogniseFolder, type Runtime } from './layout.js';
+import { adjustGenaiConfig, refuseBeams } from './genai-config.js';
+import { type FolderLayout, type LayoutKind, type Part, recogniseFolder, type Runtime } from './layout.js';
 
 /** What of the options of `compile` matters for a folder; the rest is handed on. */
 export interface FolderOptions {
@@ -79,6 +80,7 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
   const layout = recogniseFolder(input);
   const decoders = wanted(layout, options.only);
   const runtime = options.runtime ?? layout.runtime;
+  if (runtime === 'genai' && layout.kind === 'genai') refuseBeams(layout.root);
   const imageMask = options.imageMask ?? (options.plan ? undefined : await usualMask(layout, runtime, decoders));
   const marks = imageMask === 'marks' || (imageMask === undefined && options.plan?.imageMask.kind === 'marks');
   if (marks && (layout.embeds.length === 0 || layout.visions.length === 0)) throw unproved();
@@ -182,22 +184,6 @@ function wanted(layout: FolderLayout, only: readonly string[] | undefined): read
   const missing = only.find((o) => !layout.decoders.some((p) => name(p) === o));
   if (missing === undefined) return chosen;
   throw new UsageError({ code: 'PD611', message: `there is no decoder of precision "${missing}" in the folder`, culprit: '--only', hint: `there are: ${layout.decoders.map(name).join(', ')}` });
-}
-
-/** What genai has to know: that ids go to the decoder as well, and that caches are shared buffers. */
-function adjustGenaiConfig(root: string, report: CompileReport): { text: string; note: string } | undefined {
-  const config = readJson(join(root, 'genai_config.json'), 'genai_config.json') as { model: { decoder: { inputs?: Record<string, unknown> } }; search?: Record<string, unknown> };
-  const notes: string[] = [];
-  const inputs = config.model.decoder.inputs ?? {};
-  if (report.addedInputs.includes('input_ids') && inputs.input_ids !== 'input_ids') {
-    config.model.decoder.inputs = { ...inputs, input_ids: 'input_ids' };
-    notes.push('model.decoder.inputs.input_ids');
-  }
-  if (config.search?.past_present_share_buffer !== true) {
-    config.search = { ...config.search, past_present_share_buffer: true };
-    notes.push('search.past_present_share_buffer: true');
-  }
-  return notes.length > 0 ? { text: `${JSON.stringify(config, null, 4)}\n`, note: notes.join(', ') } : undefined;
 }
 
 async function inputsOf(path: string): Promise<string[]> {

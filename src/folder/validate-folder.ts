@@ -58,7 +58,8 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
       tokenizer: join(input, 'tokenizer.json'),
       tokenizerConfig: at('tokenizer_config.json'),
       preprocessor: join(input, 'preprocessor_config.json'),
-      imageTokenId: config.imageTokenId,
+      // Negative ids are put by a runtime's processor; no tokenizer has them.
+      imageTokenId: config.imageTokenId === 'negative' ? undefined : config.imageTokenId,
       imageTokens: config.imageTokens,
     },
     others: both.filter((p) => p !== part).map(name),

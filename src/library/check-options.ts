@@ -16,11 +16,12 @@ const texts: Kind = { listOf: 'text' };
 const ratio: Kind = { either: ['text', 'number'] };
 /** What `positions` may be is told by the plan (PD001), with the way forward. */
 const positionMode: Kind = 'text';
+const imageToken: Kind = { either: ['whole', ['negative']] };
 
 /** The compiler sees to it that none is missing here. */
 const COMPILE: Kinds<CompileFolderOptions & CompileOptions> = {
   preset: ['paper'], stages: 'number', lambda: ratio, layers: { listOf: 'number' }, keep: { listOf: ratio }, imageMask: 'text', marks: 'object', positions: positionMode, rank: 'text',
-  probe: 'yes or no', fix: 'object', controlFlow: 'yes or no', for: ['inference', 'training'], imageTokenId: 'whole', headWeights: 'object', runtime: ['generic', 'transformers.js', 'genai', 'openvino'],
+  probe: 'yes or no', fix: 'object', controlFlow: 'yes or no', for: ['inference', 'training'], imageTokenId: imageToken, headWeights: 'object', runtime: ['generic', 'transformers.js', 'genai', 'openvino'],
   verify: 'yes or no', stopAfter: 'text', skip: texts, observe: 'function',
   output: 'text', externalData: ['auto', 'reference', 'link', 'copy'], force: 'yes or no', allowExternalLinks: 'yes or no', report: 'text', alsoReads: texts,
   dryRun: 'yes or no', plan: { either: ['text', 'object'] }, embed: 'text', vision: 'text', visionOutput: 'text', imageTokens: 'whole', textTokens: 'whole',
@@ -31,7 +32,7 @@ type Data = Omit<ValidateOptions, 'original' | 'rewritten'>;
 const DATA: Kinds<Data> = {
   optimize: ['disabled', 'basic', 'extended', 'all'], data: texts, providers: texts, positions: 'whole', generate: 'whole', eos: 'whole', embed: 'text',
   baselines: texts, gates: 'yes or no', gateSamples: 'whole', latency: 'yes or no', repeats: 'whole', warmups: 'whole', memory: 'yes or no', maps: 'whole', seed: 'whole',
-  ask: 'object', samples: 'whole', imageTokens: 'whole', textTokens: 'whole', dims: 'object', vocab: 'whole', imageTokenId: 'whole', limit: 'whole', shard: 'object',
+  ask: 'object', samples: 'whole', imageTokens: 'whole', textTokens: 'whole', dims: 'object', vocab: 'whole', imageTokenId: imageToken, limit: 'whole', shard: 'object',
   keepGoing: 'yes or no', resume: 'yes or no', report: 'text', workDir: 'text', spoolLimitBytes: 'number', curve: 'text', thresholds: 'object',
 };
 

@@ -3,12 +3,13 @@ import { Refusal, type UsageError } from '../diagnostics.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import { imageIdComparedInGraph } from './image-source.js';
 import { markType } from './marks.js';
+import type { ImageTokenId } from './image-token-id.js';
 import type { ImageMaskSource, Marks } from './plan.js';
 import { type PlanOptions, usage } from './options.js';
 
-/** Reads `input`, `input-ids:<id>`, `span:<start>:<count>`, `marks` (with what was proved of them) or `none`. */
+/** Reads `input`, `input-ids:<id>`, `input-ids:negative`, `span:<start>:<count>`, `marks` (with what was proved of them) or `none`. */
 export function parseImageMask(text: string, marks?: Marks): ImageMaskSource {
-  const wrong = (): UsageError => usage('PD013', `--image-mask ${text} is not understood`, '--image-mask', 'use input, input-ids:<id>, span:<start>:<count>, marks or none');
+  const wrong = (): UsageError => usage('PD013', `--image-mask ${text} is not understood`, '--image-mask', 'use input, input-ids:<id>, input-ids:negative, span:<start>:<count>, marks or none');
   const [kind, a, b, ...rest] = text.split(':');
   const whole = (t: string | undefined): number => {
     if (t === undefined || !/^\d+$/.test(t)) throw wrong();
@@ -20,7 +21,7 @@ export function parseImageMask(text: string, marks?: Marks): ImageMaskSource {
     return { kind, channels: marks.channels, bits: marks.bits };
   }
   if ((kind === 'input' || kind === 'none') && a === undefined) return { kind };
-  if (kind === 'input-ids' && b === undefined) return { kind, id: whole(a) };
+  if (kind === 'input-ids' && b === undefined) return { kind, id: a === 'negative' ? a : whole(a) };
   if (kind === 'span') {
     const count = whole(b);
     if (count === 0) throw wrong();
@@ -57,7 +58,8 @@ export function resolveImageMask(facts: DecoderFacts, options: PlanOptions, warn
  *
  * @throws {UsageError} PD013
  */
-function requireId(facts: DecoderFacts, id: number, warnings: string[]): void {
+function requireId(facts: DecoderFacts, id: ImageTokenId, warnings: string[]): void {
+  if (id === 'negative') return;
   const rows = facts.roles.inputIds?.uses.flatMap(({ node, index }) => (index === 1 && node.is('Gather') && node.int('axis', 0) === 0 && node.inputs[0]?.tensor?.dims.length === 2 ? (node.inputs[0].tensor.dims[0] ?? []) : []))[0];
   if (rows !== undefined && id >= rows) throw usage('PD013', `there is no token ${id}: the embedding table has ${rows} rows`, '--image-mask', 'give the image_token_id (or image_token_index) of the model’s config.json');
   const vocabulary = facts.logits.type?.dims?.at(-1);

@@ -1,5 +1,6 @@
 /** What a plan is made of when it is asked for by options, and the presets. */
 import { UsageError } from '../diagnostics.js';
+import type { ImageTokenId } from './image-token-id.js';
 import type { FixedSizes, Marks } from './plan.js';
 import type { HeadWeights } from './rank-option.js';
 
@@ -18,7 +19,7 @@ export interface PlanOptions {
   readonly layers?: readonly number[] | undefined;
   /** Cumulative keep ratios, one per boundary; instead of `lambda`. */
   readonly keep?: readonly (string | number)[] | undefined;
-  /** `input`, `input-ids:<id>`, `span:<start>:<count>`, `marks` or `none`. Default: what the graph offers. */
+  /** `input`, `input-ids:<id>`, `input-ids:negative`, `span:<start>:<count>`, `marks` or `none`. Default: what the graph offers. */
   readonly imageMask?: string | undefined;
   /** For `marks`: channels and bits proved against the embedding table (src/marks/prove.ts). */
   readonly marks?: Marks | undefined;
@@ -37,7 +38,7 @@ export interface PlanOptions {
   /** Sizes of the one prompt that the graph is compiled for. Default: any. */
   readonly fix?: FixedSizes | undefined;
   /** Image token id found beside the model (config.json); used when the graph takes input_ids. */
-  readonly imageTokenId?: number | undefined;
+  readonly imageTokenId?: ImageTokenId | undefined;
 }
 
 export function withPreset({ preset, ...given }: PlanOptions): PlanOptions {

@@ -1,10 +1,11 @@
 /** The plan: what will be done to which graph, as data that can be printed, reviewed, edited and replayed. */
+import type { ImageTokenId } from './image-token-id.js';
 import type { RankMethod } from './ranks.js';
 
 /** Where image tokens are marked. */
 export type ImageMaskSource =
   | { readonly kind: 'input' }
-  | { readonly kind: 'input-ids'; readonly id: number }
+  | { readonly kind: 'input-ids'; readonly id: ImageTokenId }
   | { readonly kind: 'span'; readonly start: number; readonly count: number }
   | ({ readonly kind: 'marks' } & Marks)
   | { readonly kind: 'none' };

@@ -29,12 +29,15 @@ export function resolvePlan(facts: DecoderFacts, given: PlanOptions): ResolvedPl
   if (fix) requireFixable(facts, fix, imageMask, options.runtime);
   const training = options.for === 'training';
   if (training) requireTrainable(facts, imageMask, options);
+  if (options.runtime === 'genai') warnings.push(GENAI_LIMITS);
   const weights = headsFile === undefined ? {} : { headWeights: headWeightsAt(facts, layers, options.headWeights) };
   return {
     plan: { version: 1, layers, keep, imageMask, positions, ...rank, ...weights, probe: options.probe ?? false, ...(fix ? { fix } : {}), ...(training ? { training } : {}), ...(hasBranches(options) ? {} : { controlFlow: false }), ...(options.runtime === 'genai' ? { runtime: options.runtime } : {}) },
     warnings,
   };
 }
+
+const GENAI_LIMITS = 'for onnxruntime-genai: one beam (search.num_beams 1), rewind_to 0 only, and with search.chunk_size each piece of a prompt drops by itself';
 
 /**
  * OpenVINO's CPU plugin (2026.4) plans memory for the nodes of both branches in one line: where a branch that did not run holds ops

@@ -5,6 +5,7 @@ import { describeAxes } from '../rewrite/gathering.js';
 import { frameDependent, isShapeSlot, isContentNode } from '../rewrite/stages.js';
 import type { DiagnosticDetail } from '../diagnostics.js';
 import type { Model, Node, Value } from '../ir/graph.js';
+import type { ImageTokenId } from '../plan/image-token-id.js';
 import { imageIdComparedInGraph } from '../plan/image-source.js';
 import type { Plan } from '../plan/plan.js';
 
@@ -55,7 +56,7 @@ export interface InspectReport {
 export interface InspectContext {
   readonly input: string;
   readonly bytes: number;
-  readonly imageTokenId: number | undefined;
+  readonly imageTokenId: ImageTokenId | undefined;
   readonly compiled: { version: string; plan: Plan } | undefined;
   readonly refusal: DiagnosticDetail | undefined;
   readonly trace: Trace;
@@ -166,11 +167,11 @@ function sharedValues(facts: DecoderFacts): InspectReport['shared'] {
     .slice(0, 12);
 }
 
-function imageTokensOf(facts: DecoderFacts, configured: number | undefined): string {
+function imageTokensOf(facts: DecoderFacts, configured: ImageTokenId | undefined): string {
   if (facts.roles.imageMask) return `the input ${facts.roles.imageMask.name} (--image-mask input)`;
   if (facts.roles.sourceKind === 'inputs_embeds') return 'a new input image_token_mask (--image-mask input)';
   const inGraph = imageIdComparedInGraph(facts);
   const id = configured ?? inGraph;
   if (id === undefined) return 'unknown: give --image-mask input-ids:<id>';
-  return `input_ids == ${id} (${configured !== undefined ? 'config beside the model' : 'compared in the graph'})`;
+  return `input_ids ${id === 'negative' ? '< 0' : `== ${id}`} (${configured !== undefined ? 'config beside the model' : 'compared in the graph'})`;
 }

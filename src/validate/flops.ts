@@ -1,4 +1,5 @@
 /** What one graph costs at a prompt's sizes, original or rewritten: prefill, and one decode step after it. */
+import type { ImageTokenId } from '../plan/image-token-id.js';
 import { IMAGE_MASK_INPUT } from './running/io.js';
 import { isRankNode } from '../cost/ranking.js';
 import { fixedPrompt } from '../plan/fixed.js';
@@ -15,7 +16,7 @@ export interface FlopsRequest {
   readonly textTokens: number;
   readonly past: number;
   readonly batch: number;
-  readonly imageTokenId?: number | undefined;
+  readonly imageTokenId?: ImageTokenId | undefined;
   readonly dims?: Readonly<Record<string, number>> | undefined;
 }
 

@@ -1,4 +1,5 @@
 /** Options of `validate`, the same names as on the command line. */
+import type { ImageTokenId } from '../plan/image-token-id.js';
 import type { Thresholds } from './findings.js';
 import type { AskFiles } from './feeding/asking/index.js';
 import type { Provider } from './running/providers.js';
@@ -36,7 +37,7 @@ export interface ValidateOptions {
   readonly dims?: Readonly<Record<string, number>> | undefined;
   readonly vocab?: number | undefined;
   /** Id of image tokens, where the graph's own source is input_ids and nothing else says it. */
-  readonly imageTokenId?: number | undefined;
+  readonly imageTokenId?: ImageTokenId | undefined;
   /** At most this many samples of the data. */
   readonly limit?: number | undefined;
   readonly shard?: { readonly index: number; readonly of: number } | undefined;

@@ -1,9 +1,9 @@
 /** A folder in, a folder out. */
-import { copyFileSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, linkSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { expect, test } from 'vitest';
-import { compileFolder, type FolderReport, inspectFolder } from '../../src/index.js';
+import { compile, compileFolder, type FolderReport, inspectFolder } from '../../src/index.js';
 import { schemaComplaint, schemaOf } from '../../src/disk/schemas.js';
 import { cli } from '../support/cli.js';
 import { externalize } from '../support/external.js';
@@ -110,6 +110,67 @@ function merging(scaled: 'before' | 'behind'): Uint8Array {
   );
 }
 
+/** A genai folder of three graphs; `edit` changes its configuration. */
+function genai(edit: (config: { model: Record<string, unknown>; search: Record<string, unknown> }) => void = () => {}): string {
+  const root = join(folder(), 'genai');
+  cpSync(join(FIXTURES, 'genai-phi3v'), root, { recursive: true });
+  const path = join(root, 'genai_config.json');
+  const config = JSON.parse(readFileSync(path, 'utf8'));
+  edit(config);
+  writeFileSync(path, JSON.stringify(config));
+  return root;
+}
+
+const NAMED = { '<image_soft_token>': 77, '<|image|>': 78, '[IMG]': 79, '<|image_pad|>': 80 } as const;
+
+test.each<[string, number | 'negative']>([['phi3v', 'negative'], ['phi4mm', 200010], ['gemma3', 77], ['gemma4', 78], ['mistral3', 79], ['qwen2_5_vl', 80]])('genai: image tokens of model type %s', async (type, id) => {
+  const root = genai(({ model }) => {
+    model.type = type;
+  });
+  writeFileSync(join(root, 'tokenizer.json'), JSON.stringify({ added_tokens: [null, ...Object.entries(NAMED).map(([content, i]) => ({ id: i, content }))] }));
+  const report = await compileFolder(root, { lambda: 0.5 });
+  expect(report.decoders[0]?.plan.imageMask).toEqual({ kind: 'input-ids', id });
+  expect(report.warnings.join()).toMatch(/one beam.*rewind_to 0.*chunk_size/);
+  expect(JSON.parse(readFileSync(join(report.output as string, 'genai_config.json'), 'utf8'))).toMatchObject({ model: { decoder: { inputs: { input_ids: 'input_ids' } } }, search: { past_present_share_buffer: true } });
+});
+
+test('genai: what the configuration says of image tokens comes first; a token that the tokenizer lacks is asked for', async () => {
+  const said = genai(({ model }) => {
+    Object.assign(model, { type: 'gemma3', image_token_id: 9 });
+  });
+  expect((await compileFolder(said, { lambda: 0.5 })).decoders[0]?.plan.imageMask).toEqual({ kind: 'input-ids', id: 9 });
+  const unknown = genai(({ model }) => {
+    model.type = 'gemma3';
+  });
+  await expect(compileFolder(unknown, { lambda: 0.5 })).rejects.toMatchObject({ code: 'PD320', hint: expect.stringContaining('input-ids:<id>') });
+});
+
+test('genai: negative ids mark what a mask marks', async () => {
+  const root = genai();
+  const out = { ids: join(root, 'ids.onnx'), mask: join(root, 'mask.onnx') };
+  const options = { layers: [2, 4], keep: ['0.5', '0.25'], probe: true };
+  await compile(join(root, 'model.onnx'), { ...options, imageMask: 'input-ids:negative', output: out.ids });
+  await compile(join(root, 'model.onnx'), { ...options, imageMask: 'input', output: out.mask });
+  const ids = [5, 9, -1, -1, -1, -1, -1, 7, -2, -2, -2, 11, 4];
+  const feeds = {
+    inputs_embeds: new ort.Tensor('float32', Float32Array.from({ length: ids.length * 32 }, (_, i) => Math.sin(i * i)), [1, ids.length, 32]),
+    attention_mask: new ort.Tensor('int64', new BigInt64Array(ids.length).fill(1n), [1, ids.length]),
+  };
+  const run = async (path: string, extra: Record<string, ort.Tensor>): Promise<ort.InferenceSession.OnnxValueMapType> => {
+    const session = await ort.InferenceSession.create(path, SESSION);
+    const caches = Object.fromEntries(session.inputNames.filter((n) => n.startsWith('past')).map((n) => [n, new ort.Tensor('float32', [], [1, 1, 0, 16])]));
+    const outputs = await session.run({ ...feeds, ...caches, ...extra });
+    await session.release();
+    return outputs;
+  };
+  const got = await run(out.ids, { input_ids: new ort.Tensor('int64', BigInt64Array.from(ids, BigInt), [1, ids.length]) });
+  const want = await run(out.mask, { image_token_mask: new ort.Tensor('bool', Uint8Array.from(ids, (i) => Number(i < 0)), [1, ids.length]) });
+  // 8 image tokens: 4 and 2 are kept, of 5 that are text.
+  expect(got.logits?.dims).toEqual([1, 7, 128]);
+  expect(Object.keys(got).sort()).toEqual(Object.keys(want).sort());
+  for (const [name, value] of Object.entries(got)) expect(value.data, name).toEqual(want[name]?.data);
+});
+
 interface Bad {
   readonly code: string;
   readonly what: string;
@@ -130,6 +191,7 @@ const BAD: readonly Bad[] = [
   { code: 'PD602', what: 'no vision encoder', spoil: (r) => rmSync(join(r, 'onnx', 'vision_encoder.onnx')), culprit: /marks/, hint: /--image-mask input/ },
   { code: 'PD609', what: 'genai_config.json that names a missing file', spoil: (r) => writeFileSync(join(r, 'genai_config.json'), '{"model":{"decoder":{"filename":"decoder.onnx"}}}'), culprit: /model\.decoder\.filename/, hint: /download or build/ },
   { code: 'PD610', what: 'genai_config.json that is not JSON', spoil: (r) => writeFileSync(join(r, 'genai_config.json'), '{"model":'), culprit: /genai_config/, hint: /download/, exit: 2 },
+  { code: 'PD617', what: 'beams in genai_config.json', spoil: (r) => writeFileSync(join(r, 'genai_config.json'), '{"model":{"decoder":{"filename":"onnx/decoder_model_merged.onnx"}},"search":{"num_beams":4}}'), culprit: /search\.num_beams/, hint: /num_beams to 1/ },
   { code: 'PD005', what: 'the output within the input', spoil: () => {}, args: (r) => ['-o', join(r, 'out')], culprit: /out/, hint: /-o/, exit: 2 },
   { code: 'PD004', what: 'an output that exists', spoil: (r) => mkdirSync(join(`${r}-pdrop`, 'x'), { recursive: true }), culprit: /pdrop/, hint: /--force/, exit: 2 },
   { code: 'PD301', what: 'a decoder that is none', spoil: (r) => copyFileSync(join(r, 'onnx', 'vision_encoder.onnx'), join(r, 'onnx', 'decoder_model_merged.onnx')), culprit: /pixel_values/, hint: /decoder/ },

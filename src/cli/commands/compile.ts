@@ -92,7 +92,7 @@ export function register(program: Command): void {
     .addOption(new Option('--preset <name>', 'paper: 4 stages, λ 0.5, attention, compact positions, as PyramidDrop’s own code has them').choices(['paper']))
     .option('--plan <file>', 'replay a plan (or the plan of a report) instead of making one')
     .optionsGroup('Image tokens:')
-    .option('--image-mask <source>', 'input | input-ids:<id> | span:<start>:<count> | marks | none (default: what the graph offers)')
+    .option('--image-mask <source>', 'input | input-ids:<id> | input-ids:negative | span:<start>:<count> | marks | none (default: what the graph offers)')
     .option('--embed <file>', 'for marks: the embedding graph they are proved against (default: the one beside the decoder)')
     .option('--vision <file>', 'for marks: the vision encoder that puts them on (default: the one beside the decoder)')
     .option('--vision-output <file>', 'where the marked vision encoder goes (default: <vision>.pdrop.onnx)')

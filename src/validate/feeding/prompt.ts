@@ -1,4 +1,5 @@
 /** A sample → complete feeds for one model: what is missing is derived, what is wrong is named. */
+import { isImageToken } from '../../plan/image-token-id.js';
 import type { ImageMaskSource } from '../../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from '../running/faults.js';
@@ -49,7 +50,7 @@ export function layoutOf(sample: Sample, io: DecoderIo, source: ImageSource | un
   if (source?.kind === 'span') {
     for (let r = 0; r < rows; r++) markSpan(valid.subarray(r * length, (r + 1) * length), image.subarray(r * length, (r + 1) * length), source.start, source.count);
   } else if (source?.kind === 'input-ids' && ids) {
-    for (let i = 0; i < image.length; i++) image[i] = at(ids, i) === source.id ? 1 : 0;
+    for (let i = 0; i < image.length; i++) image[i] = isImageToken(source.id, at(ids, i)) ? 1 : 0;
   } else if (source?.kind === 'marks' && io.embeds && !marked) {
     image.set(markedRows(tokens, source));
   } else if (marked) {

@@ -1,4 +1,5 @@
 /** Samples derived for gates: the same prompt with nothing to drop. */
+import { anotherToken, isImageToken } from '../../plan/image-token-id.js';
 import type { DecoderIo } from '../running/io.js';
 import type { ImageSource, Layout } from '../feeding/prompt.js';
 import type { Sample } from '../feeding/sample.js';
@@ -26,8 +27,8 @@ export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: 
   const name = io.ids?.name ?? 'input_ids';
   const ids = feeds.get(name);
   if (!ids) return `the sample has no ${name}`;
-  const other = source.id > 0 ? source.id - 1 : source.id + 1;
-  feeds.set(name, fromNumbers(ids.dtype, ids.dims, Array.from({ length: ids.data.length }, (_, i) => (at(ids, i) === source.id ? other : at(ids, i)))));
+  const other = anotherToken(source.id);
+  feeds.set(name, fromNumbers(ids.dtype, ids.dims, Array.from({ length: ids.data.length }, (_, i) => (isImageToken(source.id, at(ids, i)) ? other : at(ids, i)))));
   feeds.delete('image_token_mask');
   return { ...sample, id: `${sample.id} (text only)`, feeds };
 }

@@ -1,5 +1,6 @@
 /** Seeded feeds when there is no data. What they say about accuracy is little; shapes, identity, cost and speed they do tell. */
 import { UsageError } from '../../../diagnostics.js';
+import { anImageToken, type ImageTokenId } from '../../../plan/image-token-id.js';
 import type { DecoderIo, IoInfo } from '../../running/io.js';
 import { Random } from '../random.js';
 import type { DataSet, Sample } from '../sample.js';
@@ -15,7 +16,7 @@ export interface SyntheticOptions {
   readonly seed: number;
   /** Ids below this are drawn; from the logits' declared width when it is a number. */
   readonly vocab?: number | undefined;
-  readonly imageTokenId?: number | undefined;
+  readonly imageTokenId?: ImageTokenId | undefined;
   /** Sizes of symbolic dimensions of other inputs (pixel_values, ...). */
   readonly dims?: Readonly<Record<string, number>> | undefined;
   /** Floats get no numbers, only sizes: a file may declare a width of 10⁹. */
@@ -55,7 +56,7 @@ function draw(io: DecoderIo, options: SyntheticOptions, index: number): Sample {
   const vocab = options.vocab ?? (typeof vocabDim === 'number' ? vocabDim : 1000);
   if (io.ids) {
     const ids = Array.from({ length: rows * length }, (_, i) => {
-      if (isImage(i) && options.imageTokenId !== undefined) return options.imageTokenId;
+      if (isImage(i) && options.imageTokenId !== undefined) return anImageToken(options.imageTokenId);
       const id = random.integer(vocab);
       return id === options.imageTokenId ? (id + 1) % vocab : id;
     });
