@@ -81,6 +81,19 @@ describe('what the decoder is given', () => {
     expect(() => prompts.ids('q', '<image><image> which', [3])).toThrow(/2 image tokens, for 1 picture of 3/);
   });
 
+  test('a decoder that makes the features itself gets the pixels of all pictures', async () => {
+    const at = folder();
+    for (const f of files(LVLM).filter((n) => /^[^/]+\.json$|^model\.onnx$/.test(n))) copyFileSync(join(LVLM, f), join(at, f));
+    const { ask, original } = filesOfFolders(at, at);
+    const asking = new Asking(ask, (await readModelFile(original)).io);
+    const pixels = [];
+    for (const image of ['picture-0.png', 'picture-1.png', ['picture-0.png', 'picture-1.png']]) pixels.push((await asking.ask('q', { image, prompt: 'which digit' }, (p) => join(LVLM, 'demo', p))).inputs.get('pixel_values'));
+    await asking.close();
+    const [first, second, both] = pixels.map((t) => ({ dims: t?.dims, data: Array.from(t?.data as Float32Array) }));
+    expect([first?.dims, both?.dims]).toEqual([[1, 3, 96, 96], [2, 3, 96, 96]]);
+    expect(both?.data.join() === [first, second].flatMap((p) => p?.data ?? []).join()).toBe(true);
+  });
+
   test('pictures are scaled, cut and normalized as the config says', async () => {
     const at = folder();
     const config = { image_processor_type: 'CLIPImageProcessor', size: { shortest_edge: 48 }, crop_size: { width: 32, height: 32 }, do_center_crop: true, resample: 3, image_mean: [0.5, 0.5, 0.5], image_std: [0.25, 0.25, 0.25] };

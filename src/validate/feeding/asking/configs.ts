@@ -18,6 +18,11 @@ export function configOf(folder: string, file: string): Config {
   }
 }
 
+/** The class of the folder's processor, wherever transformers wrote it: 5 no longer writes it where transformers.js looks. */
+export function processorClass(folder: string): string | undefined {
+  return ['preprocessor_config.json', 'processor_config.json', 'tokenizer_config.json'].map((file) => configOf(folder, file).processor_class).find((name) => typeof name === 'string') as string | undefined;
+}
+
 /** The folder's chat template: of tokenizer_config.json (the default one of several), else of a file of its own. */
 export function templateOf(folder: string): string | undefined {
   const { chat_template: given } = configOf(folder, 'tokenizer_config.json');

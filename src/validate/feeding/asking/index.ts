@@ -5,7 +5,7 @@ import type { JsonSample, Message } from '../data/json.js';
 import { badPicture, badSample } from '../../running/faults.js';
 import type { DecoderIo } from '../../running/io.js';
 import { cast, type Dtype, fromNumbers, type HostTensor } from '../../running/tensor.js';
-import { templateOf } from './configs.js';
+import { processorClass, templateOf } from './configs.js';
 import { FolderGraphs } from './graphs.js';
 import { decoded, pixelsOf, type Preprocessing, readPreprocessing } from './pictures.js';
 import { FolderProcessor } from './processor.js';
@@ -48,6 +48,16 @@ interface Made {
 /** A sample's question: the prompt as it is, or messages for the chat template. */
 type Question = { readonly prompt: string } | { readonly messages: readonly Message[] };
 
+/** A prompt that is written out but for its image tokens. */
+interface Prompt {
+  readonly text: string;
+  /** Its ids, for so many image tokens of each picture. */
+  ids(imageTokens: readonly number[]): number[];
+}
+
+/** Processors that do no more to a text than write each image token as often as its picture has features; others write more around them, which transformers.js knows. */
+const PLAIN: ReadonlySet<string | undefined> = new Set([undefined, 'CLIPProcessor', 'LlavaProcessor', 'SiglipProcessor']);
+
 export class Asking {
   readonly #files: AskFiles;
   readonly #io: DecoderIo;
@@ -71,8 +81,9 @@ export class Asking {
     const paths = (json.image === undefined ? [] : [json.image].flat()).map(resolvePath);
     for (const path of paths) if (!existsSync(path)) throw badPicture(id, path, 'there is no such file');
     const question = this.#question(id, json, paths.length);
-    if (paths.length > 0) this.#how ??= { own: readPreprocessing(this.#files.preprocessor) };
-    const made = 'prompt' in question && (paths.length === 0 || this.#how?.own) ? await this.#ownWay(id, question.prompt, paths) : await this.#libraryWay(id, question, paths);
+    const prompt = await this.#written(id, question);
+    if (paths.length > 0) this.#how ??= { own: PLAIN.has(processorClass(this.#files.folder)) ? readPreprocessing(this.#files.preprocessor) : undefined };
+    const made = paths.length === 0 || this.#how?.own ? await this.#plain(id, prompt, paths) : await this.#processed(id, prompt, paths);
     const { ids } = made;
     const inputs = new Map<string, HostTensor>([[this.#io.ids?.name ?? 'input_ids', fromNumbers('int64', [1, ids.length], ids)]]);
     const isImage = ids.map((t) => Number(t === imageTokenId));
@@ -116,31 +127,43 @@ export class Asking {
     return { messages: [{ role: 'user', content: [...Array.from({ length: pictures }, () => ({ type: 'image' }) as const), { type: 'text', text: asked }] }] };
   }
 
+  /** The prompt as a text. */
+  async #written(id: string, question: Question): Promise<Prompt> {
+    const prompts = this.#prompts as Prompts;
+    if ('prompt' in question) return { text: question.prompt, ids: (counts) => prompts.ids(id, question.prompt, counts) };
+    const processor = await this.#opened();
+    const text = processor.render(id, question.messages);
+    return { text, ids: (counts) => prompts.placed(id, processor.tokens(text), counts) };
+  }
+
+  async #opened(): Promise<FolderProcessor> {
+    this.#processor ??= await FolderProcessor.open({ folder: this.#files.folder, imageTokenId: this.#files.imageTokenId as number });
+    return this.#processor;
+  }
+
   /** Pictures of one size, each with as many image tokens as it has features. */
-  async #ownWay(id: string, text: string, paths: readonly string[]): Promise<Made> {
+  async #plain(id: string, prompt: Prompt, paths: readonly string[]): Promise<Made> {
     const seen: { tensors: ReadonlyMap<string, HostTensor>; features: readonly HostTensor[] }[] = [];
     for (const path of paths) {
       seen.push(await this.#seen(id, path, async () => new Map([['pixel_values', await pixelsOf(id, path, this.#how?.own as Preprocessing)]])));
     }
     const features = seen.flatMap((s) => s.features);
     const counts = features.length > 0 ? features.map((f) => f.data.length / (f.dims.at(-1) as number)) : paths.map(() => this.#files.imageTokens ?? 0);
-    const ids = (this.#prompts as Prompts).ids(id, text, counts);
-    return { ids, features, tensors: seen[0]?.tensors ?? new Map(), positions: undefined, grids: this.#square(ids, counts) };
+    const ids = prompt.ids(counts);
+    return { ids, features, tensors: joined(seen.map((s) => s.tensors)), positions: undefined, grids: this.#square(ids, counts) };
   }
 
-  /** As transformers.js does it. */
-  async #libraryWay(id: string, question: Question, paths: readonly string[]): Promise<Made> {
-    this.#processor ??= await FolderProcessor.open({ folder: this.#files.folder, imageTokenId: this.#files.imageTokenId as number });
-    const processor = this.#processor;
-    const text = 'prompt' in question ? question.prompt : processor.render(id, question.messages);
+  /** Pictures as the folder's processor in transformers.js prepares them. */
+  async #processed(id: string, prompt: Prompt, paths: readonly string[]): Promise<Made> {
+    const processor = await this.#opened();
     const pictures = [];
     for (const path of paths) pictures.push(await decoded(id, path));
-    const prepared = await processor.prepare(id, text, pictures);
-    const { features } = paths.length > 0 ? await this.#seen(id, JSON.stringify(paths), async () => prepared.tensors) : { features: [] };
-    const ids = prepared.ids ?? (this.#prompts as Prompts).ids(id, text, this.#counts(id, paths, features));
+    const { ids: given, tensors, grids } = await processor.prepare(id, prompt.text, pictures);
+    const { features } = await this.#seen(id, JSON.stringify(paths), async () => tensors);
+    const ids = given ?? prompt.ids(this.#counts(id, paths, features));
     const imageTokens = ids.filter((t) => t === this.#files.imageTokenId).length;
-    const positions = this.#io.positionAxes > 0 && paths.length > 0 ? processor.positions(ids, prepared.tensors) : undefined;
-    return { ids, features, tensors: prepared.tensors, positions, grids: prepared.grids(imageTokens) ?? (prepared.ids ? undefined : this.#square(ids, [imageTokens])) };
+    const positions = this.#io.positionAxes > 0 ? processor.positions(ids, tensors) : undefined;
+    return { ids, features, tensors, positions, grids: grids(imageTokens) ?? (given ? undefined : this.#square(ids, [imageTokens])) };
   }
 
   /** What was made of pictures, and their features where the decoder takes embeddings. */
@@ -166,6 +189,14 @@ export class Asking {
     const side = Math.sqrt(counts[0] ?? 0);
     return counts.length === 1 && Number.isInteger(side) && side > 0 ? [{ rows: side, columns: side, start: ids.indexOf(this.#files.imageTokenId as number) }] : undefined;
   }
+}
+
+/** pixel_values of several pictures as one tensor [pictures, 3, height, width]. */
+function joined(pictures: readonly ReadonlyMap<string, HostTensor>[]): ReadonlyMap<string, HostTensor> {
+  const [first, ...others] = pictures.flatMap((p) => p.get('pixel_values') ?? []);
+  if (!first) return new Map();
+  if (others.length === 0) return new Map([['pixel_values', first]]);
+  return new Map([['pixel_values', fromNumbers('float32', [pictures.length, ...first.dims.slice(1)], [first, ...others].flatMap((t) => Array.from(t.data as Float32Array)))]]);
 }
 
 /** The last thing that was said, for people. */

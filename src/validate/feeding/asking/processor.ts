@@ -8,7 +8,7 @@ import { UsageError } from '../../../diagnostics.js';
 import { badSample, SampleFault } from '../../running/faults.js';
 import type { HostTensor } from '../../running/tensor.js';
 import type { Message } from '../data/json.js';
-import { configOf, templateOf } from './configs.js';
+import { configOf, processorClass, templateOf } from './configs.js';
 import type { Picture } from './pictures.js';
 import { type Grid, gridsOf } from './tiles.js';
 import { hostTensor, type Inputs, isTensor, type Library, type Loader, loadLibrary, locally, type Processor, type Tensor, type Tokenizer } from './transformers.js';
@@ -56,17 +56,13 @@ export class FolderProcessor {
     this.name = `${parts.name} of transformers.js ${library.env.version}`;
   }
 
-  /**
-   * The class is the one the folder's configs name, wherever transformers wrote it: 5 no longer writes it where transformers.js looks.
-   *
-   * @throws {UsageError} PD524 without the library, PD521 when it cannot read the folder's processor or has none such
-   */
+  /** @throws {UsageError} PD524 without the library, PD521 when it cannot read the folder's processor or has none such */
   static async open(owner: Owner): Promise<FolderProcessor> {
     const { folder } = owner;
     const library = await loadLibrary();
     const path = resolve(folder);
     const options = { local_files_only: true } as const;
-    const named = ['preprocessor_config.json', 'processor_config.json', 'tokenizer_config.json'].map((file) => configOf(path, file).processor_class).find((n) => typeof n === 'string') as string | undefined;
+    const named = processorClass(path);
     const known = named !== undefined && Object.hasOwn(library, named) ? (library as unknown as Record<string, unknown>)[named] : undefined;
     const whole = typeof known === 'function' && known.prototype instanceof library.Processor ? (known as unknown as Loader<Processor>) : undefined;
     try {
@@ -107,9 +103,13 @@ export class FolderProcessor {
     return text;
   }
 
-  /** @throws {SampleFault} PD510 when the processor cannot do it */
+  /** Ids of a prompt that a template wrote: without the second of two tokens that start a text, since tokenizers add theirs. */
+  tokens(text: string): number[] {
+    return this.#once(text, this.#tokenizer(text).input_ids);
+  }
+
+  /** What the processor makes of pictures and a text with a place for each. @throws {SampleFault} PD510 when it cannot do it */
   async prepare(sample: string, text: string, pictures: readonly Picture[]): Promise<Prepared> {
-    if (pictures.length === 0) return { ids: this.#once(text, this.#tokenizer(text).input_ids), tensors: new Map(), grids: () => undefined };
     const processor = this.#processor;
     if (!processor) throw new UsageError({ code: 'PD521', message: 'pictures cannot be prepared as the vision encoder takes them: there is no preprocessor_config.json', culprit: join(this.#folder, 'preprocessor_config.json'), hint: 'put the model’s preprocessor_config.json into the folder, or give samples with inputs of their own (docs/validate.md)' });
     if (processor.tokenizer) this.#placed(sample, text, pictures.length, processor);
@@ -161,7 +161,6 @@ export class FolderProcessor {
     throw badSample(sample, `the prompt has ${places} image tokens, for ${pictures} picture${pictures === 1 ? '' : 's'}`, 'write one image token for each picture, where it belongs; a chat template does, of "text" or "messages"');
   }
 
-  /** Ids, without the second of two tokens that start a text: templates write one, and tokenizers add theirs. */
   #once(text: string, { data }: Tensor): number[] {
     const ids = Array.from(data as BigInt64Array, Number);
     const { bos_token: bos, bos_token_id: id } = this.#tokenizer;

@@ -4,8 +4,10 @@ import { UsageError } from '../../../diagnostics.js';
 import { badSample } from '../../running/faults.js';
 
 export interface Prompts {
-  /** Ids of a prompt; each image token of the text stands for one picture. */
+  /** Ids of a prompt; each image token of the text stands for one picture, and without any pictures come first. */
   ids(sample: string, text: string, imageTokens: readonly number[]): number[];
+  /** The same of ids; each image token among them stands for one picture. */
+  placed(sample: string, given: readonly number[], imageTokens: readonly number[]): number[];
   /** Whether a text says itself where its pictures are. */
   marked(text: string): boolean;
   /** Ids of an answer, without what starts a text. */
@@ -24,23 +26,26 @@ export async function openPrompts(tokenizerPath: string, configPath: string | un
   } catch (error) {
     throw new UsageError({ code: 'PD519', message: `the tokenizer cannot be read: ${(error as Error).message}`, culprit: tokenizerPath, hint: 'put the model’s tokenizer.json into the folder, or give samples with inputs of their own' }, { cause: error });
   }
+  const placed = (sample: string, given: readonly number[], imageTokens: readonly number[]): number[] => {
+    const places = given.filter((id) => id === imageTokenId).length;
+    // Written out already.
+    if (places === imageTokens.reduce((a, b) => a + b, 0)) return [...given];
+    const images = imageTokens.map((n) => new Array<number>(n).fill(imageTokenId));
+    if (places === images.length) return given.flatMap((id) => (id === imageTokenId ? (images.shift() as number[]) : [id]));
+    throw badSample(sample, `the prompt has ${places} image tokens, for ${images.length} picture${images.length === 1 ? '' : 's'} of ${imageTokens.join(' + ')} tokens`, 'write one image token for each picture, or none: then pictures stand before the text');
+  };
   return {
     ids(sample, text, imageTokens) {
       const given = tokenizer.encode(text).ids;
-      const places = given.filter((id: number) => id === imageTokenId).length;
-      const all = imageTokens.reduce((a, b) => a + b, 0);
-      // Written out already.
-      if (places === all) return given;
-      const images = imageTokens.map((n) => new Array<number>(n).fill(imageTokenId));
-      if (places === images.length) return given.flatMap((id: number) => (id === imageTokenId ? (images.shift() as number[]) : [id]));
-      if (places > 0) throw badSample(sample, `the text has ${places} image tokens, for ${images.length} picture${images.length === 1 ? '' : 's'} of ${imageTokens.join(' + ')} tokens`, 'write one image token for each picture, or none: then pictures stand before the text');
+      if (imageTokens.length === 0 || given.includes(imageTokenId)) return placed(sample, given, imageTokens);
       const start = given.length - tokenizer.encode(text, { add_special_tokens: false }).ids.length;
       const first = given.slice(0, Math.max(0, start));
       // What a tokenizer adds at the end of a text ends it: only what it puts first goes before the pictures.
       const own = tokenizer.encode('', {}).ids;
       const prefix = own.length > 0 && first.length > 0 && given[0] === own[0] ? 1 : 0;
-      return [...given.slice(0, prefix), ...images.flat(), ...given.slice(prefix)];
+      return [...given.slice(0, prefix), ...imageTokens.flatMap((n) => new Array<number>(n).fill(imageTokenId)), ...given.slice(prefix)];
     },
+    placed,
     marked: (text) => tokenizer.encode(text).ids.includes(imageTokenId),
     answer: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
   };
