@@ -23,15 +23,18 @@ export async function openEmbedder(path: string): Promise<Embedder> {
   const session = await openSession(path);
   const input = session.inputs.find((i) => i.dtype === 'int64' || i.dtype === 'int32');
   const output = session.outputs[0];
-  if (!input || !output || session.inputs.length !== 1) {
+  // Graphs that put features in their places take none for text (onnxruntime-genai's).
+  const features = session.inputs.filter((i) => i !== input);
+  if (!input || !output || !features.every((i) => i.dtype.startsWith('float') && i.dims.some((d) => typeof d === 'string'))) {
     await session.close();
-    throw new UsageError({ code: 'PD008', message: `${path} does not turn token ids into embeddings`, culprit: '--embed', hint: 'give a model with one integer input and one output, or a .npy table [vocab, hidden]' });
+    throw new UsageError({ code: 'PD008', message: `${path} does not turn token ids into embeddings`, culprit: '--embed', hint: 'give a model with one integer input (and features, as many as there are image tokens) and one output, or a .npy table [vocab, hidden]' });
   }
+  const none = features.map((i): [string, HostTensor] => [i.name, zeros(i.dtype as Dtype, i.dims.map((d) => (typeof d === 'number' ? d : 0)))]);
   return {
     kind: 'model',
     async embed(ids, dtype) {
       const width = ids[0]?.length ?? 0;
-      const result = await session.run(new Map([[input.name, fromNumbers(input.dtype as Dtype, [ids.length, width], ids.flat())]]));
+      const result = await session.run(new Map([[input.name, fromNumbers(input.dtype as Dtype, [ids.length, width], ids.flat())], ...none]));
       const out = result.get(output.name);
       if (!out) throw new Error(`${path} gave no ${output.name}`);
       return cast(out, dtype);

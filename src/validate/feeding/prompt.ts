@@ -1,5 +1,5 @@
 /** A sample → complete feeds for one model: what is missing is derived, what is wrong is named. */
-import { isImageToken } from '../../plan/image-token-id.js';
+import { anImageToken, anotherToken, isImageToken } from '../../plan/image-token-id.js';
 import type { ImageMaskSource } from '../../plan/plan.js';
 import { isLoose } from './data/json.js';
 import { missingInput, SampleFault, wrongDtype, wrongShape } from '../running/faults.js';
@@ -80,7 +80,7 @@ function markSpan(valid: Uint8Array, image: Uint8Array, start: number, count: nu
 export function completeFeeds(sample: Sample, io: DecoderIo, layout: Layout, inputs: readonly IoInfo[], source?: ImageSource): Map<string, HostTensor> {
   const feeds = new Map<string, HostTensor>();
   for (const input of inputs) {
-    const given = sample.feeds.get(input.name) ?? derive(input, sample, io, layout);
+    const given = sample.feeds.get(input.name) ?? derive(input, sample, io, layout) ?? (input === io.ids ? idsThatMark(io, layout, source) : undefined);
     if (!given) {
       if (input === io.imageMask) {
         throw new SampleFault({
@@ -128,6 +128,13 @@ function derive(input: IoInfo, sample: Sample, io: DecoderIo, layout: Layout): H
   if (slot) return emptyCache(slot, rows);
   if (/num_logits_to_keep/.test(input.name)) return fromNumbers(integer, input.dims.map((d) => (typeof d === 'number' ? d : 1)), new Array(elementCount(input.dims.map((d) => (typeof d === 'number' ? d : 1)))).fill(0));
   return undefined;
+}
+
+/** Where embeddings are fed, ids say no more than which tokens are image tokens. */
+function idsThatMark(io: DecoderIo, layout: Layout, source: ImageSource | undefined): HostTensor | undefined {
+  if (!io.embeds || !layout.imageKnown || source?.kind !== 'input-ids') return undefined;
+  const [image, other] = [anImageToken(source.id), anotherToken(source.id)];
+  return fromNumbers(io.ids?.dtype === 'int32' ? 'int32' : 'int64', [layout.rows, layout.length], Array.from(layout.image, (marked) => (marked ? image : other)));
 }
 
 function repeat(values: Float64Array, times: number): Float64Array {

@@ -5,7 +5,8 @@ import { SampleFault } from '../running/faults.js';
 import type { ImageSource } from '../feeding/prompt.js';
 import type { Sample } from '../feeding/sample.js';
 import { release } from '../running/session.js';
-import { compareOutputs, type Difference, NO_DIFFERENCE, worse } from './compare.js';
+import type { HostTensor } from '../running/tensor.js';
+import { compareOutputs, compareTensors, type Difference, NO_DIFFERENCE, worse } from './compare.js';
 import type { Bound } from './bound.js';
 import { countsGate, type KeptEvidence, keptGates } from './kept.js';
 import type { GateName, GateResult } from './types.js';
@@ -79,9 +80,19 @@ interface Runs {
   readonly what: string;
 }
 
+/** How a run of `other` is compared with one of `reference`: where only the last token has logits (`--runtime genai`), by those. */
+function differenceOf(reference: Decoder, other: Decoder): (b: StepResult, a: StepResult) => Difference {
+  const names = outputNames(reference, other);
+  const { name, dims } = other.io.logits;
+  if (dims[1] !== 1 || reference.io.logits.dims[1] === 1) return (b, a) => compareOutputs(b.outputs, a.outputs, names);
+  const others = names.filter((n) => n !== name);
+  const row = (data: Float32Array): HostTensor => ({ dtype: 'float32', dims: [data.length], data });
+  return (b, a) => b.logits.reduce((worst, logits, r) => worse(worst, compareTensors(row(logits), row(a.logits[r] as Float32Array), name)), compareOutputs(b.outputs, a.outputs, others));
+}
+
 /** Prompt and decode steps of both models, each through its own caches, with the reference's greedy tokens. */
 async function equalRuns(gate: GateName, setup: GateSetup, { reference, other, samples, what }: Runs): Promise<GateResult> {
-  const names = outputNames(reference, other);
+  const difference = differenceOf(reference, other);
   let worst = NO_DIFFERENCE;
   let at = '';
   const note = (d: Difference, where: string): void => {
@@ -91,7 +102,7 @@ async function equalRuns(gate: GateName, setup: GateSetup, { reference, other, s
   for (const sample of samples) {
     let a = await reference.prefill(sample);
     let b = await other.prefill(sample);
-    note(compareOutputs(b.outputs, a.outputs, names), `${sample.id}, prompt`);
+    note(difference(b, a), `${sample.id}, prompt`);
     for (let s = 0; s < setup.steps && worst.shapes === undefined; s++) {
       const tokens = a.logits.map(argmax);
       const [pa, pb] = [a, b];
@@ -99,7 +110,7 @@ async function equalRuns(gate: GateName, setup: GateSetup, { reference, other, s
       b = await other.step(b.state, tokens);
       release(pa.outputs.values());
       release(pb.outputs.values());
-      note(compareOutputs(b.outputs, a.outputs, names), `${sample.id}, decode step ${s + 1}`);
+      note(difference(b, a), `${sample.id}, decode step ${s + 1}`);
     }
   }
   const n = samples.length;

@@ -26,6 +26,7 @@ export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: 
   if (io.extras.some((e) => !/num_logits/.test(e.name))) return 'the graph needs as many image tokens as its pictures have patches';
   const name = io.ids?.name ?? 'input_ids';
   const ids = feeds.get(name);
+  if (!ids && io.embeds && feeds.has('image_token_mask')) return { ...sample, id: `${sample.id} (text only)`, feeds: feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length])) };
   if (!ids) return `the sample has no ${name}`;
   const other = anotherToken(source.id);
   feeds.set(name, fromNumbers(ids.dtype, ids.dims, Array.from({ length: ids.data.length }, (_, i) => (isImageToken(source.id, at(ids, i)) ? other : at(ids, i)))));

@@ -134,8 +134,9 @@ export function pairCaches(inputs: readonly IoInfo[], outputs: readonly IoInfo[]
   const free = new Set(outputs);
   const unpaired: IoInfo[] = [];
   for (const past of inputs) {
-    if (!isFloat(past) || past.dims.length < 3) continue;
     const label = labelOf(past.name);
+    // Counts that are carried (`--runtime genai`) are integers.
+    if (past.dims.length < 3 || !(isFloat(past) || (past.dtype === 'int64' && /_state$/.test(past.name)))) continue;
     const present = label.index === undefined ? undefined : [...free].find((o) => {
       const other = labelOf(o.name);
       return other.index === label.index && other.kind === label.kind && o.dims.length === past.dims.length && o.dtype === past.dtype;
