@@ -25,6 +25,7 @@ export const branch: Pass = {
       condition: frames.drops.any,
       pinned: results.pinned,
       content,
+      idle: (n) => results.putBack.has(n),
       source: facts.roles.source,
       shared: new Set([...stages.shared.flatMap((s) => [...s]), ...idle]),
       shapes: () =>

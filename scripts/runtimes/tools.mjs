@@ -60,10 +60,14 @@ export function tableOf(results) {
 
 const fusedOf = (side) => Object.values(side.fused ?? {}).reduce((a, b) => a + b, 0);
 
+/** Norms with the addition before them: what fails first where a tool knows no shapes. */
+const skipNormsOf = (side) => Object.entries(side.fused ?? {}).reduce((sum, [name, n]) => sum + (/^Skip/.test(name) ? n : 0), 0);
+
 /** What the table says of a tool on a fixture. */
 function cell({ original, compiled, flat }) {
   if (!original.ok) return 'not the original';
-  const fused = fusedOf(original) > 0 ? ` (fused ${[original, ...(compiled.ok ? [compiled] : []), flat].map(fusedOf).join(' → ')})` : '';
+  const sides = [original, ...(compiled.ok ? [compiled] : []), flat];
+  const fused = fusedOf(original) > 0 ? ` (fused ${sides.map(fusedOf).join(' → ')}, of these skip-norms ${sides.map(skipNormsOf).join(' → ')})` : '';
   if (compiled.ok && flat.ok) return `yes${fused}`;
   return flat.ok ? `branch-free${fused}` : compiled.ok ? 'with branches' : '**no**';
 }

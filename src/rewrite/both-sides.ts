@@ -8,7 +8,7 @@
  *   out:  If { then: n' = Norm(h); k' = MatMul(n', W); Gather(n'), Gather(k'), rank(k') … } else: { n, k }
  */
 import type { Node, Value } from '../ir/graph.js';
-import type { Builder } from './builder.js';
+import { type Builder, SELECT } from './builder.js';
 import type { GraphEditor } from './editor.js';
 
 /** Where a value is read: on a side of a boundary; `none` where the reading does not count; undefined elsewhere. */
@@ -20,6 +20,8 @@ export interface BothSidesInput {
   readonly readingOf: (reader: Node, index: number) => Reading;
   /** What may run on both sides: the model's own nodes on hidden states. */
   readonly isCandidate: (node: Node) => boolean;
+  /** No-ops: what tools downstream take out of a graph, they leave in branches, and know no norm that has one in it. */
+  readonly isIdle: (node: Node) => boolean;
 }
 
 /** Ops that ONNX Runtime fuses with what quantizes or dequantizes their neighbours: apart from them they would cost more than a copy. */
@@ -39,6 +41,7 @@ const isFragileCast = (n: Node, isCandidate: (node: Node) => boolean): boolean =
 export function runOnBothSides(editor: GraphEditor, b: Builder, input: BothSidesInput): { readonly copies: ReadonlyMap<Node, number>; readonly originals: ReadonlyMap<Node, number> } {
   const { readingOf } = input;
   const boundaryOf = boundariesOf(editor.graph.nodes, input);
+  leaveOutIdle(editor, boundaryOf, input.isIdle);
   const copies = new Map<Node, number>();
   const copied = new Map<Value, Value>();
   for (const n of editor.graph.nodes) {
@@ -62,6 +65,21 @@ export function runOnBothSides(editor: GraphEditor, b: Builder, input: BothSides
   }
   editor.sort();
   return { copies, originals: boundaryOf };
+}
+
+/** Of the nodes that run on both sides, those that do nothing run on neither; but where a branch would then have nothing to give out but a copy. */
+function leaveOutIdle(editor: GraphEditor, boundaryOf: Map<Node, number>, isIdle: (node: Node) => boolean): void {
+  const gone = new Set<Node>();
+  for (const n of [...boundaryOf.keys()]) {
+    const [from, to] = [n.outputs[0], n.inputs[0]];
+    if (!isIdle(n) || !from || !to) continue;
+    const inside = to.producer !== null && boundaryOf.has(to.producer);
+    if (!inside && from.uses.some((u) => u.node.is(SELECT.op, SELECT.domain))) continue;
+    editor.replaceUses(from, to);
+    boundaryOf.delete(n);
+    gone.add(n);
+  }
+  editor.remove(gone);
 }
 
 /** Nodes whose results are read by the two sides of one boundary and by nothing else. */
