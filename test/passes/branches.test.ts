@@ -13,7 +13,7 @@ import { decodeModel, type GraphProto, graphOf } from '../support/proto.js';
 const branchesOf = (graph: GraphProto): GraphProto[] => (graph.node ?? []).flatMap((n) => (n.attribute ?? []).flatMap((a) => (a.g ? [a.g as GraphProto] : [])));
 const readsOf = (graph: GraphProto): string[] => (graph.node ?? []).flatMap((n) => n.input ?? []);
 
-describe.each(['llama-dynamo18-eager', 'bloom-ts17', 'gemma2-ts17'])('%s', (name) => {
+describe.each(['llama-dynamo18-eager', 'llama-ts17-sdpa', 'bloom-ts17', 'gemma2-ts17'])('%s', (name) => {
   const branches = (async () => {
     const fixture = new LoadedFixture(name);
     const { layers, keep, positions, imageMask } = Object.values(fixture.info.plans)[0] as (typeof fixture.info.plans)[string];
@@ -55,6 +55,11 @@ describe.each(['llama-dynamo18-eager', 'bloom-ts17', 'gemma2-ts17'])('%s', (name
     const behind = (graph.node ?? []).filter((n) => n.opType === 'Reshape' && n.input?.[1] === 'pdrop/const/i64/-1_1_0');
     const given = new Set((graph.node ?? []).filter((n) => n.opType === 'If').flatMap((n) => n.output ?? []));
     expect(behind.filter((n) => given.has(n.input?.[0] ?? '')).length).toBe(name === 'bloom-ts17' ? 3 : 0);
+  });
+
+  test('nothing that does nothing moves into a branch: the optimizer knows no norm with a cast in it', async () => {
+    const casts = (await branches).branches.flatMap((g) => (g.node ?? []).filter((n) => n.opType === 'Cast' && /norm/i.test(n.name ?? '')));
+    expect(casts.map((n) => n.name)).toEqual([]);
   });
 
   test('a sum that a branch gives out and a norm reads is read once more', async () => {
