@@ -177,11 +177,21 @@ describe('LLaVA', () => {
     expect(numbers(inputs.get('input_ids'))).toEqual([1, ...new Array<number>(288).fill(4), ...one.slice(145)]);
   });
 
-  test('a processor that writes more around pictures than their tokens is that of transformers.js', async () => {
-    const at = spoilt((set) => set('preprocessor_config.json', (j) => ({ ...j, processor_class: 'PaliGemmaProcessor' })), 'lvlm');
+  test.each([
+    ['PaliGemmaProcessor', { image: 'picture-0.png', prompt: 'which digit is at c2 ?' }, true],
+    ['Gemma3Processor', { image: 'picture-0.png', prompt: 'row which digit is at c2 ?' }, false],
+  ] as const)('a processor that writes more around pictures than their tokens is that of transformers.js: %s', async (processor_class, sample, first) => {
+    const at = spoilt((set) => {
+      set('preprocessor_config.json', (j) => ({ ...j, processor_class }));
+      // Words of the tokenizer stand for the tokens around a picture.
+      set('tokenizer_config.json', (j) => ({ ...j, boi_token: 'row', image_token: '<image>', eoi_token: 'digit' }));
+      set('processor_config.json', (j) => ({ ...j, processor_class, image_seq_length: 144 }));
+      writeFileSync(join(set.folder, 'chat_template.jinja'), '');
+    }, 'lvlm');
     const processor = await library.AutoProcessor.from_pretrained(at, { local_files_only: true });
-    const want = (await processor([await library.RawImage.read(join(root, 'picture-0.png'))], 'which digit is at c2 ?')) as { input_ids: { tolist(): bigint[][] } };
-    const { inputs } = await ask(at, { image: 'picture-0.png', prompt: 'which digit is at c2 ?' });
+    const images = [await library.RawImage.read(join(root, 'picture-0.png'))];
+    const want = (await (first ? processor(images, sample.prompt) : processor(sample.prompt, images))) as { input_ids: { tolist(): bigint[][] } };
+    const { inputs } = await ask(at, sample);
     expect(numbers(inputs.get('input_ids'))).toEqual(want.input_ids.tolist()[0]?.map(Number));
   });
 
@@ -259,6 +269,7 @@ const BAD: readonly Bad[] = [
     },
     says: /Idefics3ImageProcessor.*processor_config/s,
   },
+  { code: 'PD521', what: 'no tokenizer_config.json', spoil: ({ folder: f }) => rmSync(join(f, 'tokenizer_config.json')), sample: { text: 'a', image: 'wide.png' }, says: /tokenizer_config/ },
   { code: 'PD521', what: 'no preprocessor_config.json', spoil: ({ folder: f }) => rmSync(join(f, 'preprocessor_config.json')), says: /preprocessor_config/ },
   { code: 'PD610', what: 'a config that is no JSON', spoil: ({ folder: f }) => writeFileSync(join(f, 'processor_config.json'), '{'), says: /processor_config/ },
   { code: 'PD525', what: 'a template with a fault', spoil: (set) => set('tokenizer_config.json', (j) => ({ ...j, chat_template: "{{ raise_exception('no pictures here') }}" })), says: /no pictures here/ },
@@ -281,12 +292,37 @@ test.each(BAD)('$code: $what', async ({ code, of = 'smolvlm', sample, spoil, say
   expect(`${message} ${culprit}`).toMatch(says);
 });
 
-test('PD524: without transformers.js the sample that needs it says so', { timeout: 60_000 }, () => {
+test('nothing is fetched, and settings of the library stay what they were', async () => {
+  const before = { ...library.env };
+  let fetched = 0;
+  Object.assign(library.env, {
+    allowRemoteModels: true,
+    fetch: () => {
+      fetched++;
+      return Promise.reject(new Error('no network'));
+    },
+  });
+  const { allowRemoteModels, useFSCache, logLevel } = library.env;
+  try {
+    await ask(spoilt(({ folder: f }) => rmSync(join(f, 'processor_config.json'))), ASKED).catch(() => undefined);
+    await ask(join(root, 'smolvlm'), ASKED);
+    expect([fetched, library.env.allowRemoteModels, library.env.useFSCache, library.env.logLevel]).toEqual([0, allowRemoteModels, useFSCache, logLevel]);
+  } finally {
+    Object.assign(library.env, before);
+  }
+});
+
+test.each([
+  ['ERR_MODULE_NOT_FOUND', /is not installed[\s\S]*npm install @huggingface\/transformers/],
+  // What Node says of the second of two versions of onnxruntime-node.
+  ['ERR_DLOPEN_FAILED', /cannot be loaded: Not here[\s\S]*npm ls onnxruntime-node/],
+])('PD524, %s: without transformers.js the sample that needs it says so', { timeout: 60_000 }, (reason, says) => {
   const at = folder();
-  const hidden = "export async function resolve(name, context, next) { if (name === '@huggingface/transformers') throw Object.assign(new Error('Cannot find package'), { code: 'ERR_MODULE_NOT_FOUND' }); return next(name, context); }";
+  const hidden = `export async function resolve(name, context, next) { if (name === '@huggingface/transformers') throw Object.assign(new Error('Not here'), { code: '${reason}' }); return next(name, context); }`;
   writeFileSync(join(at, 'hide.mjs'), `import { register } from 'node:module'; register('data:text/javascript,' + encodeURIComponent(${JSON.stringify(hidden)}));`);
   copyFileSync(join(root, 'wide.png'), join(at, 'wide.png'));
   writeFileSync(join(at, 'samples.jsonl'), JSON.stringify(ASKED));
   const { status, stderr } = spawnSync(process.execPath, ['--import', join(at, 'hide.mjs'), join(packageRoot(), 'bin', 'pdrop-compile.js'), 'validate', join(root, 'smolvlm'), join(root, 'smolvlm-out'), '--data', join(at, 'samples.jsonl'), ...QUICK], { encoding: 'utf8' });
-  expect([status, stderr]).toEqual([4, expect.stringMatching(/PD524.*is not installed[\s\S]*npm install @huggingface\/transformers/)]);
+  expect([status, stderr]).toEqual([4, expect.stringMatching(/PD524/)]);
+  expect(stderr).toMatch(says);
 });

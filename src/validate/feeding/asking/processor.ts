@@ -77,8 +77,9 @@ export class FolderProcessor {
       });
     } catch (cause) {
       if (cause instanceof UsageError) throw cause;
+      const lacking = ['preprocessor_config.json', 'processor_config.json', 'tokenizer_config.json'].filter((file) => !existsSync(join(path, file)));
       throw new UsageError(
-        { code: 'PD521', message: `transformers.js ${library.env.version} cannot open the folder's processor${named === undefined ? '' : ` "${named}"`}: ${(cause as Error).message}`, culprit: join(folder, 'preprocessor_config.json'), hint: 'put the processor’s files into the folder (preprocessor_config.json, processor_config.json), or give samples with inputs of their own (docs/validate.md)' },
+        { code: 'PD521', message: `transformers.js ${library.env.version} cannot open the folder’s processor${named === undefined ? '' : ` "${named}"`}: ${(cause as Error).message}${lacking.length > 0 ? `; there is no ${lacking.join(', ')}` : ''}`, culprit: folder, hint: 'put the files of its processor and tokenizer into the folder (preprocessor_config.json, processor_config.json, tokenizer.json, tokenizer_config.json), or give samples with inputs of their own (docs/validate.md)' },
         { cause },
       );
     }
