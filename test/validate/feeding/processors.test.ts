@@ -32,6 +32,10 @@ beforeAll(async () => {
   const noise = (width: number, height: number, seed: number): Buffer => Buffer.from(Array.from({ length: width * height * 3 }, (_, i) => (Math.imul(i + seed, 2654435761) >>> 13) & 255));
   // Wide, and square: two tiles, and four.
   for (const [name, width, height] of [['wide', 70, 30], ['square', 64, 64]] as const) await sharp(noise(width, height, height), { raw: { width, height, channels: 3 } }).png().toFile(join(root, `${name}.png`));
+  const raw = sharp(noise(64, 40, 7), { raw: { width: 64, height: 40, channels: 3 } });
+  await raw.clone().greyscale().png().toFile(join(root, 'grey.png'));
+  await raw.clone().ensureAlpha(0.5).png().toFile(join(root, 'clear.png'));
+  await raw.clone().withMetadata({ orientation: 6 }).jpeg().toFile(join(root, 'turned.jpg'));
   Object.assign(library.env, { allowRemoteModels: false, logLevel: library.LogLevel.ERROR });
 }, 60_000);
 
@@ -107,6 +111,7 @@ const CASES: Readonly<Record<string, readonly Case[]>> = {
   smolvlm: [
     { what: 'a question about a picture', sample: { image: 'wide.png', text: 'What is it?' }, same: { messages: [user(image, say('What is it?'))] }, imageTokens: 12 },
     { what: 'about two', sample: { image: ['square.png', 'wide.png'], text: 'Which?' }, same: { messages: [user(image, image, say('Which?'))] }, imageTokens: 32 },
+    ...['grey.png', 'clear.png', 'turned.jpg'].map((name): Case => ({ what: name, sample: { image: name, text: 'What is it?' }, same: { messages: [user(image, say('What is it?'))] }, imageTokens: 20 })),
     { what: 'about none', sample: { text: 'Hello' }, same: { messages: [user(say('Hello'))] }, imageTokens: 0 },
     {
       what: 'a conversation',
