@@ -13,6 +13,8 @@ export async function slice(bytes, keep = 4) {
   const count = facts.layers.length;
   // Layers without attention have no cache to take away.
   if (count <= keep || facts.layers.some((l) => !l.core)) return undefined;
+  // Caches of other sizes would stand in for those that are gone.
+  if (new Set(facts.layers.map((l) => `${l.core.kvHeads} × ${l.core.headDim}`)).size > 1) return undefined;
   const [from, to] = [keep - 1, count - 1];
   const entry = facts.layers[from].cut.values.map((v) => v.name);
   const later = facts.layers[to].cut.values.map((v) => v.name);

@@ -57,8 +57,9 @@ export function requireComplete(view: View, claims: Claims, layers: number, decl
     if (what) throw missing(`${what}, but it is none of the ${layers} attention layers that were understood${because(node) ? `: ${because(node)}` : ''}`, describeNode(node));
   }
   for (const { value } of view.roles.pasts) {
-    if (claims.caches.has(value) || value.uses.length === 0) continue;
-    throw missing(`the cache "${value.name}" belongs to none of the ${layers} attention layers that were understood`, value.uses[0] && describeNode(value.uses[0].node));
+    if (claims.caches.has(value) || (value.uses.length === 0 && value.capturedBy.length === 0)) continue;
+    const reader = value.uses[0]?.node ?? value.capturedBy[0];
+    throw missing(`the cache "${value.name}" belongs to none of the ${layers} attention layers that were understood`, reader && describeNode(reader));
   }
 }
 

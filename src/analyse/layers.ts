@@ -1,6 +1,6 @@
 /** From the residual stream and what stands beside it to layers: where each is entered, and which values a cut before it crosses. */
 import { describeNode, Refusal } from '../diagnostics.js';
-import type { Node, Value } from '../ir/graph.js';
+import { isRead, type Node, type Value } from '../ir/graph.js';
 import { requireSoundCore } from './attention/sound.js';
 import type { AttentionCore, Cut, Layer, Mixer } from './facts.js';
 import { placeOf } from './bypass.js';
@@ -69,6 +69,6 @@ function cutAt(chain: readonly Link[], at: number, content: ReadonlySet<Value>):
   }
   const link = chain[i] as Link;
   if (link.value) return { values: [link.value], node: undefined };
-  const values = link.node.outputs.filter((o): o is Value => o !== null && content.has(o) && (o.uses.length > 0 || o.isOutput));
+  const values = link.node.outputs.filter((o): o is Value => o !== null && content.has(o) && isRead(o));
   return { values, node: link.node };
 }

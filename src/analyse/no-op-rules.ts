@@ -1,5 +1,5 @@
 /** Which nodes give back what they are given: a rule an op. */
-import { DataType, type Node, type Value } from '../ir/graph.js';
+import { DataType, isRead, type Node, type Value } from '../ir/graph.js';
 import type { Dims, ShapeFacts } from './shapes/index.js';
 import { isSizeArithmetic } from './size-arithmetic.js';
 
@@ -141,7 +141,7 @@ export class NoOpRules {
   /** Dropout drops nothing unless it is told to train. */
   #inference(node: Node): boolean {
     const training = node.inputs[2];
-    return (!training || this.#all(training, 0)) && !node.outputs[1]?.uses.length && !node.outputs[1]?.isOutput && node.int('is_test', 1) === 1;
+    return (!training || this.#all(training, 0)) && !(node.outputs[1] && isRead(node.outputs[1])) && node.int('is_test', 1) === 1;
   }
 
   #transpose(node: Node, a: Value): Value | undefined {

@@ -8,7 +8,7 @@
  * a length clamped to a limit is whole at one size and cropped at another. `restore` puts back what needed no sizes to be
  * proved and what nothing else has touched since, so that a compiled model keeps the bytes of what was left alone.
  */
-import { type Graph, type Node, refill, removeUse, type Value } from '../ir/graph.js';
+import { type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { NoOpRules } from './no-op-rules.js';
 import type { ShapeFacts } from './shapes/index.js';
 
@@ -69,7 +69,7 @@ export class NoOps {
 
   #detach(candidates: Node[]): void {
     for (let n = candidates.pop(); n; n = candidates.pop()) {
-      if (this.#detached.has(n) || n.outputs.some((o) => o && (o.uses.length > 0 || o.capturedBy.length > 0 || o.isOutput)) || n.captures.length > 0) continue;
+      if (this.#detached.has(n) || n.outputs.some((o) => o && isRead(o)) || n.captures.length > 0) continue;
       this.#detached.add(n);
       n.inputs.forEach((v, index) => {
         if (!v) return;

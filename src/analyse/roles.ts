@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { isFloat } from '../ir/data-type.js';
-import { DataType, type Dim, type Graph, type Value } from '../ir/graph.js';
+import { DataType, type Dim, type Graph, isRead, type Value } from '../ir/graph.js';
 import { CARRIED, IMAGE_TOKEN_MASK, isTrainingForward, TRAINING } from './added-names.js';
 import type { InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
@@ -51,7 +51,7 @@ export function findRoles(graph: Graph): InputRoles {
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));
   const lookups = findLookups(graph);
-  const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && v.uses.length > 0);
+  const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && isRead(v));
   const likeEmbeds = (v: Value): number => (named(v, /^inputs?_embeds?$/) ? 2 : 0) + (named(v, /embed/) ? 1 : 0);
   // A fixed length is a last resort: image features have one too.
   const embeds = best(features.filter((v) => typeof v.type?.dims?.[1] !== 'number'), likeEmbeds) ?? (lookups.length === 0 ? best(features, likeEmbeds) : undefined);

@@ -1,7 +1,7 @@
 /** A graph of fixed shapes: every declared size is a number and right, and each boundary picks as many tokens as its plan says. */
 import { evaluateShapes } from '../analyse/shapes/index.js';
 import { describeNode } from '../diagnostics.js';
-import type { Model } from '../ir/graph.js';
+import { isRead, type Model } from '../ir/graph.js';
 import { fixedDrops } from '../plan/fixed.js';
 import type { FixedSizes, Plan } from '../plan/plan.js';
 
@@ -20,7 +20,7 @@ export function checkFixed({ graph }: Model, plan: Plan, fix: FixedSizes): Fixed
     const dims = v.type?.dims;
     if (!dims || dims.some((d) => typeof d !== 'number')) {
       // What no node reads is not worth a declaration.
-      if (v.isInput || v.isOutput || v.uses.length > 0) declared.push(`"${v.name}" is not declared with numbers`);
+      if (v.isInput || isRead(v)) declared.push(`"${v.name}" is not declared with numbers`);
       continue;
     }
     const shape = sizes.shape(v);

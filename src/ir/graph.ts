@@ -83,6 +83,11 @@ export class Value {
   }
 }
 
+/** Whether anything reads a value: a node, a node's subgraph, or who runs the graph. */
+export function isRead(value: Value): boolean {
+  return value.uses.length > 0 || value.capturedBy.length > 0 || value.isOutput;
+}
+
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;

@@ -8,7 +8,7 @@ import { describeNode, Refusal } from '../diagnostics.js';
 import { headDimsOf, shapesAt } from '../analyse/input-sizes.js';
 import { PAST_SLOTS } from '../analyse/input-flow.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
-import { DataType, type Node, refill, type Value } from '../ir/graph.js';
+import { DataType, isRead, type Node, refill, type Value } from '../ir/graph.js';
 import type { FixedSizes } from '../plan/plan.js';
 import type { GraphEditor } from './editor.js';
 import type { PassContext } from './pass.js';
@@ -88,7 +88,7 @@ function fold(graph: GraphEditor, sizes: ShapeFacts): number {
   let folded = 0;
   for (const node of graph.graph.nodes) {
     for (const v of node.outputs) {
-      if (!v || v.isOutput || (v.uses.length === 0 && v.capturedBy.length === 0)) continue;
+      if (!v || v.isOutput || !isRead(v)) continue;
       const fact = sizes.get(v);
       const { data, shape } = fact ?? {};
       if (!fact || !data || !shape || shape.includes(null) || !FOLDED.includes(fact.dtype) || data.length > MOST_FOLDED || !data.every(Number.isSafeInteger)) continue;
@@ -121,7 +121,7 @@ function declare(graph: GraphEditor, sizes: ShapeFacts): number {
   let declared = 0;
   for (const v of [...graph.graph.inputs, ...graph.graph.nodes.flatMap((n) => n.outputs)]) {
     // What nothing reads is not declared: a function of the model may see it otherwise.
-    if (!v || v.tensor || (v.uses.length === 0 && !v.isOutput && !v.isInput)) continue;
+    if (!v || v.tensor || (!isRead(v) && !v.isInput)) continue;
     const fact = sizes.get(v);
     const dims = fact?.shape;
     if (!dims || dims.includes(null)) {

@@ -7,7 +7,7 @@ import { block, opened } from '../../src/analyse/terms/tensor.js';
 import { CannotEvaluate, Terms } from '../../src/analyse/terms/term.js';
 import { cliJson } from '../support/cli.js';
 import { folder, modelFile } from '../support/folder.js';
-import { decodeModel, encodeModel, graphOf, int64, loadModel, node } from '../support/proto.js';
+import { BOOL, decodeModel, encodeModel, FLOAT, type GraphProto, graphOf, int64, loadModel, modelOf, node, type TensorProto, valueInfo } from '../support/proto.js';
 import { expectBytesRefused } from '../support/refuse.js';
 
 describe('finds of the fuzzer', () => {
@@ -53,6 +53,22 @@ describe('finds of the fuzzer', () => {
     const session = await InferenceSession.create(out);
     expect(session.outputNames).toContain('logits');
     await session.release();
+  });
+
+  it('a norm that only the branches of an If read crosses the boundary like one that a node reads', async () => {
+    const model = loadModel('genai-llama-embeds-fp32');
+    const graph = graphOf(model);
+    const nodes = graph.node ?? [];
+    const at = nodes.findIndex((n) => n.name?.includes('layers.1/attn/qkv_proj'));
+    const { input, output } = nodes[at] as { input: string[]; output: string[] };
+    const branch = (name: string): { graph: GraphProto } => ({ graph: graphOf(modelOf({ nodes: [node('MatMul', input, [name])], inputs: [], outputs: [valueInfo(name, FLOAT, ['batch_size', 'sequence_length', 128])] })) });
+    nodes[at] = node('If', ['yes'], output, { then_branch: branch('then_out'), else_branch: branch('else_out') });
+    graph.initializer?.push({ name: 'yes', dataType: BOOL, dims: [], rawData: new Uint8Array([1]) } as TensorProto);
+    const bytes = encodeModel(model);
+    expect((await cliJson('inspect', modelFile(bytes))).json).toMatchObject({ layers: { 1: { entry: ['/model/layers.1/input_layernorm/output_0', '/model/layers.1/input_layernorm/output_3'] } } });
+    // The norm was left behind, and the check of what was made found layer 1 with all tokens.
+    const error = await expectBytesRefused(bytes, 'PD308', ['--layers', '1,2']);
+    expect(error.message).toContain('what its subgraph does');
   });
 
   it('a product as Gemm on flattened rows: shape arithmetic behind a boundary needs the ranks that are declared', async () => {

@@ -141,7 +141,7 @@ const CHAINS = {
       return [makeNode('Slice', [x, zero, one1, at], [a]), makeNode('Slice', [x, one1, far, at], [b]), makeNode('Concat', [a, b], [y], { axis })];
     },
   },
-  'Where(true, x, x)': { fits: number, make: (s, x, y) => [makeNode('Where', [s.literal('bool', [1], [1]), x, x], [y])] },
+  'Where(true, x, x)': { fits: number, make: (s, x, y) => [makeNode('Where', [s.literal('bool', [1], []), x, x], [y])] },
   'Clip without bounds': { fits: both(number, (_, { special }) => !special), make: (_s, x, y) => [makeNode('Clip', [x], [y])] },
   'If with a constant condition': {
     make: (s, x, y) => {
