@@ -200,6 +200,13 @@ describe('LLaVA', () => {
     expect(numbers(inputs.get('input_ids'))).toEqual(want.input_ids.tolist()[0]?.map(Number));
   });
 
+  test('a processor that transformers.js does not have leaves the prompt to the sample', async () => {
+    const at = spoilt((set) => set('preprocessor_config.json', (j) => ({ ...j, processor_class: 'OwnProcessor' })), 'lvlm');
+    await expect(ask(at, { image: 'picture-0.png', text: 'which digit is at c2 ?' })).rejects.toMatchObject({ code: 'PD521', message: expect.stringContaining('OwnProcessor'), hint: expect.stringContaining('"prompt"') });
+    const sample = { image: 'picture-0.png', prompt: '<image> which digit is at c2 ?' };
+    expect((await ask(at, sample)).inputs.get('input_ids')).toEqual((await ask(join(root, 'lvlm'), sample)).inputs.get('input_ids'));
+  });
+
   test('where no processor is named, tokens are written as often as pictures have features', async () => {
     const at = spoilt((set) => set('preprocessor_config.json', (j) => ({ ...j, processor_class: undefined, image_processor_type: 'LlavaOnevisionImageProcessor' })), 'lvlm');
     rmSync(join(at, 'processor_config.json'));

@@ -51,12 +51,14 @@ type Question = { readonly prompt: string } | { readonly messages: readonly Mess
 /** A prompt that is written out but for its image tokens. */
 interface Prompt {
   readonly text: string;
+  /** False where the sample says it all: then nothing but image tokens is missing in it. */
+  readonly templated: boolean;
   /** Its ids, for so many image tokens of each picture. */
   ids(imageTokens: readonly number[]): number[];
 }
 
 /** Processors that do no more to a text than write each image token as often as its picture has features; others write more around them, which transformers.js knows. */
-const PLAIN: ReadonlySet<string | undefined> = new Set([undefined, 'CLIPProcessor', 'LlavaProcessor', 'SiglipProcessor']);
+const PLAIN: ReadonlySet<string | undefined> = new Set([undefined, 'CLIPProcessor', 'LlavaOnevisionProcessor', 'LlavaProcessor', 'SiglipProcessor']);
 
 export class Asking {
   readonly #files: AskFiles;
@@ -130,10 +132,10 @@ export class Asking {
   /** The prompt as a text. */
   async #written(id: string, question: Question): Promise<Prompt> {
     const prompts = this.#prompts as Prompts;
-    if ('prompt' in question) return { text: question.prompt, ids: (counts) => prompts.ids(id, question.prompt, counts) };
+    if ('prompt' in question) return { text: question.prompt, templated: false, ids: (counts) => prompts.ids(id, question.prompt, counts) };
     const processor = await this.#opened();
     const text = processor.render(id, question.messages);
-    return { text, ids: (counts) => prompts.placed(id, processor.tokens(text), counts) };
+    return { text, templated: true, ids: (counts) => prompts.placed(id, processor.tokens(text), counts) };
   }
 
   async #opened(): Promise<FolderProcessor> {
@@ -158,7 +160,11 @@ export class Asking {
     const processor = await this.#opened();
     const pictures = [];
     for (const path of paths) pictures.push(await decoded(id, path));
-    const { ids: given, tensors, grids } = await processor.prepare(id, prompt.text, pictures);
+    const { ids: given, tensors, grids } = await processor.prepare(id, prompt, pictures);
+    const name = processorClass(this.#files.folder);
+    if (!given && prompt.templated && !PLAIN.has(name)) {
+      throw new UsageError({ code: 'PD521', message: `transformers.js has no "${name}", so it is not known what it makes of the pictures in what the chat template writes`, culprit: this.#files.folder, hint: 'give the whole prompt as "prompt", with an image token for each picture, or samples with inputs of their own (docs/validate.md)' });
+    }
     const { features } = await this.#seen(id, JSON.stringify(paths), async () => tensors);
     const ids = given ?? prompt.ids(this.#counts(id, paths, features));
     const imageTokens = ids.filter((t) => t === this.#files.imageTokenId).length;

@@ -110,7 +110,7 @@ export class FolderProcessor {
   }
 
   /** What the processor makes of pictures and a text with a place for each. @throws {SampleFault} PD510 when it cannot do it */
-  async prepare(sample: string, text: string, pictures: readonly Picture[]): Promise<Prepared> {
+  async prepare(sample: string, { text, templated }: { readonly text: string; readonly templated: boolean }, pictures: readonly Picture[]): Promise<Prepared> {
     const processor = this.#processor;
     if (!processor) throw new UsageError({ code: 'PD521', message: 'pictures cannot be prepared as the vision encoder takes them: there is no preprocessor_config.json', culprit: join(this.#folder, 'preprocessor_config.json'), hint: 'put the model’s preprocessor_config.json into the folder, or give samples with inputs of their own (docs/validate.md)' });
     if (processor.tokenizer) this.#placed(sample, text, pictures.length, processor);
@@ -131,7 +131,7 @@ export class FolderProcessor {
     }
     const { input_ids: ids, ...rest } = made as { readonly input_ids?: Tensor } & Inputs;
     const tensors = new Map(Object.entries(rest).flatMap(([name, value]) => (isTensor(value) ? [[name, hostTensor(value)] as const] : [])));
-    return { ids: ids && this.#once(text, ids), tensors, grids: (imageTokens) => gridsOf(made, processor.image_processor.config?.merge_size, imageTokens) };
+    return { ids: ids && (templated ? this.#once(text, ids) : idsOf(ids)), tensors, grids: (imageTokens) => gridsOf(made, processor.image_processor.config?.merge_size, imageTokens) };
   }
 
   /**
@@ -156,14 +156,14 @@ export class FolderProcessor {
 
   /** Processors go by the places they find in the text: some leave pictures out where there are too few, some leave out text where there are too many. */
   #placed(sample: string, text: string, pictures: number, { constructor: { name }, boi_token: begin }: Processor): void {
-    const tokens = Array.from(this.#tokenizer(text).input_ids.data as BigInt64Array, Number).filter((id) => id === this.#imageTokenId).length;
+    const tokens = idsOf(this.#tokenizer(text).input_ids).filter((id) => id === this.#imageTokenId).length;
     const places = tokens === 0 && begin ? text.split(begin).length - 1 : tokens;
     if (places === pictures || (places === 0 && PICTURES_BEFORE.includes(name))) return;
     throw badSample(sample, `the prompt has ${places} image tokens, for ${pictures} picture${pictures === 1 ? '' : 's'}`, 'write one image token for each picture, where it belongs; a chat template does, of "text" or "messages"');
   }
 
-  #once(text: string, { data }: Tensor): number[] {
-    const ids = Array.from(data as BigInt64Array, Number);
+  #once(text: string, tensor: Tensor): number[] {
+    const ids = idsOf(tensor);
     const { bos_token: bos, bos_token_id: id } = this.#tokenizer;
     return bos && text.startsWith(bos) && ids[0] === id && ids[1] === id ? ids.slice(1) : ids;
   }
@@ -171,4 +171,8 @@ export class FolderProcessor {
 
 function textsOf({ content }: Message): string[] {
   return typeof content === 'string' ? [content] : content.flatMap((part) => (part.type === 'text' ? [part.text] : []));
+}
+
+function idsOf({ data }: Tensor): number[] {
+  return Array.from(data as BigInt64Array, Number);
 }
