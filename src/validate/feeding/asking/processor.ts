@@ -34,7 +34,7 @@ const PICTURES_FIRST = ['Florence2Processor', 'Lfm2VlProcessor', 'Lfm3VlProcesso
 /** Processors that put pictures before a text that does not say where they are. */
 const PICTURES_BEFORE = ['PaliGemmaProcessor'];
 
-type RopeIndex = (this: object, ids: Tensor, imageGrid: Tensor | undefined, videoGrid: undefined, mask: Tensor) => readonly [Tensor, Tensor];
+type RopeIndex = (this: object, ids: Tensor, imageGrid: Tensor, videoGrid: undefined, mask: Tensor) => readonly [Tensor, Tensor];
 
 export class FolderProcessor {
   readonly #library: Library;
@@ -143,14 +143,15 @@ export class FolderProcessor {
     const config = configOf(this.#folder, 'config.json');
     const name = Array.isArray(config.architectures) ? String(config.architectures[0]) : '';
     const model = Object.hasOwn(this.#library, name) ? ((this.#library as unknown as Record<string, { prototype?: { get_rope_index?: RopeIndex } }>)[name]?.prototype ?? undefined) : undefined;
-    if (typeof model?.get_rope_index !== 'function') {
-      throw new UsageError({ code: 'PD523', message: `the decoder takes positions on three axes, and transformers.js ${this.#library.env.version} does not work them out for ${name === '' ? 'a config without architectures' : `"${name}"`}`, culprit: join(this.#folder, 'config.json'), hint: 'give samples with inputs of their own, position_ids among them' });
+    const grid = tensors.get('image_grid_thw');
+    // Without a grid the class would give the positions of a text.
+    if (typeof model?.get_rope_index !== 'function' || !grid) {
+      throw new UsageError({ code: 'PD523', message: `the decoder takes positions on three axes, and transformers.js ${this.#library.env.version} does not work them out for ${name === '' ? 'a config without architectures' : `"${name}"`} from ${[...tensors.keys()].join(', ')}`, culprit: join(this.#folder, 'config.json'), hint: 'give samples with inputs of their own, position_ids among them' });
     }
     const tensor = ({ dtype, data, dims }: HostTensor): Tensor => new this.#library.Tensor(dtype, data, dims);
     const int64 = (values: readonly number[]): Tensor => new this.#library.Tensor('int64', BigInt64Array.from(values, BigInt), [1, values.length]);
-    const grid = tensors.get('image_grid_thw');
     // An object of the class without its constructor, which would want the sessions.
-    const [positions] = model.get_rope_index.call(Object.assign(Object.create(model) as object, { config }), int64(ids), grid && tensor(grid), undefined, int64(ids.map(() => 1)));
+    const [positions] = model.get_rope_index.call(Object.assign(Object.create(model) as object, { config }), int64(ids), tensor(grid), undefined, int64(ids.map(() => 1)));
     return hostTensor(positions);
   }
 
