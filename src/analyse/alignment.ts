@@ -10,7 +10,7 @@ import { isFloat } from '../ir/data-type.js';
 import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import { evaluateShapes, type ShapeBindings } from './shapes/index.js';
 import { carriesNoContent } from './spine.js';
-import { mixes, RULES, type Step, type TokenState } from './token-rules/index.js';
+import { mixes, RULES, stepOf, type TokenState } from './token-rules/index.js';
 import type { Probes } from './probes.js';
 
 export interface AlignmentView {
@@ -53,22 +53,7 @@ function byFlow({ graph, content, probes, opset }: AlignmentView, input: Value):
     if (carriesNoContent(node) || !node.inputs.some((v) => v && states.get(v)?.kind === 'tokens')) continue;
     const rule = RULES.get(node.domain)?.get(node.opType);
     if (!rule || node.captures.length > 0) return { reason: 'what this does with its entries is not known', node };
-    const step: Step = {
-      node,
-      state: (i) => {
-        const v = node.inputs[i];
-        return (v && (states.get(v) ?? (content.has(v) ? stateBySize(probes, v) : undefined))) ?? { kind: 'none' };
-      },
-      sizes: (v) => {
-        const [a, b] = v ? probes.facts.map((f) => f.shape(v)) : [];
-        return a && b && a.length === b.length ? [a, b] : undefined;
-      },
-      constant: (i) => {
-        const v = node.inputs[i];
-        return v ? probes.constant(v) : undefined;
-      },
-      opset,
-    };
+    const step = stepOf(node, probes, opset, (v) => states.get(v) ?? (content.has(v) ? stateBySize(probes, v) : { kind: 'none' }));
     const out = rule(step);
     if (mixes(out)) return { reason: out.mixes, node };
     if (out.some((s) => s.kind === 'picked')) return { reason: 'it picks some of its entries', node };

@@ -19,7 +19,7 @@ import type { Axis } from './probes.js';
 import { carriesNoContent } from './spine.js';
 import { strangers, unknownInput } from './strangers.js';
 import { TokenProof } from './terms/index.js';
-import { mixes, RULES, type Step, type TokenState } from './token-rules/index.js';
+import { mixes, RULES, stepOf, type TokenState } from './token-rules/index.js';
 
 /**
  * @param boundary first layer that sees fewer tokens
@@ -103,23 +103,7 @@ class Walk {
     const rule = RULES.get(node.domain)?.get(node.opType);
     if (!rule) throw refusal(node, 'it is not known to treat each token alone');
     const { content, probes } = this.#facts;
-    const step: Step = {
-      node,
-      state: (i) => {
-        const v = node.inputs[i];
-        return v && content.has(v) ? this.#stateOf(v) : { kind: 'none' };
-      },
-      sizes: (v) => {
-        const a = v && probes.facts[0].shape(v);
-        const b = v && probes.facts[1].shape(v);
-        return a && b && a.length === b.length ? [a, b] : undefined;
-      },
-      constant: (i) => {
-        const v = node.inputs[i];
-        return v ? probes.constant(v) : undefined;
-      },
-      opset: this.#facts.model.opsets.get('') ?? 0,
-    };
+    const step = stepOf(node, probes, this.#facts.model.opsets.get('') ?? 0, (v) => (content.has(v) ? this.#stateOf(v) : { kind: 'none' }));
     const out = rule(step);
     if (mixes(out)) throw refusal(node, out.mixes);
     return out;

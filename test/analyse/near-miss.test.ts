@@ -46,6 +46,14 @@ describe('the nearest miss', () => {
     expect((await cli('inspect', path)).out).toContain('nearest miss: Softmax');
   });
 
+  it('a softmax whose logits get a bias made of the tokens themselves: says so', async () => {
+    const residual = (await factsOf(fixturePath(FIXTURE))).layers[1]?.residual?.name as string;
+    const path = withSoftmax((x, y) => [node('ReduceMax', [residual], ['test/most'], { keepdims: 0 }), node('Add', [x, 'test/most'], ['test/biased']), node('Softmax', ['test/biased'], [y], { axis: -1 })]);
+    const { nearMisses } = await inspected(path);
+    expect(nearMisses[0]?.reason).toContain('a bias that is made of the tokens themselves');
+    expect(nearMisses[0]?.stoppedAt).toContain('Add');
+  });
+
   it('a softmax that is spelled out: names the product that no layer accounts for', async () => {
     const { nearMisses } = await inspected(withSoftmax((x, y) => [node('Exp', [x], ['test/exp']), node('ReduceSum', ['test/exp', 'test/last'], ['test/total']), node('Div', ['test/exp', 'test/total'], [y])]));
     expect(nearMisses[0]?.node).toContain('MatMul');

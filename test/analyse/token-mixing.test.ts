@@ -42,7 +42,45 @@ interface Case {
 
 const mean = (x: string, axes: number[], keepdims: number): NodeProto => node('ReduceMean', [x], ['m'], { axes, keepdims });
 
+/** `z[0:b, 0:t, 0:h] = x` as TorchScript spells it. `token` and `feature` make these coordinates of `tokens` [S, 1] and `features` [H]. */
+function written(x: string, token: NodeProto[] = [node('Identity', ['tokens'], ['token'])], feature: NodeProto[] = [node('Identity', ['features'], ['feature'])]): NodeProto[] {
+  const range = (i: number, name: string, shape: string): NodeProto[] => [
+    node('Gather', ['s', `at${i}`], [`n${i}`]),
+    node('Range', ['from', `n${i}`, 'by'], [`r${i}`]),
+    node('Reshape', [`r${i}`, shape], [name]),
+  ];
+  const column = (of: string): NodeProto[] => [node('Expand', [of, 's'], [`${of}/grid`]), node('Unsqueeze', [`${of}/grid`, 'end'], [`${of}/column`])];
+  return [
+    node('Shape', [x], ['s']),
+    node('ConstantOfShape', ['s'], ['z']),
+    ...range(0, 'row', 'box0'),
+    ...range(1, 'tokens', 'box1'),
+    ...range(2, 'features', 'box2'),
+    ...token,
+    ...feature,
+    ...['row', 'token', 'feature'].flatMap(column),
+    node('Concat', ['row/column', 'token/column', 'feature/column'], ['places'], { axis: -1 }),
+    node('ScatterND', ['z', 'places', x], ['y']),
+  ];
+}
+const writing = (): TensorProto[] => [
+  int64('at0', [0], []), int64('at1', [1], []), int64('at2', [2], []), int64('from', [0], []), int64('by', [1], []),
+  int64('box0', [-1, 1, 1]), int64('box1', [-1, 1]), int64('box2', [-1]), int64('end', [-1]),
+];
+
 const MIXING: readonly Case[] = [
+  {
+    name: 'writes to other tokens',
+    make: (x) => written(x, [node('Sub', ['n1', 'by'], ['last']), node('Sub', ['last', 'tokens'], ['token'])]),
+    initializers: writing,
+    culprit: 'ScatterND',
+  },
+  {
+    name: 'writes to features that differ between tokens',
+    make: (x) => written(x, undefined, [node('Add', ['tokens', 'features'], ['sum']), node('Mod', ['sum', 'n2'], ['feature'])]),
+    initializers: writing,
+    culprit: 'ScatterND',
+  },
   {
     name: 'a causal convolution',
     make: (x) => [
@@ -196,6 +234,7 @@ const ALONE: readonly Case[] = [
     make: (x) => [node('Shape', [x], ['s']), node('Reshape', [x, 'rows'], ['r']), node('Relu', ['r'], ['n']), node('Reshape', ['n', 's'], ['y'])],
     initializers: () => [int64('rows', [-1, HIDDEN / 4])],
   },
+  { name: 'writes to every token\'s own place in a box of zeros', make: (x) => written(x), initializers: writing },
   { name: 'a whole slice', make: (x) => [node('Slice', [x, 'zero', 'far', 'axis'], ['y'])], initializers: () => [int64('zero', [0]), int64('far', [2 ** 31]), int64('axis', [1])] },
   { name: 'an einsum over features', make: (x) => [node('Einsum', [x, 'w'], ['y'], { equation: 'bsh,hk->bsk' })], initializers: () => [weight('w', [HIDDEN, HIDDEN])] },
 ];

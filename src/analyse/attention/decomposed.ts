@@ -25,7 +25,7 @@ export function matchDecomposed(ctx: DialectContext, softmax: Node): AttentionCo
   if (!logits) {
     const end = walkEnd(ctx, input);
     // A router's or a head's softmax has no product of hidden states behind it, and is no attention.
-    if (end) ctx.decline(softmax, 'the way from its softmax back to a product of queries and keys ends', end);
+    if (end) ctx.decline(softmax, addsContent(ctx, end) ? 'a bias that is made of the tokens themselves is added to its logits (attention with a dynamic mask)' : 'the way from its softmax back to a product of queries and keys ends', end);
     return undefined;
   }
   const pv = findWeightedSum(output);
@@ -111,6 +111,12 @@ function walkEnd(ctx: DialectContext, start: Value): Node | undefined {
     v = content[0];
   }
   return end;
+}
+
+/** Something that is worked out from hidden states meets the product of queries and keys: not one of the masks that ranking knows. */
+function addsContent(ctx: DialectContext, node: Node): boolean {
+  const content = node.inputs.filter((i): i is Value => i !== null && ctx.content.has(i));
+  return (node.is('Add') || node.is('Sub')) && content.length === 2 && content.filter((v) => walkLogits(ctx, v)).length === 1;
 }
 
 interface LogitsWalk {

@@ -9,7 +9,7 @@ import { concat, crop, relayout, transpose, widen } from './movement.js';
 import { convolution, einsum, fusedMatMul, gemm, product, projection } from './products.js';
 import type { Rule } from './step.js';
 
-export { mixes, type Step, type TokenState } from './step.js';
+export { mixes, stepOf, type TokenState } from './step.js';
 
 const ELEMENTWISE =
   'Abs Acos Acosh Add And Asin Asinh Atan Atanh BitCast BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike Ceil Celu Clip Cos Cosh DequantizeLinear Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow QuantizeLinear Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor';

@@ -1,5 +1,6 @@
 /** What a rule sees of one node, and what it can say of the node's outputs. */
 import type { Node, Value } from '../../ir/graph.js';
+import type { Probes } from '../probes.js';
 import type { Dims } from '../shapes/index.js';
 
 /** Numbers at the two probe sizes. */
@@ -25,7 +26,30 @@ export interface Step {
   sizes(value: Value | null | undefined): readonly [Dims, Dims] | undefined;
   /** Contents of an input that are the same at both. */
   constant(input: number): readonly number[] | undefined;
+  /** Contents of a value at the two probe sizes. */
+  contents(value: Value): readonly [readonly number[], readonly number[]] | undefined;
   readonly opset: number;
+}
+
+/** A node as its rule sees it, in a graph of which the probes know the sizes. */
+export function stepOf(node: Node, probes: Probes, opset: number, stateOf: (value: Value) => TokenState): Step {
+  return {
+    node,
+    opset,
+    state: (i) => {
+      const v = node.inputs[i];
+      return v ? stateOf(v) : { kind: 'none' };
+    },
+    sizes: (v) => {
+      const [a, b] = v ? probes.facts.map((f) => f.shape(v)) : [];
+      return a && b && a.length === b.length ? [a, b] : undefined;
+    },
+    constant: (i) => {
+      const v = node.inputs[i];
+      return v ? probes.constant(v) : undefined;
+    },
+    contents: (v) => probes.both(v),
+  };
 }
 
 export interface Mixes {
