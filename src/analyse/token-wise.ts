@@ -99,7 +99,7 @@ class Walk {
     // Behind a selection (the last token's logits) nothing is aligned with tokens any more, and anything goes.
     if (!aligned) return [{ kind: picked ? 'picked' : 'none' }];
     if (picked) throw refusal(node, 'it brings some tokens of the sequence together with all of them');
-    if (node.captures.length > 0 || node.subgraphs.length > 0) throw refusal(node, 'what its subgraph does with tokens is not analysed');
+    if (node.captures.length > 0 || node.subgraphs.length > 0) throw refusal(node, 'what its subgraph does with tokens is not analysed', node.is('If') ? BY_SIZE : undefined);
     const rule = RULES.get(node.domain)?.get(node.opType);
     if (!rule) throw refusal(node, 'it is not known to treat each token alone');
     const { content, probes } = this.#facts;
@@ -167,11 +167,14 @@ function hasTokenRows(axes: readonly Axis[] | null): boolean {
   return axes !== null && axes.length >= 2 && (axes[0] === 'B' || axes[0] === 1) && axes[1] === 'S' && axes.slice(2).every((a) => typeof a === 'number');
 }
 
-function refusal(node: Node, reason: string): Refusal {
+const BEHIND = 'choose boundaries behind this node with --layers; in hybrid models (convolution or recurrent layers) that means behind the last such layer';
+const BY_SIZE = 'an If that asks for nothing but a size, as TorchScript writes squeeze (experts as batched_mm), is taken out by onnxslim: onnxslim model.onnx slim.onnx; else choose boundaries behind this node with --layers';
+
+function refusal(node: Node, reason: string, hint = BEHIND): Refusal {
   return new Refusal({
     code: 'PD308',
     message: `behind a boundary only attention may mix tokens, but here ${reason}`,
     culprit: describeNode(node),
-    hint: 'choose boundaries behind this node with --layers; in hybrid models (convolution or recurrent layers) that means behind the last such layer',
+    hint,
   });
 }

@@ -28,6 +28,20 @@ function resolve(graph: Graph, name: string): Value {
   return declare(graph, name);
 }
 
+/**
+ * A subgraph may declare the type of a value that it only reads from an enclosing graph (onnxslim writes down all it infers): that makes
+ * no value of its own, and hides none. To be called when the subgraph's nodes have said what they compute.
+ */
+export function releaseForeign(graph: Graph): void {
+  const parent = parents.get(graph);
+  if (!parent) return;
+  const isKnown = (name: string): boolean => {
+    for (let g: Graph | undefined = parent; g; g = parents.get(g)) if (g.values.has(name)) return true;
+    return false;
+  };
+  for (const [name, v] of graph.values) if (!v.producer && !v.isInput && !v.isOutput && !v.tensor && isKnown(name)) graph.values.delete(name);
+}
+
 /** Makes the named values those that `node` computes. */
 export function linkOutputs(graph: Graph, node: Node, names: readonly string[]): void {
   names.forEach((name, i) => {

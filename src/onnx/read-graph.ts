@@ -5,7 +5,7 @@ import { MemorySource, type Piece, Shelf, WindowedSource } from './bytes.js';
 import { type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
 import { elide, fieldAt, peekField, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
 import type { KnownNodes } from './known-nodes.js';
-import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling } from './link.js';
+import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling, releaseForeign } from './link.js';
 import { GRAPH } from './proto.js';
 import type { GraphRecord, NodeRecord, Segment } from './records.js';
 import { decodeTensor } from './tensor.js';
@@ -47,6 +47,7 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
     const { node, outputs } = decoded[i] as DecodedNode;
     linkOutputs(graph, node, outputs);
   }
+  releaseForeign(graph);
   for (let i = 0; i < decoded.length; i++) {
     const { node, inputs, graphs } = decoded[i] as DecodedNode;
     graph.nodes.push(node);

@@ -385,4 +385,14 @@ describe('files as exporters and tools write them', () => {
     graph.output?.push(valueInfo('chosen', FLOAT, [1]), valueInfo('chosen2', FLOAT, [1]));
     expect(await loads(await compileTo(modelFile(encodeModel(model))))).toBeUndefined();
   });
+
+  it('a branch that declares the type of the outer value it reads (onnxslim)', async () => {
+    const model = loadModel(LLAMA);
+    const graph = graphOf(model);
+    const branch = (op: string): typeof graph => ({ name: op, node: [node(op, ['outer'], [`${op}/inner`])], input: [], output: [valueInfo(`${op}/inner`, FLOAT, [1])], valueInfo: [valueInfo('outer', FLOAT, [1])], initializer: [] }) as unknown as typeof graph;
+    graph.input?.push(valueInfo('switch', FLOAT, [1]), valueInfo('yes', BOOL, [1]));
+    graph.node?.unshift(node('Neg', ['switch'], ['outer']), node('If', ['yes'], ['chosen'], { then_branch: { graph: branch('Neg') }, else_branch: { graph: branch('Abs') } }));
+    graph.output?.push(valueInfo('chosen', FLOAT, [1]));
+    expect(await loads(await compileTo(modelFile(encodeModel(model))))).toBeUndefined();
+  });
 });
