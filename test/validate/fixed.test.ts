@@ -88,6 +88,15 @@ test('padded prompts of a decoder with caches lose what the graph of any length 
   }
 });
 
+test('two prompts at once, of token ids', async () => {
+  const original = join(FIXTURES, 'llama-ts17-ids', 'model.onnx');
+  const rewritten = await compiled(original, 'two', { fix: { batch: 2, sequence: 40 } });
+  const { report, provider } = await run(original, rewritten, { samples: 2 });
+  expect(statuses(provider)).toEqual(ALL_BUT_STEPS);
+  expect(provider.samples.map((s) => s.tokens)).toEqual([0, 1].map(() => ({ length: 40, rows: 2, image: [20, 20] })));
+  expect(report.data.note).toContain('2 prompts of 40 tokens');
+});
+
 test('a graph that was tampered with fails its gates', async () => {
   const original = fixedExport('llama-ts17', 'dynamic');
   const sound = await compiled(fixedExport('llama-ts17', 'fixed'), 'sound', {});
