@@ -228,7 +228,8 @@ export class Frames implements FramesView {
   /** What a Reshape or an Expand of a later stage may read as its shape (input 1), where nothing has to be worked out for it. */
   shapeOperand(node: Node): Value | undefined {
     const shape = node.inputs[1];
-    return shape && this.dependent.has(shape) ? this.#shapeOperands.constant(node) : undefined;
+    if (!shape || !this.dependent.has(shape)) return undefined;
+    return this.#shapeOperands.constant(node) ?? (this.#shapeOperands.isSameInAll(node) ? this.instantiate(shape, 0) : undefined);
   }
 
   noteClone(node: Node, copy: Node): void {

@@ -35,6 +35,15 @@ export class ShapeOperands {
     const dims = node.is('Expand') ? expanded(axes, wanted) : wanted.includes(0) && takesZero(node) ? undefined : reshaped(axes, wanted);
     return dims && this.#builder.ints(dims);
   }
+
+  /**
+   * Whether how often a Tile repeats is the batch and numbers: what the first stage has worked out is right in all. ONNX Runtime's
+   * transformers optimizer asks for the shape of whose batch a Concat in a branch begins with, and knows none of what is made there.
+   */
+  isSameInAll(node: Node): boolean {
+    const repeats = node.is('Tile') ? node.inputs[1] : undefined;
+    return repeats != null && isSizeArithmetic(repeats, this.#arithmetic) && this.#facts.probes.contents(repeats)?.every((a) => typeof a === 'number' || a === 'B') === true;
+  }
 }
 
 const takesZero = (node: Node): boolean => node.int('allowzero', 0) !== 0;

@@ -13,7 +13,7 @@ import { decodeModel, type GraphProto, graphOf } from '../support/proto.js';
 const branchesOf = (graph: GraphProto): GraphProto[] => (graph.node ?? []).flatMap((n) => (n.attribute ?? []).flatMap((a) => (a.g ? [a.g as GraphProto] : [])));
 const readsOf = (graph: GraphProto): string[] => (graph.node ?? []).flatMap((n) => n.input ?? []);
 
-describe.each(['llama-dynamo18-eager', 'llama-ts17-sdpa', 'bloom-ts17', 'gemma2-ts17'])('%s', (name) => {
+describe.each(['llama-dynamo18-eager', 'llama-ts17-sdpa', 'bloom-ts17', 'gemma2-ts17', 'gptj-ts17'])('%s', (name) => {
   const branches = (async () => {
     const fixture = new LoadedFixture(name);
     const { layers, keep, positions, imageMask } = Object.values(fixture.info.plans)[0] as (typeof fixture.info.plans)[string];
@@ -55,6 +55,19 @@ describe.each(['llama-dynamo18-eager', 'llama-ts17-sdpa', 'bloom-ts17', 'gemma2-
     const behind = (graph.node ?? []).filter((n) => n.opType === 'Reshape' && n.input?.[1] === 'pdrop/const/i64/-1_1_0');
     const given = new Set((graph.node ?? []).filter((n) => n.opType === 'If').flatMap((n) => n.output ?? []));
     expect(behind.filter((n) => given.has(n.input?.[0] ?? '')).length).toBe(name === 'bloom-ts17' ? 3 : 0);
+  });
+
+  test('no sizes are put together in a branch from one that the optimizer would ask for the rank of: it knows no value of a branch', async () => {
+    for (const branch of (await branches).branches) {
+      const made = new Map((branch.node ?? []).flatMap((n) => (n.output ?? []).map((o) => [o, n] as const)));
+      const rooted = (branch.node ?? []).filter((n) => n.opType === 'Concat').flatMap((n) => {
+        const [unsqueeze] = [made.get(n.input?.[0] ?? '')].filter((u) => u?.opType === 'Unsqueeze');
+        const gather = made.get(unsqueeze?.input?.[0] ?? '');
+        const shape = gather?.opType === 'Gather' ? made.get(gather.input?.[0] ?? '') : undefined;
+        return shape?.opType === 'Shape' && made.has(shape.input?.[0] ?? '') ? [n.name] : [];
+      });
+      expect(rooted).toEqual([]);
+    }
   });
 
   test('nothing that does nothing moves into a branch: the optimizer knows no norm with a cast in it', async () => {
