@@ -26,7 +26,7 @@ beforeAll(async () => {
   layOutLvlm();
   for (const name of ['smolvlm', 'qwen2-vl', 'lvlm']) {
     if (name !== 'lvlm') cpSync(join(FIXTURES, 'folders', name), join(root, name), { recursive: true });
-    await compileFolder(join(root, name), { output: join(root, `${name}-out`), layers: [1, 2], keep: [0.5, 0.25], positions: 'keep', measure: false });
+    await compileFolder(join(root, name), { output: join(root, `${name}-out`), layers: [1], keep: [0.25], positions: 'keep', measure: false });
   }
   const { default: sharp } = await import('sharp');
   const noise = (width: number, height: number, seed: number): Buffer => Buffer.from(Array.from({ length: width * height * 3 }, (_, i) => (Math.imul(i + seed, 2654435761) >>> 13) & 255));
