@@ -25,7 +25,10 @@ export const branch: Pass = {
       condition: frames.drops.any,
       pinned: results.pinned,
       content,
-      idle: (n) => results.putBack.has(n),
+      passedBy: (n) => {
+        const out = results.putBack.has(n) ? n.outputs[0] : undefined;
+        return out ? (n.inputs.find((v) => v !== null && facts.noOps.really(v) === facts.noOps.really(out)) ?? undefined) : undefined;
+      },
       source: facts.roles.source,
       shared: new Set([...stages.shared.flatMap((s) => [...s]), ...idle]),
       shapes: () =>

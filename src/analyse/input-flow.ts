@@ -59,9 +59,34 @@ export function isTableLookup(node: Node): boolean {
   return false;
 }
 
-/** What an input's contents (not its shape) reach: rotary tables, attention masks. */
-export function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
+/** Ops behind which what was looked up says what it means, and no longer where a token stands. */
+const LEARNED = /MatMul|Gemm|^(Conv|Einsum|Softmax)|Normalization$|Attention$/;
+
+/** Whether what `node` gives joins what depends on the tokens (`content`) as positions do: added, multiplied or rotated with, nothing learned in between. */
+function joins(node: Node, content: ReadonlySet<Value>): boolean {
+  const seen = new Set<Node>([node]);
+  const queue = [node];
+  for (let n = queue.pop(); n; n = queue.pop()) {
+    if (n.outputs.some((o) => o && content.has(o))) return true;
+    for (const out of n.outputs) {
+      for (const reader of out ? [...out.uses.map((u) => u.node), ...out.capturedBy] : []) {
+        if (seen.has(reader) || LEARNED.test(reader.opType)) continue;
+        seen.add(reader);
+        queue.push(reader);
+      }
+    }
+  }
+  return false;
+}
+
+/**
+ * What an input's contents (not its shape) reach: rotary tables, attention masks.
+ *
+ * @param content what depends on the tokens: tables and masks of a vision tower or a Q-Former, which do not, are not counted. Without it all are.
+ */
+export function flowsOf(input: Value, content?: ReadonlySet<Value>): { rotary: boolean; mask: boolean } {
   const flows = { rotary: false, mask: false };
+  const ofTokens = (node: Node): boolean => content === undefined || node.outputs.some((o) => o !== null && content.has(o));
   const seen = new Set<Value>([input]);
   const queue = [input];
   for (let v = queue.pop(); v; v = queue.pop()) {
@@ -69,11 +94,11 @@ export function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
       if (node.is('Shape') || node.is('Size')) continue;
       const op = node.opType;
       if (node.is('Cos') || node.is('Sin') || (/RotaryEmbedding$/.test(op) && index > 0) || (op === 'GroupQueryAttention' && index === 9)) {
-        flows.rotary = true;
+        flows.rotary ||= content === undefined || joins(node, content);
         continue;
       }
       if (index === 1 && isTableLookup(node)) {
-        flows.rotary = true;
+        flows.rotary ||= content === undefined || joins(node, content);
         continue;
       }
       if (
@@ -82,7 +107,7 @@ export function flowsOf(input: Value): { rotary: boolean; mask: boolean } {
         (op === 'MultiHeadAttention' && node.domain === MS && (index === 4 || index === 5)) ||
         (op === 'Attention' && index === 3)
       ) {
-        flows.mask = true;
+        flows.mask ||= ofTokens(node);
         continue;
       }
       for (const out of node.outputs) {

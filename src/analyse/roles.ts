@@ -8,6 +8,7 @@ import { DataType, type Dim, type Graph, isRead, type Value } from '../ir/graph.
 import { CARRIED, IMAGE_TOKEN_MASK, isTrainingForward, TRAINING } from './added-names.js';
 import type { InputRoles, PastInput } from './facts.js';
 import { imageMaskOf } from './image-mask.js';
+import { contentOf } from './spine.js';
 import { isState } from './states.js';
 import { findLookups, flowsOf, INTS, isPast } from './input-flow.js';
 
@@ -51,11 +52,13 @@ export function findRoles(graph: Graph): InputRoles {
   const pastValues = new Set(pasts.map((p) => p.value));
   const free = inputs.filter((v) => !pastValues.has(v));
   const lookups = findLookups(graph);
-  const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && isRead(v));
   const likeEmbeds = (v: Value): number => (named(v, /^inputs?_embeds?$/) ? 2 : 0) + (named(v, /embed/) ? 1 : 0);
+  const vocab = graph.outputs.map((o) => o.type?.dims?.at(-1)).find((d, i) => graph.outputs[i]?.type?.dims?.length === 3 && typeof d === 'number');
+  // Where ids are looked up in a table as long as there are logits, what is called otherwise are features of pictures (Fuyu's image_patches).
+  const hasIds = lookups.some((l) => l.rows === vocab && named(l.ids, /ids/) && !named(l.ids, /pos/));
+  const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && isRead(v) && (!hasIds || likeEmbeds(v) > 0));
   // A fixed length is a last resort: image features have one too.
   const embeds = best(features.filter((v) => typeof v.type?.dims?.[1] !== 'number'), likeEmbeds) ?? (lookups.length === 0 ? best(features, likeEmbeds) : undefined);
-  const vocab = graph.outputs.map((o) => o.type?.dims?.at(-1)).find((d, i) => graph.outputs[i]?.type?.dims?.length === 3 && typeof d === 'number');
   const lookup = best(lookups, (l) => (l.rows === vocab ? 4 : 0) + (named(l.ids, /ids/) && !named(l.ids, /pos/) ? 2 : 0) + (flowsOf(l.ids).mask ? 0 : 1) + l.rows / 1e9);
   const source = embeds ?? lookup?.node.outputs[0];
   if (!source) {
@@ -70,18 +73,22 @@ export function findRoles(graph: Graph): InputRoles {
   const sequenceSymbol = (embeds ?? inputIds)?.type?.dims?.[1];
   const rest = free.filter((v) => v !== embeds && v !== inputIds);
   // 2-D [batch, width] candidates, and [n, batch, sequence] for multi-dimensional rotary positions.
-  const flows = new Map(rest.map((v) => [v, flowsOf(v)]));
+  const content = contentOf(graph, source);
+  const flows = new Map(rest.map((v) => [v, flowsOf(v, content)]));
   const isTable = (v: Value): boolean => v.type?.dims?.length === 2 && (INTS.includes(v.type.elemType) || v.type.elemType === DataType.BOOL || isFloat(v.type.elemType));
   const attentionMask = best(
     rest.filter((v) => isTable(v) && (flows.get(v)?.mask || named(v, /attention_mask/))),
-    (v) => (named(v, /mask/) ? 4 : 0) + (named(v, /pos|type/) ? -4 : 0) + (same(v.type?.dims?.[1], sequenceSymbol) ? 0 : 1) + (flows.get(v)?.rotary ? 0 : 1),
+    (v) => (flows.get(v)?.mask ? 16 : 0) + (named(v, /mask/) ? 4 : 0) + (named(v, /pos|type/) ? -4 : 0) + (same(v.type?.dims?.[1], sequenceSymbol) ? 0 : 1) + (flows.get(v)?.rotary ? 0 : 1),
   );
   const positionIds = best(
     rest.filter((v) => v !== attentionMask && INTS.includes(v.type?.elemType ?? 0) && (flows.get(v)?.rotary || named(v, /^position_ids$/)) && (v.type?.dims?.length === 2 || v.type?.dims?.length === 3)),
     (v) => (named(v, /pos/) ? 4 : 0) + (same(v.type?.dims?.at(-1), sequenceSymbol) ? 1 : 0),
   );
   const cachePosition = rest.find((v) => v !== positionIds && INTS.includes(v.type?.elemType ?? 0) && v.type?.dims?.length === 1 && typeof v.type.dims[0] !== 'number' && (flows.get(v)?.mask || flows.get(v)?.rotary));
-  const fourD = rest.find((v) => v.type?.dims?.length === 4 && (named(v, /mask/) || (flows.get(v)?.mask && !flows.get(v)?.rotary && v.type.dims[1] === 1)));
+  // Where a 2-D mask is what masks, one of other sizes than the tokens' is the vision tower's (pixel_attention_mask).
+  const masked = attentionMask !== undefined && flows.get(attentionMask)?.mask === true;
+  const ofTokens = (v: Value): boolean => !masked || (v.type?.dims?.some((d) => same(d, sequenceSymbol)) ?? false);
+  const fourD = rest.find((v) => v.type?.dims?.length === 4 && ofTokens(v) && (named(v, /mask/) || (flows.get(v)?.mask && !flows.get(v)?.rotary && v.type.dims[1] === 1)));
   if (fourD) {
     throw new Refusal({
       code: 'PD306',
@@ -96,7 +103,7 @@ export function findRoles(graph: Graph): InputRoles {
     const dims = v.type?.dims;
     if (claimed.has(v) || !dims || dims.length < 2) return false;
     const at = dims.findIndex((d) => same(d, sequenceSymbol));
-    return at > 0 || (dims.length === 2 && INTS.includes(v.type?.elemType ?? 0) && typeof dims[1] !== 'number' && named(v, /token_type|input_ids/));
+    return at > 0 || (dims.length === 2 && INTS.includes(v.type?.elemType ?? 0) && typeof dims[1] !== 'number' && named(v, /token_type|^(decoder_)?input_ids$/));
   });
   return {
     source,

@@ -7,7 +7,7 @@
  *   in:   n = Norm(h); k = MatMul(n, W); If { then: Gather(n), Gather(k), rank(k) … } else: { Identity(n), Identity(k) }
  *   out:  If { then: n' = Norm(h); k' = MatMul(n', W); Gather(n'), Gather(k'), rank(k') … } else: { n, k }
  */
-import type { Node, Value } from '../ir/graph.js';
+import { isRead, type Node, type Value } from '../ir/graph.js';
 import { type Builder, SELECT } from './builder.js';
 import type { GraphEditor } from './editor.js';
 
@@ -20,8 +20,8 @@ export interface BothSidesInput {
   readonly readingOf: (reader: Node, index: number) => Reading;
   /** What may run on both sides: the model's own nodes on hidden states. */
   readonly isCandidate: (node: Node) => boolean;
-  /** No-ops: what tools downstream take out of a graph, they leave in branches, and know no norm that has one in it. */
-  readonly isIdle: (node: Node) => boolean;
+  /** What a no-op passes on; undefined for other nodes. What tools downstream take out of a graph, they leave in branches, and know no norm that has one in it. */
+  readonly passedBy: (node: Node) => Value | undefined;
 }
 
 /** Ops that ONNX Runtime fuses with what quantizes or dequantizes their neighbours: apart from them they would cost more than a copy. */
@@ -41,7 +41,7 @@ const isFragileCast = (n: Node, isCandidate: (node: Node) => boolean): boolean =
 export function runOnBothSides(editor: GraphEditor, b: Builder, input: BothSidesInput): { readonly copies: ReadonlyMap<Node, number>; readonly originals: ReadonlyMap<Node, number> } {
   const { readingOf } = input;
   const boundaryOf = boundariesOf(editor.graph.nodes, input);
-  leaveOutIdle(editor, boundaryOf, input.isIdle);
+  leaveOutIdle(editor, boundaryOf, input.passedBy);
   const copies = new Map<Node, number>();
   const copied = new Map<Value, Value>();
   for (const n of editor.graph.nodes) {
@@ -68,11 +68,11 @@ export function runOnBothSides(editor: GraphEditor, b: Builder, input: BothSides
 }
 
 /** Of the nodes that run on both sides, those that do nothing run on neither; but where a branch would then have nothing to give out but a copy. */
-function leaveOutIdle(editor: GraphEditor, boundaryOf: Map<Node, number>, isIdle: (node: Node) => boolean): void {
+function leaveOutIdle(editor: GraphEditor, boundaryOf: Map<Node, number>, passedBy: BothSidesInput['passedBy']): void {
   const gone = new Set<Node>();
   for (const n of [...boundaryOf.keys()]) {
-    const [from, to] = [n.outputs[0], n.inputs[0]];
-    if (!isIdle(n) || !from || !to) continue;
+    const [from, to] = [n.outputs[0], passedBy(n)];
+    if (!from || !to) continue;
     const inside = to.producer !== null && boundaryOf.has(to.producer);
     if (!inside && from.uses.some((u) => u.node.is(SELECT.op, SELECT.domain))) continue;
     editor.replaceUses(from, to);
@@ -80,6 +80,9 @@ function leaveOutIdle(editor: GraphEditor, boundaryOf: Map<Node, number>, isIdle
     gone.add(n);
   }
   editor.remove(gone);
+  // The 1 of x · 1 and the like.
+  const constants = [...gone].flatMap((n) => n.inputs.flatMap((v) => (v?.producer?.is('Constant') && !isRead(v) ? [v.producer] : [])));
+  editor.remove(new Set(constants));
 }
 
 /** Nodes whose results are read by the two sides of one boundary and by nothing else. */

@@ -29,8 +29,8 @@ export interface BranchInput {
   /** Nodes of a selection, with the boundary they run at. */
   readonly pinned: ReadonlyMap<Node, number>;
   readonly content: ReadonlySet<Value>;
-  /** No-ops that were put back. */
-  readonly idle: (node: Node) => boolean;
+  /** What a no-op that was put back passes on; undefined for other nodes. */
+  readonly passedBy: (node: Node) => Value | undefined;
   /** What has the batch as its first axis, wherever a branch may be. */
   readonly source: Value;
   /** Nodes of boundary layers that run for the tokens of the finished stage. */
@@ -60,7 +60,7 @@ export function buildBranches(editor: GraphEditor, b: Builder, input: BranchInpu
   const sides = runOnBothSides(editor, b, {
     shared: input.shared,
     readingOf: (reader, index) => readingOf(reader, index, regions),
-    isIdle: input.idle,
+    passedBy: input.passedBy,
     isCandidate: (n) => !input.made(n) && (input.shared.has(n) || n.outputs.some((o) => o !== null && input.content.has(o))),
   });
   for (const [n, boundary] of sides.copies) regions.node.set(n, { boundary, side: 'then' });
