@@ -25,10 +25,7 @@ export const branch: Pass = {
       condition: frames.drops.any,
       pinned: results.pinned,
       content,
-      passedBy: (n) => {
-        const out = results.putBack.has(n) ? n.outputs[0] : undefined;
-        return out ? (n.inputs.find((v) => v !== null && facts.noOps.really(v) === facts.noOps.really(out)) ?? undefined) : undefined;
-      },
+      passedBy: (n) => (results.putBack.has(n) ? facts.noOps.passedBy(n) : undefined),
       source: facts.roles.source,
       shared: new Set([...stages.shared.flatMap((s) => [...s]), ...idle]),
       shapes: () =>

@@ -93,11 +93,8 @@ export function flowsOf(input: Value, content?: ReadonlySet<Value>): { rotary: b
     for (const { node, index } of v.uses) {
       if (node.is('Shape') || node.is('Size')) continue;
       const op = node.opType;
-      if (node.is('Cos') || node.is('Sin') || (/RotaryEmbedding$/.test(op) && index > 0) || (op === 'GroupQueryAttention' && index === 9)) {
-        flows.rotary ||= content === undefined || joins(node, content);
-        continue;
-      }
-      if (index === 1 && isTableLookup(node)) {
+      const turns = node.is('Cos') || node.is('Sin') || (/RotaryEmbedding$/.test(op) && index > 0) || (op === 'GroupQueryAttention' && index === 9);
+      if (turns || (index === 1 && isTableLookup(node))) {
         flows.rotary ||= content === undefined || joins(node, content);
         continue;
       }

@@ -38,6 +38,12 @@ export class NoOps {
     return v;
   }
 
+  /** What a no-op passes on: the one of its inputs that its output always equals; undefined for other nodes. */
+  passedBy(node: Node): Value | undefined {
+    const [out] = node.outputs;
+    return out && this.#same.has(out) ? (node.inputs.find((v) => v !== null && this.really(v) === this.really(out)) ?? undefined) : undefined;
+  }
+
   /** Nodes that are out of the graph until they are put back. */
   get detached(): ReadonlySet<Node> {
     return this.#detached;

@@ -7,6 +7,7 @@
 import type { Node, Tensor, Value } from '../ir/graph.js';
 import { isFloat } from '../ir/data-type.js';
 import { constantFact } from './shapes/constant-fact.js';
+import { fromLeft } from './token-rules/step.js';
 
 /** What nothing tells: a grid of so many patches a side, which towers that merge patches by 2, 4 or 8 take as well. */
 const PATCHES = 16;
@@ -104,13 +105,13 @@ function gridOf(convolution: Node): { readonly images?: number; readonly height?
 function takenBy(node: Node, rank: number): { axis: number; size: number }[] {
   if (node.is('Slice')) {
     const [ends, axes] = [node.inputs[2], node.inputs[3]].map(constantOf);
-    return (ends ?? []).flatMap((end, i) => (end > 0 && end < 2 ** 31 ? [{ axis: fromFront(axes?.[i] ?? i, rank), size: end }] : []));
+    return (ends ?? []).flatMap((end, i) => (end > 0 && end < 2 ** 31 ? [{ axis: fromLeft(axes?.[i] ?? i, rank), size: end }] : []));
   }
   if (node.is('Split')) {
     const parts = constantOf(node.inputs[1]);
-    return [{ axis: fromFront(node.int('axis', 0), rank), size: parts ? parts.reduce((a, b) => a + b, 0) : node.outputs.length }];
+    return [{ axis: fromLeft(node.int('axis', 0), rank), size: parts ? parts.reduce((a, b) => a + b, 0) : node.outputs.length }];
   }
-  if (node.is('Gather')) return [{ axis: fromFront(node.int('axis', 0), rank), size: Math.max(0, ...(constantOf(node.inputs[1]) ?? [])) + 1 }];
+  if (node.is('Gather')) return [{ axis: fromLeft(node.int('axis', 0), rank), size: Math.max(0, ...(constantOf(node.inputs[1]) ?? [])) + 1 }];
   return [];
 }
 
@@ -118,10 +119,8 @@ function takenBy(node: Node, rank: number): { axis: number; size: number }[] {
 function axesAfter(node: Node, axes: readonly GridAxis[]): readonly GridAxis[] | undefined {
   if (['Slice', 'Split', 'Cast', 'Identity'].includes(node.opType)) return axes;
   const gone = node.is('Squeeze') ? constantOf(node.inputs[1]) : node.is('Gather') && isScalar(node.inputs[1]) ? [node.int('axis', 0)] : undefined;
-  return gone && axes.filter((_, i) => !gone.some((g) => fromFront(g, axes.length) === i));
+  return gone && axes.filter((_, i) => !gone.some((g) => fromLeft(g, axes.length) === i));
 }
-
-const fromFront = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);
 
 function isScalar(value: Value | null | undefined): boolean {
   return tensorOf(value)?.dims.length === 0;

@@ -55,11 +55,12 @@ export function findRoles(graph: Graph): InputRoles {
   const likeEmbeds = (v: Value): number => (named(v, /^inputs?_embeds?$/) ? 2 : 0) + (named(v, /embed/) ? 1 : 0);
   const vocab = graph.outputs.map((o) => o.type?.dims?.at(-1)).find((d, i) => graph.outputs[i]?.type?.dims?.length === 3 && typeof d === 'number');
   // Where ids are looked up in a table as long as there are logits, what is called otherwise are features of pictures (Fuyu's image_patches).
-  const hasIds = lookups.some((l) => l.rows === vocab && named(l.ids, /ids/) && !named(l.ids, /pos/));
+  const ofIds = (l: (typeof lookups)[number]): boolean => named(l.ids, /ids/) && !named(l.ids, /pos/);
+  const hasIds = lookups.some((l) => l.rows === vocab && ofIds(l));
   const features = free.filter((v) => isFloat(v.type?.elemType) && v.type?.dims?.length === 3 && isRead(v) && (!hasIds || likeEmbeds(v) > 0));
   // A fixed length is a last resort: image features have one too.
   const embeds = best(features.filter((v) => typeof v.type?.dims?.[1] !== 'number'), likeEmbeds) ?? (lookups.length === 0 ? best(features, likeEmbeds) : undefined);
-  const lookup = best(lookups, (l) => (l.rows === vocab ? 4 : 0) + (named(l.ids, /ids/) && !named(l.ids, /pos/) ? 2 : 0) + (flowsOf(l.ids).mask ? 0 : 1) + l.rows / 1e9);
+  const lookup = best(lookups, (l) => (l.rows === vocab ? 4 : 0) + (ofIds(l) ? 2 : 0) + (flowsOf(l.ids).mask ? 0 : 1) + l.rows / 1e9);
   const source = embeds ?? lookup?.node.outputs[0];
   if (!source) {
     throw new Refusal({

@@ -64,18 +64,19 @@ export async function inspect(input: string): Promise<InspectReport> {
     let facts: DecoderFacts | undefined;
     let refusal: DiagnosticDetail | undefined;
     const trace: Trace = { understood: 0, declines: [], cross: [] };
+    const { imageTokenId } = readModelConfig(input);
     try {
       checkExternalData(model, input);
       refuseCompiled(model);
       facts = analyseDecoder(model, { trace, sizes: (await unfix(model))?.sizes });
-      resolvePlan(facts, { stages: 2, imageTokenId: readModelConfig(input).imageTokenId });
+      resolvePlan(facts, { stages: 2, imageTokenId });
       // The first boundary of the default schedule.
       requireTokenWise(facts, Math.max(1, Math.floor(facts.layers.length / 4)));
     } catch (error) {
       if (!(error instanceof Refusal)) throw error;
       refusal = error.toJSON();
     }
-    return inspectReport(model, facts, { input, bytes: source.size, imageTokenId: readModelConfig(input).imageTokenId, compiled, refusal, trace });
+    return inspectReport(model, facts, { input, bytes: source.size, imageTokenId, compiled, refusal, trace });
   } finally {
     source.close();
   }

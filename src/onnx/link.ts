@@ -21,11 +21,15 @@ export function declare(graph: Graph, name: string): Value {
 
 /** The value a name means in this graph: its own, or (recorded as a capture) one of an enclosing graph. */
 function resolve(graph: Graph, name: string): Value {
-  for (let g: Graph | undefined = graph; g; g = parents.get(g)) {
+  return visibleIn(graph, name) ?? declare(graph, name);
+}
+
+function visibleIn(graph: Graph | undefined, name: string): Value | undefined {
+  for (let g = graph; g; g = parents.get(g)) {
     const value = g.values.get(name);
     if (value) return value;
   }
-  return declare(graph, name);
+  return undefined;
 }
 
 /**
@@ -35,11 +39,7 @@ function resolve(graph: Graph, name: string): Value {
 export function releaseForeign(graph: Graph): void {
   const parent = parents.get(graph);
   if (!parent) return;
-  const isKnown = (name: string): boolean => {
-    for (let g: Graph | undefined = parent; g; g = parents.get(g)) if (g.values.has(name)) return true;
-    return false;
-  };
-  for (const [name, v] of graph.values) if (!v.producer && !v.isInput && !v.isOutput && !v.tensor && isKnown(name)) graph.values.delete(name);
+  for (const [name, v] of graph.values) if (!v.producer && !v.isInput && !v.isOutput && !v.tensor && visibleIn(parent, name)) graph.values.delete(name);
 }
 
 /** Makes the named values those that `node` computes. */

@@ -3,6 +3,7 @@ import { closeSync, existsSync, openSync, readSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { UsageError } from '../../diagnostics.js';
 import { Random } from './random.js';
+import { isFloat, isInteger } from '../running/io.js';
 import { openSession } from '../running/session.js';
 import { bytesPerElement, cast, type Dtype, fromBytes, fromNumbers, type HostTensor, zeros } from '../running/tensor.js';
 
@@ -21,11 +22,11 @@ export function embedBeside(model: string): string | undefined {
 export async function openEmbedder(path: string): Promise<Embedder> {
   if (path.endsWith('.npy')) return table(path);
   const session = await openSession(path);
-  const input = session.inputs.find((i) => i.dtype === 'int64' || i.dtype === 'int32');
+  const input = session.inputs.find(isInteger);
   const output = session.outputs[0];
   // Graphs that put features in their places take none for text (onnxruntime-genai's).
   const features = session.inputs.filter((i) => i !== input);
-  if (!input || !output || !features.every((i) => i.dtype.startsWith('float') && i.dims.some((d) => typeof d === 'string'))) {
+  if (!input || !output || !features.every((i) => isFloat(i) && i.dims.some((d) => typeof d === 'string'))) {
     await session.close();
     throw new UsageError({ code: 'PD008', message: `${path} does not turn token ids into embeddings`, culprit: '--embed', hint: 'give a model with one integer input (and features, as many as there are image tokens) and one output, or a .npy table [vocab, hidden]' });
   }

@@ -10,11 +10,11 @@ import { at, fromNumbers, type HostTensor, resized, zeros } from '../running/ten
 export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: ImageSource): Sample | string {
   const feeds = new Map(sample.feeds);
   if (source.kind === 'none') return sample;
+  const unmarked = (): Sample => ({ ...sample, id: `${sample.id} (text only)`, feeds: feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length])) });
   if (source.kind === 'input' || source.kind === 'marks') {
     const embeds = io.embeds && feeds.get(io.embeds.name);
     if (source.kind === 'marks' && io.embeds && embeds) feeds.set(io.embeds.name, unmark(embeds, source));
-    feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length]));
-    return { ...sample, id: `${sample.id} (text only)`, feeds };
+    return unmarked();
   }
   if (source.kind === 'span') {
     const keep = Math.min(layout.length, source.start + source.count - 1);
@@ -26,7 +26,8 @@ export function textOnly(sample: Sample, io: DecoderIo, layout: Layout, source: 
   if (io.extras.some((e) => !/num_logits/.test(e.name))) return 'the graph needs as many image tokens as its pictures have patches';
   const name = io.ids?.name ?? 'input_ids';
   const ids = feeds.get(name);
-  if (!ids && io.embeds && feeds.has('image_token_mask')) return { ...sample, id: `${sample.id} (text only)`, feeds: feeds.set('image_token_mask', zeros('bool', [layout.rows, layout.length])) };
+  // Ids that only mark follow from the mask.
+  if (!ids && io.embeds && feeds.has('image_token_mask')) return unmarked();
   if (!ids) return `the sample has no ${name}`;
   const other = anotherToken(source.id);
   feeds.set(name, fromNumbers(ids.dtype, ids.dims, Array.from({ length: ids.data.length }, (_, i) => (isImageToken(source.id, at(ids, i)) ? other : at(ids, i)))));

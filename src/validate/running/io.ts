@@ -61,8 +61,8 @@ export const IMAGE_MASK_INPUT = 'image_token_mask';
 /** Where a graph marks image tokens itself, its input is called so (Qwen3-VL). */
 export const VISUAL_MASK_INPUT = 'visual_pos_masks';
 
-const isInteger = (i: IoInfo): boolean => i.dtype === 'int64' || i.dtype === 'int32';
-const isFloat = (i: IoInfo): boolean => i.dtype === 'float32' || i.dtype === 'float16' || i.dtype === 'float64';
+export const isInteger = (i: IoInfo): boolean => i.dtype === 'int64' || i.dtype === 'int32';
+export const isFloat = (i: IoInfo): boolean => i.dtype === 'float32' || i.dtype === 'float16' || i.dtype === 'float64';
 
 /** Roles of the declared inputs and outputs. @throws {RunFault} PD505 when there are no logits or no token input. */
 export function describeIo(model: string, inputs: readonly IoInfo[], outputs: readonly IoInfo[], known: ReadonlyMap<string, KnownCache> = new Map()): DecoderIo {
