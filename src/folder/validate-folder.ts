@@ -7,6 +7,8 @@ import { isFolder } from '../disk/target.js';
 import type { AskFiles } from '../validate/feeding/asking/index.js';
 import { type Part, readJson, recogniseFolder } from './layout.js';
 
+type Json = Readonly<Record<string, unknown>>;
+
 export interface FolderPair {
   readonly original: string;
   readonly rewritten: string;
@@ -50,7 +52,7 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
     original,
     rewritten: join(output, part.file),
     embed,
-    eos: eosOf(at('generation_config.json')),
+    eos: eosOf(input),
     ask: {
       folder: input,
       vision: beside(layout.visions),
@@ -58,17 +60,20 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
       tokenizer: join(input, 'tokenizer.json'),
       tokenizerConfig: at('tokenizer_config.json'),
       preprocessor: join(input, 'preprocessor_config.json'),
-      // Negative ids are put by a runtime's processor; no tokenizer has them.
-      imageTokenId: config.imageTokenId === 'negative' ? undefined : config.imageTokenId,
+      imageTokenId: config.imageTokenId,
       imageTokens: config.imageTokens,
     },
     others: both.filter((p) => p !== part).map(name),
   };
 }
 
-function eosOf(path: string | undefined): number | undefined {
-  if (path === undefined) return undefined;
-  const { eos_token_id: eos } = readJson(path, 'generation_config.json') as { eos_token_id?: unknown };
-  const first = Array.isArray(eos) ? eos[0] : eos;
+/** The token that ends an answer, as the folder's runtime reads it: the first of several. */
+function eosOf(folder: string): number | undefined {
+  const [genai, generation] = ['genai_config.json', 'generation_config.json'].map((name): Json => {
+    const path = join(folder, name);
+    return existsSync(path) ? (readJson(path, name) as Json) : {};
+  });
+  const eos = (genai?.model as Json | undefined)?.eos_token_id ?? generation?.eos_token_id;
+  const first: unknown = Array.isArray(eos) ? eos[0] : eos;
   return Number.isInteger(first) ? (first as number) : undefined;
 }

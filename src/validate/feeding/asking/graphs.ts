@@ -1,23 +1,32 @@
 /** A folder's own vision encoder and embedding graph. */
 import { UsageError } from '../../../diagnostics.js';
-import { badSample } from '../../running/faults.js';
-import type { IoInfo } from '../../running/io.js';
+import { badSample, type SampleFault } from '../../running/faults.js';
+import { type IoInfo, isFloat, isInteger } from '../../running/io.js';
 import { openSession, type Session } from '../../running/session.js';
-import { at, cast, type Dtype, fromNumbers, type HostTensor } from '../../running/tensor.js';
+import { at, cast, type Dtype, fromNumbers, type HostTensor, zeros } from '../../running/tensor.js';
 
 type Tensors = ReadonlyMap<string, HostTensor>;
 
 const declared = (inputs: readonly IoInfo[]): string => inputs.map((i) => `${i.name} [${i.dims.join(', ')}]`).join(', ') || 'nothing';
 
+/** Where a config says what graphs call what they take and give. */
+export interface GraphNames {
+  /** The vision encoder's result. */
+  readonly features: string;
+  readonly embedding: { readonly ids: string; readonly features: string; readonly embeds: string };
+}
+
 export class FolderGraphs {
   readonly #vision: string;
   readonly #embed: string;
+  readonly #names: GraphNames | undefined;
   #encoder: Session | undefined;
   #table: Session | undefined;
 
-  constructor(paths: { readonly vision: string; readonly embed: string }) {
+  constructor(paths: { readonly vision: string; readonly embed: string }, names?: GraphNames) {
     this.#vision = paths.vision;
     this.#embed = paths.embed;
+    this.#names = names;
   }
 
   async close(): Promise<void> {
@@ -41,7 +50,7 @@ export class FolderGraphs {
       feeds.set(input.name, cast(tensor, input.dtype as Dtype));
     }
     const result = await this.#encoder.run(feeds, { sample });
-    const features = result.get((outputs.find((o) => o.name === 'image_features') ?? outputs[0])?.name ?? '');
+    const features = result.get((outputs.find((o) => o.name === (this.#names?.features ?? 'image_features')) ?? outputs[0])?.name ?? '');
     if (!features || features.dims.length < 2 || features.dims.length > 3) throw wrong('it gives no features [pictures, tokens, width]');
     return features;
   }
@@ -49,16 +58,23 @@ export class FolderGraphs {
   /** Embeddings [1, tokens, width] of a prompt, with the features of its pictures in the places of image tokens. */
   async embedded(sample: string, { ids, isImage, features }: { readonly ids: readonly number[]; readonly isImage: readonly number[]; readonly features: readonly HostTensor[] }): Promise<HostTensor> {
     this.#table ??= await openSession(this.#embed);
-    const [input, ...others] = this.#table.inputs;
-    if (!input || others.length > 0) throw new UsageError({ code: 'PD523', message: 'the embedding graph takes more than token ids', culprit: this.#embed, hint: 'give samples with inputs of their own' });
-    const result = await this.#table.run(new Map([[input.name, fromNumbers(input.dtype as Dtype, [1, ids.length], ids)]]), { sample });
-    const embeds = result.get(this.#table.outputs[0]?.name ?? '');
-    const hidden = embeds?.dims.at(-1) ?? 0;
+    const { inputs, outputs } = this.#table;
+    const input = inputs.find((i) => i.name === this.#names?.embedding.ids) ?? inputs.find(isInteger);
+    const others = inputs.filter((i) => i !== input);
+    const taking = others.find((i) => i.name === this.#names?.embedding.features) ?? (others.length === 1 ? others[0] : undefined);
+    if (!input || !others.every(isFloat) || (others.length > 0 && !taking)) throw new UsageError({ code: 'PD523', message: `the embedding graph takes ${declared(inputs)}, and token ids and features of pictures are what it is given`, culprit: this.#embed, hint: 'give samples with inputs of their own' });
     const places = isImage.flatMap((flag, i) => (flag ? [i] : []));
-    const rows = features.reduce((n, f) => n + f.data.length / hidden, 0);
-    if (!embeds || rows !== places.length || features.some((f) => f.dims.at(-1) !== hidden)) {
-      throw badSample(sample, `${places.length} image tokens for ${rows} rows of features, ${features[0]?.dims.at(-1) ?? hidden} wide beside embeddings of ${hidden}`, 'the vision encoder, the embedding graph and the processor must belong to this decoder, and the prompt needs an image token for each picture');
-    }
+    const rows = features.reduce((n, f) => n + f.data.length / (f.dims.at(-1) as number), 0);
+    const wrong = (width: string): SampleFault => badSample(sample, `${places.length} image tokens for ${rows} rows of features${width}`, 'the vision encoder, the embedding graph and the processor must belong to this decoder, and the prompt needs an image token for each picture');
+    if (rows !== places.length) throw wrong('');
+    const feeds = new Map([[input.name, fromNumbers(input.dtype as Dtype, [1, ids.length], ids)]]);
+    for (const other of others) feeds.set(other.name, other === taking && features.length > 0 ? asTaken(other, features) : noFeatures(other));
+    const result = await this.#table.run(feeds, { sample });
+    const embeds = result.get((outputs.find((o) => o.name === this.#names?.embedding.embeds) ?? outputs[0])?.name ?? '');
+    const hidden = embeds?.dims.at(-1) ?? 0;
+    if (!embeds || features.some((f) => f.dims.at(-1) !== hidden)) throw wrong(`, ${features[0]?.dims.at(-1) ?? hidden} wide beside embeddings of ${hidden}`);
+    // It has put them in their places itself.
+    if (taking) return embeds;
     const values = Float64Array.from({ length: embeds.data.length }, (_, i) => at(embeds, i));
     let row = 0;
     for (const f of features) {
@@ -75,4 +91,24 @@ export class FolderGraphs {
 function tensorFor(input: IoInfo, inputs: readonly IoInfo[], tensors: Tensors): HostTensor | undefined {
   const named = tensors.get(input.name) ?? (input.name === 'grid_thw' ? tensors.get('image_grid_thw') : undefined);
   return named ?? (inputs.length === 1 ? tensors.get('pixel_values') : undefined);
+}
+
+/** Features of all pictures, one after another, on as many axes as an embedding graph takes: [tokens, width] or [1, tokens, width]. */
+function asTaken(input: IoInfo, features: readonly HostTensor[]): HostTensor {
+  const dtype = input.dtype as Dtype;
+  const width = features[0]?.dims.at(-1) as number;
+  const all = features.map((f) => cast(f, dtype));
+  const count = all.reduce((n, f) => n + f.data.length, 0);
+  const out = zeros(dtype, [...new Array<number>(Math.max(0, input.dims.length - 2)).fill(1), count / width, width]);
+  let done = 0;
+  for (const { data } of all) {
+    (out.data as Float32Array).set(data as Float32Array, done);
+    done += data.length;
+  }
+  return out;
+}
+
+/** For a text: no rows, and what is declared of the others. */
+function noFeatures({ dtype, dims }: IoInfo): HostTensor {
+  return zeros(dtype as Dtype, dims.map((d) => (typeof d === 'number' ? d : 0)));
 }

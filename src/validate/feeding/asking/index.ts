@@ -1,11 +1,13 @@
 /** Pictures and questions through a folder's own vision encoder and embedding graph, to what its decoder takes. */
 import { existsSync } from 'node:fs';
 import { UsageError } from '../../../diagnostics.js';
+import { anImageToken, type ImageTokenId, isImageToken } from '../../../plan/image-token-id.js';
 import type { JsonSample, Message } from '../data/json.js';
 import { badPicture, badSample } from '../../running/faults.js';
 import type { DecoderIo } from '../../running/io.js';
 import { cast, type Dtype, fromNumbers, type HostTensor } from '../../running/tensor.js';
 import { processorClass, templateOf } from './configs.js';
+import { Genai, isGenai } from './genai/index.js';
 import { FolderGraphs } from './graphs.js';
 import { decoded, pixelsOf, type Preprocessing, readPreprocessing } from './pictures.js';
 import { FolderProcessor } from './processor.js';
@@ -20,7 +22,7 @@ export interface AskFiles {
   readonly tokenizer: string;
   readonly tokenizerConfig: string | undefined;
   readonly preprocessor: string;
-  readonly imageTokenId: number | undefined;
+  readonly imageTokenId: ImageTokenId | undefined;
   /** Image tokens of one picture, where the decoder's graph makes the features itself. */
   readonly imageTokens: number | undefined;
 }
@@ -63,6 +65,7 @@ const PLAIN: ReadonlySet<string | undefined> = new Set([undefined, 'CLIPProcesso
 export class Asking {
   readonly #files: AskFiles;
   readonly #io: DecoderIo;
+  readonly #genai: Genai | undefined;
   #prompts: Prompts | undefined;
   #how: { readonly own: Preprocessing | undefined } | undefined;
   #template: { readonly text: string | undefined } | undefined;
@@ -74,28 +77,29 @@ export class Asking {
   constructor(files: AskFiles, io: DecoderIo) {
     this.#files = files;
     this.#io = io;
+    this.#genai = isGenai(files.folder) ? new Genai(files.folder) : undefined;
   }
 
   async ask(id: string, json: JsonSample, resolvePath: (path: string) => string): Promise<Asked> {
     const { imageTokenId } = this.#files;
-    if (imageTokenId === undefined) throw new UsageError({ code: 'PD523', message: 'the folder does not say which token stands for an image', culprit: 'config.json', hint: 'add image_token_id to config.json' });
+    if (imageTokenId === undefined) throw new UsageError({ code: 'PD523', message: 'the folder does not say which token stands for an image', culprit: this.#genai ? 'genai_config.json' : 'config.json', hint: `add image_token_id to ${this.#genai ? 'model of genai_config.json' : 'config.json'}` });
     const prompts = await this.#open();
     const paths = (json.image === undefined ? [] : [json.image].flat()).map(resolvePath);
     for (const path of paths) if (!existsSync(path)) throw badPicture(id, path, 'there is no such file');
     const question = this.#question(id, json, paths.length);
     const prompt = await this.#written(id, question);
-    if (paths.length > 0) this.#how ??= { own: PLAIN.has(processorClass(this.#files.folder)) ? readPreprocessing(this.#files.preprocessor) : undefined };
-    const made = paths.length === 0 || this.#how?.own ? await this.#plain(id, prompt, paths) : await this.#processed(id, prompt, paths);
+    if (paths.length > 0 && !this.#genai) this.#how ??= { own: PLAIN.has(processorClass(this.#files.folder)) ? readPreprocessing(this.#files.preprocessor) : undefined };
+    const made = this.#genai ? await this.#byGenai(id, prompt, paths, this.#genai) : paths.length === 0 || this.#how?.own ? await this.#plain(id, prompt, paths) : await this.#processed(id, prompt, paths);
     const { ids } = made;
     const inputs = new Map<string, HostTensor>([[this.#io.ids?.name ?? 'input_ids', fromNumbers('int64', [1, ids.length], ids)]]);
-    const isImage = ids.map((t) => Number(t === imageTokenId));
+    const isImage = ids.map((t) => Number(isImageToken(imageTokenId, t)));
     if (this.#io.embeds && this.#graphs) {
       inputs.set(this.#io.embeds.name, cast(await this.#graphs.embedded(id, { ids, isImage, features: made.features }), this.#io.embeds.dtype as Dtype));
       inputs.set('image_token_mask', fromNumbers('bool', [1, ids.length], isImage));
     } else for (const { name } of this.#io.extras) if (made.tensors.has(name)) inputs.set(name, made.tensors.get(name) as HostTensor);
     if (this.#io.positions && made.positions) inputs.set(this.#io.positions.name, cast(made.positions, this.#io.positions.dtype as Dtype));
     const texts = json.answer === undefined ? [] : [json.answer].flat();
-    return { inputs, answers: texts.length > 0 ? texts.map((t) => prompts.answer(t)) : undefined, question: saidIn(json), grids: paths.length === 1 ? made.grids : undefined };
+    return { inputs, answers: texts.length > 0 ? texts.map((t) => prompts.bare(t)) : undefined, question: saidIn(json), grids: paths.length === 1 ? made.grids : undefined };
   }
 
   async close(): Promise<void> {
@@ -108,25 +112,27 @@ export class Asking {
       if (!vision || !embed) {
         throw new UsageError({ code: 'PD523', message: `the decoder takes embeddings, and the folder has no ${vision ? 'embedding graph' : 'vision encoder'} to make them`, culprit: this.#io.embeds.name, hint: 'put vision_encoder.onnx and embed_tokens.onnx beside the decoder, or give samples with inputs of their own' });
       }
-      this.#graphs ??= new FolderGraphs({ vision, embed });
+      this.#graphs ??= new FolderGraphs({ vision, embed }, this.#genai?.model);
     }
-    this.#prompts ??= await openPrompts(tokenizer, tokenizerConfig, imageTokenId as number);
+    this.#prompts ??= await openPrompts(tokenizer, tokenizerConfig, imageTokenId as ImageTokenId);
     return this.#prompts;
   }
 
   /** `text` is a question where the folder has a chat template and the text does not say itself where pictures are; else the whole prompt. */
-  #question(id: string, { text, prompt, messages }: JsonSample, pictures: number): Question {
-    if ([text, prompt, messages].filter((given) => given !== undefined).length > 1) throw badSample(id, '"text", "prompt" and "messages" are three ways to ask, and more than one is given', 'give one of them');
-    if (messages) {
-      const places = messages.flatMap(({ content }) => (typeof content === 'string' ? [] : content.filter((part) => part.type === 'image'))).length;
+  #question(id: string, { text, prompt, messages: given }: JsonSample, pictures: number): Question {
+    if ([text, prompt, given].filter((way) => way !== undefined).length > 1) throw badSample(id, '"text", "prompt" and "messages" are three ways to ask, and more than one is given', 'give one of them');
+    if (given && this.#genai) return { messages: this.#genai.messages(given) };
+    if (given) {
+      const places = given.flatMap(({ content }) => (typeof content === 'string' ? [] : content.filter((part) => part.type === 'image'))).length;
       if (places !== pictures) throw badSample(id, `the messages have ${places} image parts, for ${pictures} picture${pictures === 1 ? '' : 's'}`, 'write a part {"type": "image"} for each picture of "image", in their order');
-      return { messages };
+      return { messages: given };
     }
     if (prompt !== undefined) return { prompt };
     const asked = text as string;
     this.#template ??= { text: templateOf(this.#files.folder) };
-    if (this.#template.text === undefined || this.#prompts?.marked(asked)) return { prompt: asked };
-    return { messages: [{ role: 'user', content: [...Array.from({ length: pictures }, () => ({ type: 'image' }) as const), { type: 'text', text: asked }] }] };
+    if (this.#template.text === undefined || (this.#genai ?? this.#prompts)?.marked(asked)) return { prompt: asked };
+    const messages = [{ role: 'user', content: [...Array.from({ length: pictures }, () => ({ type: 'image' }) as const), { type: 'text', text: asked } as const] }];
+    return { messages: this.#genai?.messages(messages) ?? messages };
   }
 
   /** The prompt as a text. */
@@ -139,7 +145,7 @@ export class Asking {
   }
 
   async #opened(): Promise<FolderProcessor> {
-    this.#processor ??= await FolderProcessor.open({ folder: this.#files.folder, imageTokenId: this.#files.imageTokenId as number });
+    this.#processor ??= await FolderProcessor.open({ folder: this.#files.folder, imageTokenId: this.#files.imageTokenId as ImageTokenId, textsOnly: this.#genai !== undefined });
     return this.#processor;
   }
 
@@ -167,9 +173,17 @@ export class Asking {
     }
     const { features } = await this.#seen(id, JSON.stringify(paths), async () => tensors);
     const ids = given ?? prompt.ids(this.#counts(id, paths, features));
-    const imageTokens = ids.filter((t) => t === this.#files.imageTokenId).length;
+    const imageTokens = ids.filter((t) => isImageToken(this.#files.imageTokenId as ImageTokenId, t)).length;
     const positions = this.#io.positionAxes > 0 ? processor.positions(ids, tensors) : undefined;
     return { ids, features, tensors, positions, grids: grids(imageTokens) ?? (given ? undefined : this.#square(ids, [imageTokens])) };
+  }
+
+  /** Pictures and the prompt as onnxruntime-genai's processor prepares them. */
+  async #byGenai(id: string, { text }: Prompt, paths: readonly string[], genai: Genai): Promise<Made> {
+    const { ids, runs } = await genai.prepare(id, text, paths, (piece) => (this.#prompts as Prompts).bare(piece));
+    const features: HostTensor[] = [];
+    if (this.#graphs) for (const run of runs) features.push(await this.#graphs.features(id, new Map([...run].map(([name, tensor]) => [genai.model.visionInput(name), tensor]))));
+    return { ids, features, tensors: runs[0] ?? new Map(), positions: undefined, grids: undefined };
   }
 
   /** What was made of pictures, and their features where the decoder takes embeddings. */
@@ -193,7 +207,7 @@ export class Asking {
   /** The grid of one picture whose tokens are a square of one piece. */
   #square(ids: readonly number[], counts: readonly number[]): readonly Grid[] | undefined {
     const side = Math.sqrt(counts[0] ?? 0);
-    return counts.length === 1 && Number.isInteger(side) && side > 0 ? [{ rows: side, columns: side, start: ids.indexOf(this.#files.imageTokenId as number) }] : undefined;
+    return counts.length === 1 && Number.isInteger(side) && side > 0 ? [{ rows: side, columns: side, start: ids.indexOf(anImageToken(this.#files.imageTokenId as ImageTokenId)) }] : undefined;
   }
 }
 

@@ -80,19 +80,27 @@ export interface Picture {
   readonly channels: number;
 }
 
+interface Decoding {
+  /** What is done to it before its pixels are read. */
+  readonly scaled?: (picture: Sharp) => Sharp;
+  /** Pixels as they lie in the file: not turned upright, and their colours not told by its profile. */
+  readonly asStored?: boolean;
+}
+
 /**
- * A picture as it is, upright and without transparency, or what `scaled` makes of it.
+ * A picture as it is, without transparency, and upright unless said otherwise.
  *
  * @throws {SampleFault} PD520 when it is no picture; {UsageError} PD522 without sharp
  */
-export async function decoded(sample: string, path: string, scaled: (picture: Sharp) => Sharp = (picture) => picture): Promise<Picture> {
+export async function decoded(sample: string, path: string, { scaled = (picture) => picture, asStored = false }: Decoding = {}): Promise<Picture> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
     throw new UsageError({ code: 'PD522', message: 'pictures are decoded by sharp, which is not installed or cannot be loaded', culprit: 'sharp', hint: 'npm install sharp (an optional dependency), or give samples with inputs of their own' }, { cause });
   });
   try {
     // Read here, so that the path is a path: sharp takes other things for one.
-    const picture = sharp(readFileSync(path), { limitInputPixels: 2 ** 28, failOn: 'error' }).rotate().toColourspace('srgb').removeAlpha();
-    const { data, info } = await scaled(picture).raw().toBuffer({ resolveWithObject: true });
+    const picture = sharp(readFileSync(path), { limitInputPixels: 2 ** 28, failOn: 'error', ignoreIcc: asStored });
+    if (asStored && (await picture.metadata()).space === 'cmyk') throw new Error('its colours are CMYK');
+    const { data, info } = await scaled((asStored ? picture : picture.rotate()).toColourspace('srgb').removeAlpha()).raw().toBuffer({ resolveWithObject: true });
     return { data, ...info };
   } catch (error) {
     throw badPicture(sample, path, (error as Error).message.split('\n')[0] as string, error);
@@ -102,7 +110,7 @@ export async function decoded(sample: string, path: string, scaled: (picture: Sh
 /** float32 [1, 3, height, width]. @throws {SampleFault} PD520 when it is no picture, or too small; {UsageError} PD522 without sharp */
 export async function pixelsOf(sample: string, path: string, how: Preprocessing): Promise<HostTensor> {
   const { width, height, kernel, shortest, rescale, mean, std } = how;
-  const picture = await decoded(sample, path, (p) => (shortest === undefined ? p.resize(width, height, { fit: 'fill', kernel }) : p.resize(shortest, shortest, { fit: 'outside', kernel })));
+  const picture = await decoded(sample, path, { scaled: (p) => (shortest === undefined ? p.resize(width, height, { fit: 'fill', kernel }) : p.resize(shortest, shortest, { fit: 'outside', kernel })) });
   if (picture.width < width || picture.height < height) throw badPicture(sample, path, `${picture.width} × ${picture.height} pixels are less than the ${width} × ${height} that are cut out`);
   const rgb = middle(picture, how);
   const tensor = zeros('float32', [1, 3, height, width]);

@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { UsageError } from '../../../diagnostics.js';
+import { type ImageTokenId, isImageToken } from '../../../plan/image-token-id.js';
 import { badSample, SampleFault } from '../../running/faults.js';
 import type { HostTensor } from '../../running/tensor.js';
 import type { Message } from '../data/json.js';
@@ -25,7 +26,9 @@ export interface Prepared {
 /** Whose processor it is. */
 interface Owner {
   readonly folder: string;
-  readonly imageTokenId: number;
+  readonly imageTokenId: ImageTokenId;
+  /** Pictures are prepared elsewhere: only its tokenizer and chat template are wanted. */
+  readonly textsOnly: boolean;
 }
 
 /** Processors of transformers.js that take pictures first; the others take the text first. */
@@ -39,7 +42,7 @@ type RopeIndex = (this: object, ids: Tensor, imageGrid: Tensor, videoGrid: undef
 export class FolderProcessor {
   readonly #library: Library;
   readonly #folder: string;
-  readonly #imageTokenId: number;
+  readonly #imageTokenId: ImageTokenId;
   readonly #processor: Processor | undefined;
   readonly #tokenizer: Tokenizer;
   readonly #template: string | undefined;
@@ -58,11 +61,11 @@ export class FolderProcessor {
 
   /** @throws {UsageError} PD524 without the library, PD521 when it cannot read the folder's processor or has none such */
   static async open(owner: Owner): Promise<FolderProcessor> {
-    const { folder } = owner;
+    const { folder, textsOnly } = owner;
     const library = await loadLibrary();
     const path = resolve(folder);
     const options = { local_files_only: true } as const;
-    const named = processorClass(path);
+    const named = textsOnly ? undefined : processorClass(path);
     const known = named !== undefined && Object.hasOwn(library, named) ? (library as unknown as Record<string, unknown>)[named] : undefined;
     const whole = typeof known === 'function' && known.prototype instanceof library.Processor ? (known as unknown as Loader<Processor>) : undefined;
     try {
@@ -71,7 +74,7 @@ export class FolderProcessor {
           const processor = await whole.from_pretrained(path, options);
           if (processor.tokenizer) return new FolderProcessor(library, { ...owner, folder: path }, { processor, tokenizer: processor.tokenizer, name: named as string });
         }
-        const pictures = existsSync(join(path, 'preprocessor_config.json'));
+        const pictures = !textsOnly && existsSync(join(path, 'preprocessor_config.json'));
         const processor = pictures ? await library.AutoProcessor.from_pretrained(path, options) : undefined;
         return new FolderProcessor(library, { ...owner, folder: path }, { processor, tokenizer: await library.AutoTokenizer.from_pretrained(path, options), name: String(configOf(path, 'preprocessor_config.json').image_processor_type ?? 'AutoProcessor') });
       });
@@ -157,7 +160,7 @@ export class FolderProcessor {
 
   /** Processors go by the places they find in the text: some leave pictures out where there are too few, some leave out text where there are too many. */
   #placed(sample: string, text: string, pictures: number, { constructor: { name }, boi_token: begin }: Processor): void {
-    const tokens = idsOf(this.#tokenizer(text).input_ids).filter((id) => id === this.#imageTokenId).length;
+    const tokens = idsOf(this.#tokenizer(text).input_ids).filter((id) => isImageToken(this.#imageTokenId, id)).length;
     const places = tokens === 0 && begin ? text.split(begin).length - 1 : tokens;
     if (places === pictures || (places === 0 && PICTURES_BEFORE.includes(name))) return;
     throw badSample(sample, `the prompt has ${places} image tokens, for ${pictures} picture${pictures === 1 ? '' : 's'}`, 'write one image token for each picture, where it belongs; a chat template does, of "text" or "messages"');

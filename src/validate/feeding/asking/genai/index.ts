@@ -1,0 +1,86 @@
+/** Questions about pictures as onnxruntime-genai puts them to its models: genai_config.json says whose processor it is, processor_config.json what is done to pictures. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { UsageError } from '../../../../diagnostics.js';
+import { badPicture } from '../../../running/faults.js';
+import type { Message } from '../../data/json.js';
+import { decoded } from '../pictures.js';
+import { type GenaiModel, readGenaiModel } from './config.js';
+import { type Answer, PROCESSORS, type Processor } from './processors.js';
+import { Transforms } from './transforms.js';
+
+/** Whether a folder is one of onnxruntime-genai. */
+export function isGenai(folder: string): boolean {
+  return existsSync(join(folder, 'genai_config.json'));
+}
+
+const PNG = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
+const JPEG = Buffer.from([0xff, 0xd8]);
+
+/** What genai decodes at most. */
+const [MOST_SIDE, MOST_PIXELS] = [16_384, 100_000_000];
+
+export class Genai {
+  readonly model: GenaiModel;
+  readonly #folder: string;
+  readonly #processor: Processor | undefined;
+  #transforms: Transforms | undefined;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+    this.model = readGenaiModel(folder);
+    this.#processor = Object.hasOwn(PROCESSORS, this.model.type) ? PROCESSORS[this.model.type] : undefined;
+  }
+
+  /** Whether a text says itself where its pictures are. */
+  marked(text: string): boolean {
+    return this.#processor?.marked.test(text) === true;
+  }
+
+  /** Messages as the folder's chat template takes them: with pictures as texts, where genai's processor finds them in texts. */
+  messages(messages: readonly Message[]): readonly Message[] {
+    const place = this.#processor?.place;
+    if (!place) return messages;
+    let pictures = 0;
+    return messages.map(({ role, content }) => ({ role, content: typeof content === 'string' ? content : content.map((part) => (part.type === 'image' ? place(++pictures) : part.text)).join('') }));
+  }
+
+  /**
+   * Ids of a prompt, and what the vision encoder is run on.
+   *
+   * @param tokens ids of a text, without any that a tokenizer adds: genai adds none
+   * @throws {UsageError} PD521 for a model.type or operations that are not done here; {SampleFault} PD510, PD520
+   */
+  async prepare(sample: string, text: string, paths: readonly string[], tokens: (text: string) => number[]): Promise<Answer> {
+    const processor = this.#processor;
+    if (!processor) {
+      if (paths.length === 0) return { ids: tokens(text), runs: [] };
+      throw new UsageError({ code: 'PD521', message: `the processor that onnxruntime-genai has for model.type "${this.model.type}" is not done here (but those of ${Object.keys(PROCESSORS).join(', ')})`, culprit: join(this.#folder, 'genai_config.json'), hint: 'give samples with inputs of their own (docs/validate.md): embeddings that were made elsewhere, with input_ids' });
+    }
+    const pictures = [];
+    for (const path of paths) pictures.push((await this.#opened()).of(sample, await stored(sample, path), path));
+    return processor.answer({ sample, text, pictures, model: this.model, tokens });
+  }
+
+  async #opened(): Promise<Transforms> {
+    this.#transforms ??= Transforms.read(this.model.transforms);
+    return this.#transforms;
+  }
+}
+
+/** A picture as genai decodes it: PNG or JPEG, as its pixels are stored, whatever the file says of how it lies and of its colours. */
+async function stored(sample: string, path: string): ReturnType<typeof decoded> {
+  let head: Buffer;
+  try {
+    head = readFileSync(path).subarray(0, 29);
+  } catch (error) {
+    throw badPicture(sample, path, (error as Error).message, error);
+  }
+  const png = head.subarray(0, 8).equals(PNG);
+  if (!png && !head.subarray(0, 2).equals(JPEG)) throw badPicture(sample, path, 'onnxruntime-genai reads PNG and JPEG, and it is neither');
+  // The last byte of the header: genai would take the first of its passes for the picture.
+  if (png && head[28] !== 0) throw badPicture(sample, path, 'it is an interlaced PNG, which onnxruntime-genai reads wrongly');
+  const picture = await decoded(sample, path, { asStored: true });
+  if (Math.max(picture.width, picture.height) > MOST_SIDE || picture.width * picture.height > MOST_PIXELS) throw badPicture(sample, path, `onnxruntime-genai reads at most ${MOST_SIDE} pixels a side and ${MOST_PIXELS} in all, and it is ${picture.width} × ${picture.height}`);
+  return picture;
+}
