@@ -1,10 +1,13 @@
 /** A genai folder of three graphs (vision, embedding, decoder), asked about pictures, and the same graphs one after another in onnxruntime-node. */
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { encode } from 'fast-png';
 import * as ort from 'onnxruntime-node';
 import { compile, compileFolder } from '../../dist/src/index.js';
+import { Genai } from '../../dist/src/validate/feeding/asking/genai/index.js';
+import { openPrompts } from '../../dist/src/validate/feeding/asking/prompts.js';
 import { likeliest } from './reference.mjs';
 
 const FIXTURE = 'genai-phi3v';
@@ -32,14 +35,27 @@ export async function genaiPictures({ root, work, python }) {
     for (const dump of dumps) want.push(await answer(folder, decoder, dump));
     return { got, want };
   };
-  const original = await against(ask(folder, 'original'), join(folder, 'model.onnx'));
+  /** What genai made of pictures and prompts, and what `validate` makes of them. */
+  const prepared = async (path, { dumps, error }) => {
+    if (error) return { error };
+    const [got, want] = [[], []];
+    for (const [i, { prompt, pictures }] of asked.entries()) {
+      got.push(await preparedHere(path, prompt, pictures));
+      want.push(digests(dumped(dumps[i])));
+    }
+    return { got, want };
+  };
+  const asIs = ask(folder, 'original');
+  const original = await against(asIs, join(folder, 'model.onnx'));
   const results = [];
   for (const positions of POSITIONS) {
     const [own, generic] = [join(work, `${FIXTURE}-${positions}`), join(work, `${FIXTURE}-${positions}.onnx`)];
     rmSync(own, { recursive: true, force: true });
     await compileFolder(folder, { stages: 3, lambda: 0.5, positions, output: own });
     await compile(join(folder, 'model.onnx'), { stages: 3, lambda: 0.5, positions, imageMask: 'input-ids:negative', output: generic, force: true });
-    results.push({ name: `${FIXTURE}, ${positions}, one picture and two`, original, compiled: await against(ask(own, positions), generic) });
+    const run = ask(own, positions);
+    results.push({ name: `${FIXTURE}, ${positions}, one picture and two`, original, compiled: await against(run, generic) });
+    if (positions === 'keep') results.push({ name: `${FIXTURE}, ids, pixel_values and image_sizes as validate prepares them`, original: await prepared(folder, asIs), compiled: await prepared(own, run) });
   }
   return results;
 }
@@ -50,6 +66,18 @@ function strip(path, seed) {
   const data = Uint8Array.from({ length: width * height * 3 }, (_, i) => 127 + 127 * Math.sin(seed + i * 0.031 * seed) * Math.cos((i % 811) * 0.13));
   writeFileSync(path, encode({ width, height, channels: 3, depth: 8, data }));
   return path;
+}
+
+/** A digest of each tensor that `validate` makes, by its name. */
+async function preparedHere(path, prompt, pictures) {
+  const prompts = await openPrompts(join(path, 'tokenizer.json'), join(path, 'tokenizer_config.json'), 'negative');
+  const { ids, runs } = await new Genai(path).prepare('it', prompt, pictures, (text) => prompts.bare(text));
+  return digests({ input_ids: { dims: [1, ids.length], data: Int32Array.from(ids) }, ...Object.fromEntries(runs[0]) });
+}
+
+function digests({ input_ids, pixel_values, image_sizes }) {
+  const digest = ({ dims, data }) => `[${dims.join(', ')}] ${createHash('sha256').update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)).digest('hex')}`;
+  return { input_ids: digest(input_ids), pixel_values: digest(pixel_values), image_sizes: digest(image_sizes) };
 }
 
 /** Greedy tokens, the graphs run one after another with what genai's processor made of the pictures. */

@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../../diagnostics.js';
 import { badPicture } from '../../../running/faults.js';
+import type { HostTensor } from '../../../running/tensor.js';
 import type { Message } from '../../data/json.js';
 import { decoded } from '../pictures.js';
 import { type GenaiModel, readGenaiModel } from './config.js';
@@ -25,6 +26,8 @@ export class Genai {
   readonly #folder: string;
   readonly #processor: Processor | undefined;
   #transforms: Transforms | undefined;
+  /** Questions about one picture follow each other: what was made of it is kept. */
+  #last: { readonly key: string; readonly pictures: readonly (readonly HostTensor[])[] } | undefined;
 
   constructor(folder: string) {
     this.#folder = folder;
@@ -57,12 +60,17 @@ export class Genai {
       if (paths.length === 0) return { ids: tokens(text), runs: [] };
       throw new UsageError({ code: 'PD521', message: `the processor that onnxruntime-genai has for model.type "${this.model.type}" is not done here (but those of ${Object.keys(PROCESSORS).join(', ')})`, culprit: join(this.#folder, 'genai_config.json'), hint: 'give samples with inputs of their own (docs/validate.md): embeddings that were made elsewhere, with input_ids' });
     }
-    const pictures = [];
-    for (const path of paths) pictures.push((await this.#opened()).of(sample, await stored(sample, path), path));
+    const key = JSON.stringify(paths);
+    if (this.#last?.key !== key) {
+      const made = [];
+      for (const path of paths) made.push(this.#opened().of(sample, await stored(sample, path), path));
+      this.#last = { key, pictures: made };
+    }
+    const { pictures } = this.#last;
     return processor.answer({ sample, text, pictures, model: this.model, tokens });
   }
 
-  async #opened(): Promise<Transforms> {
+  #opened(): Transforms {
     this.#transforms ??= Transforms.read(this.model.transforms);
     return this.#transforms;
   }

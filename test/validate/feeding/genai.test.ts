@@ -1,0 +1,211 @@
+/** Folders of onnxruntime-genai: what the graphs get of pictures and prompts is what unmodified genai 0.18 gives them, bit for bit (fixtures/genai-pictures). */
+import { createHash } from 'node:crypto';
+import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { filesOfFolders } from '../../../src/folder/validate-folder.js';
+import { compileFolder, validate } from '../../../src/index.js';
+import { Genai } from '../../../src/validate/feeding/asking/genai/index.js';
+import { Asking } from '../../../src/validate/feeding/asking/index.js';
+import { openPrompts } from '../../../src/validate/feeding/asking/prompts.js';
+import type { JsonSample } from '../../../src/validate/feeding/data/json.js';
+import { openEmbedder } from '../../../src/validate/feeding/embed.js';
+import { follow } from '../../../src/validate/fidelity/follow.js';
+import { Decoder } from '../../../src/validate/models/decoder.js';
+import { readModelFile } from '../../../src/validate/models/model.js';
+import { bytesPerElement, cast, type Dtype, type HostTensor } from '../../../src/validate/running/tensor.js';
+import { cli, cliJson } from '../../support/cli.js';
+import { FIXTURES } from '../../support/fixtures.js';
+import { folder } from '../../support/folder.js';
+
+interface Golden {
+  readonly prompt: string;
+  readonly pictures: readonly string[];
+  readonly ids: readonly (readonly [number, number])[];
+  readonly tensors: Readonly<Record<string, { readonly dtype: Dtype; readonly dims: readonly number[]; readonly sha256: string }>>;
+}
+
+interface Answered {
+  readonly prompt: string;
+  readonly pictures: readonly string[];
+  readonly original: readonly number[];
+  readonly keep: readonly number[];
+  readonly compact: readonly number[];
+}
+
+const PICTURES = join(FIXTURES, 'genai-pictures');
+const PHI3V = join(FIXTURES, 'genai-phi3v');
+const { folders } = JSON.parse(readFileSync(join(PICTURES, 'goldens.json'), 'utf8')) as { folders: { phi3v: { cases: Golden[]; answers: Answered[] } } };
+
+let root: string;
+/** Pictures, good and bad. */
+let pictures: string;
+
+beforeAll(async () => {
+  root = mkdtempSync(join(tmpdir(), 'pdrop-genai-'));
+  pictures = join(root, 'pictures');
+  cpSync(PICTURES, pictures, { recursive: true });
+  rmSync(join(pictures, 'goldens.json'));
+  const { default: sharp } = await import('sharp');
+  writeFileSync(join(pictures, 'short.png'), readFileSync(join(pictures, 'wide.png')).subarray(0, 300));
+  await sharp(join(pictures, 'square.png')).png({ progressive: true }).toFile(join(pictures, 'interlaced.png'));
+  await sharp(join(pictures, 'square.png')).toColourspace('cmyk').jpeg().toFile(join(pictures, 'cmyk.jpg'));
+  await sharp(join(pictures, 'square.png')).resize(6000, 1, { fit: 'fill' }).png().toFile(join(pictures, 'line.png'));
+  for (const positions of ['keep', 'compact'] as const) await compileFolder(PHI3V, { output: join(root, positions), stages: 3, lambda: 0.5, positions, measure: false });
+}, 60_000);
+
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+
+const runsOf = (ids: readonly number[]): [number, number][] => {
+  const runs: [number, number][] = [];
+  for (const id of ids) {
+    const last = runs.at(-1);
+    if (last?.[0] === id) last[1]++;
+    else runs.push([id, 1]);
+  }
+  return runs;
+};
+
+const digest = ({ dtype, data }: HostTensor): string => createHash('sha256').update(new Uint8Array(data.buffer, data.byteOffset, data.length * bytesPerElement(dtype))).digest('hex');
+
+/** What is made of a case, as the goldens have it. */
+async function made(path: string, { prompt, pictures, tensors }: Golden): Promise<Pick<Golden, 'ids' | 'tensors'>> {
+  const prompts = await openPrompts(join(path, 'tokenizer.json'), join(path, 'tokenizer_config.json'), 'negative');
+  const { ids, runs } = await new Genai(path).prepare('q', prompt, pictures.map((p) => join(PICTURES, p)), (text) => prompts.bare(text));
+  const got = Object.entries(tensors).map(([name, { dtype }]) => {
+    const tensor = cast(runs[0]?.get(name) as HostTensor, dtype);
+    return [name, { dtype: tensor.dtype, dims: tensor.dims, sha256: digest(tensor) }] as const;
+  });
+  return { ids: runsOf(ids), tensors: Object.fromEntries(got) };
+}
+
+describe('phi3v', () => {
+  test.each(folders.phi3v.cases)('what genai’s processor makes of $pictures', async (golden) => {
+    const { ids, tensors } = golden;
+    expect(await made(PHI3V, golden)).toEqual({ ids, tensors });
+  });
+
+  test.each(['original', 'keep', 'compact'] as const)('answers are genai’s: %s', { timeout: 60_000 }, async (which) => {
+    const { ask, original, rewritten, embed, eos } = filesOfFolders(PHI3V, join(root, which === 'original' ? 'keep' : which));
+    const { io, caches } = await readModelFile(original);
+    const asking = new Asking(ask, io);
+    const embedder = await openEmbedder(embed as string);
+    const decoder = await Decoder.open(which === 'original' ? original : rewritten, { embedder, caches, imageSource: { kind: 'input-ids', id: 'negative' } });
+    const answers: (readonly number[] | undefined)[] = [];
+    for (const { prompt, pictures } of folders.phi3v.answers) {
+      const { inputs } = await asking.ask('q', { image: pictures, prompt }, (p) => join(PICTURES, p));
+      const { generated } = await follow(decoder, { id: 'q', index: 0, source: 'q', feeds: inputs }, { positions: 1, generate: 16, forced: undefined, eos });
+      answers.push(generated[0]);
+    }
+    await decoder.close();
+    await embedder.close();
+    await asking.close();
+    expect(answers).toEqual(folders.phi3v.answers.map((a) => a[which]));
+  });
+});
+
+/** A file of questions beside the pictures. */
+function asked(lines: readonly object[]): string {
+  const path = join(pictures, 'questions.jsonl');
+  writeFileSync(path, lines.map((l) => JSON.stringify(l)).join('\n'));
+  return path;
+}
+
+test('two folders and questions: one picture, two, and none', { timeout: 60_000 }, async () => {
+  const data = asked([
+    { image: 'wide.png', text: 'say <|image_1|> what', answer: 'a cat' },
+    { image: ['wide.png', 'wide-2.png'], prompt: 'one <|image_1|> two <|image_2|>?' },
+    { prompt: 'no picture at all' },
+  ]);
+  const { original, rewritten, embed, eos, ask } = filesOfFolders(PHI3V, join(root, 'keep'));
+  const report = await validate({ original, rewritten, ...(embed && { embed }), eos, ask, data: [data], generate: 2, positions: 2, latency: false, memory: false, baselines: ['none'], workDir: root });
+  const [provider] = report.providers;
+  expect(provider?.gates.map((g) => [g.gate, g.status]).filter(([, status]) => status !== 'passed')).toEqual([]);
+  expect(provider?.gates.length).toBeGreaterThanOrEqual(8);
+  expect(report.failures ?? []).toEqual([]);
+});
+
+test('from the command line', { timeout: 60_000 }, async () => {
+  const quick = ['--no-latency', '--no-memory', '--no-gates', '--baselines', 'none', '--continue', '1', '--maps', '0'];
+  const { code, json } = await cliJson('validate', PHI3V, join(root, 'keep'), '--data', asked([{ image: 'wide.png', text: 'say <|image_1|> what' }]), '--generate', '4', ...quick);
+  expect(code).toBe(0);
+  expect((json.providers as { samples: { title: string }[] }[])[0]?.samples[0]).toMatchObject({ title: 'say <|image_1|> what' });
+  const { code: wrong, err } = await cli('validate', PHI3V, join(root, 'keep'), '--data', asked([{ image: 'wide.png', text: 'no place' }]), ...quick);
+  expect([wrong, err]).toEqual([4, expect.stringMatching(/PD510.*0 places for pictures \(none\), for 1 picture/)]);
+});
+
+test('the token that ends an answer is genai’s', () => {
+  const at = folder();
+  cpSync(PHI3V, at, { recursive: true });
+  const path = join(at, 'genai_config.json');
+  const config = JSON.parse(readFileSync(path, 'utf8')) as { model: Record<string, unknown> };
+  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(127);
+  config.model.eos_token_id = [2, 127];
+  writeFileSync(path, JSON.stringify(config));
+  writeFileSync(join(at, 'generation_config.json'), '{"eos_token_id":5}');
+  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(2);
+  delete config.model.eos_token_id;
+  writeFileSync(path, JSON.stringify(config));
+  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(5);
+});
+
+interface Bad {
+  readonly code: string;
+  readonly what: string;
+  readonly sample?: Partial<JsonSample>;
+  readonly spoil?: (input: string) => void;
+  readonly says: RegExp;
+}
+
+const operation = (type: string, attrs?: object): object => ({ operation: { name: 'it', domain: 'com.microsoft.extensions', type, ...(attrs && { attrs }) } });
+const transforms = (...operations: readonly object[]): ((input: string) => void) => (input) => writeFileSync(join(input, 'processor_config.json'), JSON.stringify({ processor: { transforms: [operation('DecodeImage'), ...operations] } }));
+const configured = (change: (model: Record<string, unknown>) => void): ((input: string) => void) => (input) => {
+  const path = join(input, 'genai_config.json');
+  const config = JSON.parse(readFileSync(path, 'utf8')) as { model: Record<string, unknown> };
+  change(config.model);
+  writeFileSync(path, JSON.stringify(config));
+};
+
+const BAD: readonly Bad[] = [
+  { code: 'PD521', what: 'no processor_config.json', spoil: (r) => rmSync(join(r, 'processor_config.json')), says: /processor_config\.json/ },
+  { code: 'PD521', what: 'another name for it, and no such file', spoil: configured((m) => Object.assign(m.vision as object, { config_filename: 'vision_processor.json' })), says: /vision_processor\.json/ },
+  { code: 'PD521', what: 'broken JSON', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":'), says: /cannot be read/ },
+  { code: 'PD521', what: 'no operations', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":{"transforms":[]}}'), says: /no list/ },
+  { code: 'PD521', what: 'an operation that is not known', spoil: transforms(operation('Posterize')), says: /operation "it": "Posterize" is not done here \(but DecodeImage/ },
+  { code: 'PD521', what: 'an attribute that is not known', spoil: transforms(operation('Resize', { crop: 3 })), says: /operation "it" \(Resize\): its attribute "crop"/ },
+  { code: 'PD521', what: 'a filter that genai does not have', spoil: transforms(operation('Resize', { interpolation: 'NEAREST' })), says: /"interpolation" is "NEAREST"/ },
+  { code: 'PD521', what: 'a size that is too large', spoil: transforms(operation('Resize', { width: 1e9, height: 4 })), says: /"width" is 1000000000/ },
+  { code: 'PD510', what: 'two sizes that are too large together', spoil: transforms(operation('Resize', { width: 8000, height: 8000 })), says: /8000 × 8000 pixels/ },
+  { code: 'PD521', what: 'operations that do not fit', spoil: transforms(operation('Normalize')), says: /takes float32 on three axes/ },
+  { code: 'PD510', what: 'a crop larger than the picture', spoil: transforms(operation('CenterCrop', { width: 400, height: 10 })), says: /270 × 30 pixels are less than the 400 × 10/ },
+  { code: 'PD521', what: 'a model type that is not known', spoil: configured((m) => Object.assign(m, { type: 'own', image_token_id: 5 })), says: /model\.type "own" is not done here \(but those of phi3v/ },
+  { code: 'PD610', what: 'a genai_config.json that is none', spoil: (r) => writeFileSync(join(r, 'genai_config.json'), '{'), says: /genai_config\.json/ },
+  { code: 'PD510', what: 'a place too few', sample: { image: ['wide.png', 'high.png'] }, says: /1 places for pictures .*, for 2 pictures/ },
+  { code: 'PD510', what: 'a place for a picture that is not there', sample: { prompt: 'one <|image_1|> two <|image_2|>' }, says: /2 places for pictures/ },
+  { code: 'PD510', what: 'a place with another number', sample: { prompt: 'one <|image_7|>' }, says: /<\|image_7\|>/ },
+  { code: 'PD510', what: 'pictures that the vision encoder takes for others', sample: { image: ['wide.png', 'high.png'], prompt: '<|image_1|><|image_2|>' }, says: /image tokens for \d+ rows of features/ },
+  { code: 'PD520', what: 'a picture that is missing', sample: { image: 'none.png' }, says: /none\.png/ },
+  { code: 'PD520', what: 'a picture that is none', sample: { image: 'questions.jsonl' }, says: /reads PNG and JPEG, and it is neither/ },
+  { code: 'PD520', what: 'a picture that is cut off', sample: { image: 'short.png' }, says: /short\.png/ },
+  { code: 'PD520', what: 'a picture that genai reads wrongly', sample: { image: 'interlaced.png' }, says: /interlaced/ },
+  { code: 'PD520', what: 'a picture in CMYK', sample: { image: 'cmyk.jpg' }, says: /CMYK/ },
+  { code: 'PD510', what: 'a picture of which nothing would be left', sample: { image: 'line.png' }, says: /no row would be left/ },
+  { code: 'PD523', what: 'an embedding graph with another input', spoil: (r) => copyFileSync(join(r, 'model.onnx'), join(r, 'embedding.onnx')), says: /embedding graph takes/ },
+];
+
+test.each(BAD)('$code: $what', async ({ code, sample, spoil, says }) => {
+  const input = join(folder(), 'in');
+  cpSync(PHI3V, input, { recursive: true });
+  const question = { image: 'wide.png', prompt: 'say <|image_1|> what', ...sample };
+  asked([question]);
+  const error = await (async () => {
+    const { ask, original } = filesOfFolders(PHI3V, join(root, 'keep'));
+    spoil?.(input);
+    const asking = new Asking({ ...ask, folder: input, embed: join(input, 'embedding.onnx') }, (await readModelFile(original)).io);
+    await asking.ask('q', question, (p) => join(pictures, p)).finally(() => asking.close());
+  })().catch((e: unknown) => e);
+  expect(error).toMatchObject({ code, hint: expect.stringMatching(/./) });
+  const { message, culprit } = error as { message: string; culprit: string };
+  expect(`${message} ${culprit}`).toMatch(says);
+});
