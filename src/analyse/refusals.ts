@@ -19,7 +19,7 @@ export function refuseFunctions(model: Model, probes: Probes): void {
   if (model.functions.length === 0) return;
   const local = new Set(model.functions);
   const unknown = probes.facts[0].unknownOps;
-  const used = model.graph.nodes.find((n) => (local.has(`${n.domain}:${n.opType}`) || local.has('?')) && unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType));
+  const used = model.graph.nodes.find((n) => local.has(`${n.domain}:${n.opType}`) && unknown.has(n.domain ? `${n.domain}.${n.opType}` : n.opType));
   if (used) {
     throw new Refusal({
       code: 'PD308',

@@ -6,6 +6,7 @@ import type { onnx } from 'onnx-proto';
 import { DataType } from '../ir/data-type.js';
 import type { AttributeValue, Graph, Model, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import type { ByteSource } from '../onnx/bytes.js';
+import { BRANCH_DOMAIN } from '../onnx/branch-functions.js';
 import { normaliseDomain } from '../onnx/decode.js';
 import { withoutPayloads } from '../onnx/elide.js';
 import { AttributeType, DataLocation } from '../onnx/proto.js';
@@ -44,7 +45,7 @@ class Comparison {
     this.#same('opset imports', [...ours.opsets], [...imports]);
     this.#same('metadata', [...ours.metadata], [...new Map(theirs.metadataProps.map((e) => [e.key ?? '', e.value ?? '']))]);
     this.#same('functions', ours.functions.length, theirs.functions.length);
-    this.#graph('the graph', ours.graph, theirs.graph ?? {});
+    this.#graph('the graph', ours.graph, { ...theirs.graph, node: branchesInPlace(theirs) });
   }
 
   #graph(where: string, ours: Graph, theirs: onnx.IGraphProto): void {
@@ -153,6 +154,16 @@ class Comparison {
   #differ(problem: string): void {
     if (this.problems.length < MOST_PROBLEMS) this.problems.push(problem);
   }
+}
+
+/** The nodes of a graph, with the If of a local function in the place of its call (src/onnx/branch-functions.ts). */
+function branchesInPlace({ graph, functions }: onnx.ModelProto): onnx.INodeProto[] {
+  const branches = new Map(functions.filter((f) => f.domain === BRANCH_DOMAIN).map((f) => [f.name, f]));
+  const same = (a: readonly string[] | null | undefined, b: readonly string[] | null | undefined): boolean => text(a ?? []) === text(b ?? []);
+  return (graph?.node ?? []).map((node) => {
+    const branch = node.domain === BRANCH_DOMAIN ? branches.get(node.opType) : undefined;
+    return branch?.node?.length === 1 && same(node.input, branch.input) && same(node.output, branch.output) ? (branch.node[0] as onnx.INodeProto) : node;
+  });
 }
 
 const KINDS: Readonly<Record<number, AttributeValue['kind']>> = {

@@ -3,15 +3,16 @@
  * needed to understand them is copied, payloads are skipped. The record itself stays a span of the source.
  */
 import { type ByteSource, WindowedSource } from './bytes.js';
-import { ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR } from './proto.js';
+import { ATTRIBUTE, FUNCTION, GRAPH, MODEL, NODE, TENSOR } from './proto.js';
 import { concat, encodeHeader, type FieldRange, fieldRange, LENGTH_DELIMITED, malformed } from './wire.js';
 import { Refusal } from '../diagnostics.js';
 
-export type MessageKind = 'model' | 'graph' | 'node' | 'attribute' | 'tensor';
+export type MessageKind = 'model' | 'function' | 'graph' | 'node' | 'attribute' | 'tensor';
 
 /** Length-delimited fields that are messages of interest, by message and field number. */
 const NESTED: Record<MessageKind, Record<number, MessageKind>> = {
-  model: { [MODEL.graph]: 'graph' },
+  model: { [MODEL.graph]: 'graph', [MODEL.functions]: 'function' },
+  function: { [FUNCTION.node]: 'node' },
   graph: { [GRAPH.node]: 'node', [GRAPH.initializer]: 'tensor' },
   node: { [NODE.attribute]: 'attribute' },
   attribute: { [ATTRIBUTE.t]: 'tensor', [ATTRIBUTE.g]: 'graph', [ATTRIBUTE.tensors]: 'tensor', [ATTRIBUTE.graphs]: 'graph' },

@@ -1,7 +1,7 @@
 /** IR → messages of onnx.proto, for what passes made or changed. Unchanged records never come through here. */
 import type { AttributeValue, Dim, Graph, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
-import { ATTRIBUTE, AttributeType, DIMENSION, ENTRY, NODE, SHAPE, TENSOR, TENSOR_TYPE, TYPE, VALUE_INFO } from './proto.js';
+import { ATTRIBUTE, AttributeType, DIMENSION, ENTRY, NODE, OPSET, SHAPE, TENSOR, TENSOR_TYPE, TYPE, VALUE_INFO } from './proto.js';
 import { encodeBytesField, fieldsOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
 
 function writeTensor(m: MessageWriter, tensor: Tensor, name: string): void {
@@ -68,6 +68,11 @@ function writeStamps(m: MessageWriter, stamps: ReadonlyMap<string, string>): voi
 /** StringStringEntryProto. */
 export function encodeEntry(key: string, value: string): Uint8Array {
   return new MessageWriter().string(ENTRY.key, key).string(ENTRY.value, value).finish();
+}
+
+/** OperatorSetIdProto. */
+export function encodeOpset(domain: string, version: number): Uint8Array {
+  return new MessageWriter().string(OPSET.domain, domain).integer(OPSET.version, version).finish();
 }
 
 function noSubgraph(graph: Graph): Uint8Array {

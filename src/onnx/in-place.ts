@@ -10,7 +10,7 @@ import { encodeEntry } from './encode.js';
 import { GRAPH, MODEL } from './proto.js';
 import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './records.js';
 import { concat, encodeBytesField, encodeHeader } from './wire.js';
-import { layoutGraph, lengthOf, MAX_MESSAGE_BYTES, modelAdditions, type WriteChanges } from './write.js';
+import { branchesOf, layoutGraph, lengthOf, MAX_MESSAGE_BYTES, modelAdditions, type WriteChanges } from './write.js';
 
 export interface InPlaceLayout {
   /** Replaces the bytes from 0 up to the first initializer; exactly as long as those. */
@@ -65,7 +65,8 @@ export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayou
   const patches = blanks(model, weights, weightsStart);
   if (!patches) return undefined;
   const stay = new Set<Piece>(weights.map((s) => (s as { piece: Piece }).piece));
-  const rest = layoutGraph(model.graph).filter((p) => !stay.has(p));
+  const branches = branchesOf(model);
+  const rest = layoutGraph(model.graph, branches).filter((p) => !stay.has(p));
   const others = [...before, ...rest, ...after];
   if (lengthOf(before) !== graphSegment.piece.offset || others.some(isSpan)) return undefined;
   let room = weightsStart - bodyStart - LEAST_FILL;
@@ -76,7 +77,7 @@ export function layoutInPlace(model: Model, changes: WriteChanges): InPlaceLayou
   const header = encodeHeader(MODEL.graph, weightsEnd - bodyStart + lengthOf(tailGraph));
   if (!filler || header.length !== headerLength) return undefined;
   const head = concat([...(before as Uint8Array[]), header, ...(rest.slice(0, taken) as Uint8Array[]), filler]);
-  const tail = concat([...tailGraph, ...(after as Uint8Array[]), ...modelAdditions(model, changes)]);
+  const tail = concat([...tailGraph, ...(after as Uint8Array[]), ...modelAdditions(model, changes, branches)]);
   const byteLength = weightsEnd + tail.length;
   if (head.length !== weightsStart || byteLength > MAX_MESSAGE_BYTES) return undefined;
   return { head, patches, tailOffset: weightsEnd, tail, byteLength };

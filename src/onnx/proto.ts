@@ -14,7 +14,7 @@ export const OPSET = { domain: 1, version: 2 } as const satisfies Fields<onnx.IO
 
 export const ENTRY = { key: 1, value: 2 } as const satisfies Fields<onnx.IStringStringEntryProto>;
 
-export const FUNCTION = { name: 1, domain: 10 } as const satisfies Fields<onnx.IFunctionProto>;
+export const FUNCTION = { name: 1, input: 4, output: 5, node: 7, opsetImport: 9, domain: 10 } as const satisfies Fields<onnx.IFunctionProto>;
 
 /** metadata_props of graphs and nodes are of IR version 10. */
 export const GRAPH = { node: 1, name: 2, initializer: 5, docString: 10, input: 11, output: 12, valueInfo: 13, metadataProps: 16 } as const satisfies Fields<onnx.IGraphProto, 'metadataProps'>;

@@ -53,16 +53,21 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
     graph.nodes.push(node);
     linkInputs(graph, node, inputs);
     if (node.attributes.size > 0) for (const t of node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
-    if (graphs.length > 0) for (const { name, bytes } of graphs) {
-      const source = new WindowedSource(new MemorySource(bytes));
-      const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: place.depth + 1 }, locations);
-      node.subgraphs.push(sub);
-      node.attributes.set(name, { kind: 'graph', value: sub });
-    }
-    if (graphs.length > 0) linkCaptures(graph, node);
+    if (graphs.length > 0) await readSubgraphs(graph, { node, graphs }, { depth: place.depth, locations });
   }
   refuseDangling(graph);
   return graph;
+}
+
+/** Reads the subgraphs of a node of `graph`, which is `depth` graphs deep. */
+export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<DecodedNode, 'node' | 'graphs'>, { depth, locations }: { readonly depth: number; readonly locations: Set<string> }): Promise<void> {
+  for (const { name, bytes } of graphs) {
+    const source = new WindowedSource(new MemorySource(bytes));
+    const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: depth + 1 }, locations);
+    node.subgraphs.push(sub);
+    node.attributes.set(name, { kind: 'graph', value: sub });
+  }
+  linkCaptures(graph, node);
 }
 
 /** Reads the fields of a graph in their order. @returns its nodes, not linked yet */

@@ -5,16 +5,17 @@
 import { Refusal } from '../diagnostics.js';
 import { isFloat } from '../ir/data-type.js';
 import { type Graph, type Model, type Node, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
+import { LocalFunctions } from './branch-functions.js';
 import { type ByteSource, type Piece, WindowedSource } from './bytes.js';
-import { decodeOpset, normaliseDomain } from './decode.js';
+import { decodeOpset } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
 import { foreignFormat } from './foreign.js';
-import { FUNCTION, MODEL } from './proto.js';
+import { MODEL } from './proto.js';
 import { KnownNodes } from './known-nodes.js';
 import { readGraph } from './read-graph.js';
 import type { ModelRecord } from './records.js';
 import { decodeEntry } from './tensor.js';
-import { type Field, fieldOf, fieldsOf, LENGTH_DELIMITED, malformed, VARINT } from './wire.js';
+import { type Field, fieldOf, LENGTH_DELIMITED, malformed, VARINT } from './wire.js';
 
 /** ModelProto but for its graph. */
 class ModelFields {
@@ -22,7 +23,6 @@ class ModelFields {
   producer = '';
   readonly opsets = new Map<string, number>();
   readonly metadata = new Map<string, string>();
-  readonly functions: string[] = [];
 
   take(field: Field): void {
     if (field.number === MODEL.irVersion && field.wire === VARINT) this.irVersion = Number(field.integer());
@@ -36,9 +36,6 @@ class ModelFields {
         break;
       case MODEL.metadataProps:
         this.metadata.set(...decodeEntry(field.payload, (f) => f.text()));
-        break;
-      case MODEL.functions:
-        this.functions.push(functionName(field.payload));
         break;
     }
   }
@@ -57,6 +54,7 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
   const segments: { field: number; piece: Piece }[] = [];
   const fields = new ModelFields();
   const locations = new Set<string>();
+  const functions = new LocalFunctions();
   let graph: Graph | undefined;
   if (source.size === 0) throw malformed('it is empty', 0);
   const foreign = foreignFormat(await windowed.load(0, Math.min(64, source.size)));
@@ -69,16 +67,16 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
       graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, known: made && new KnownNodes(made.graph) }, locations);
       segments.push({ field: f.number, piece: { offset: f.start, length } });
     } else if (length > WHOLE_RECORD_BYTES) {
-      if (f.number === MODEL.functions) fields.functions.push('?');
       segments.push({ field: f.number, piece: { offset: f.start, length } });
     } else {
       const record = (await windowed.load(f.start, length)).slice();
       segments.push({ field: f.number, piece: record });
       fields.take(fieldOf(record));
     }
+    if (f.number === MODEL.functions && f.wire === LENGTH_DELIMITED) await functions.take(windowed, f);
     at = f.end;
   }
-  const { irVersion, producer, opsets, metadata, functions } = fields;
+  const { irVersion, producer, opsets, metadata } = fields;
   if (!graph || irVersion === 0 || opsets.size === 0) {
     throw new Refusal({
       code: 'PD101',
@@ -86,10 +84,11 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
       hint: 'give the .onnx file of the decoder (not a tokenizer, a config, an ORT-format .ort file or an external data file)',
     });
   }
+  await functions.expand(graph, locations);
   if (!opsets.has(CONTRIB) && uses(graph, CONTRIB)) opsets.set(CONTRIB, 1);
   refuseIncomplete(graph, opsets);
   await readSmallExternal(graph, source);
-  return { irVersion, opsets, graph, metadata, producer, functions, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
+  return { irVersion, opsets, graph, metadata, producer, functions: functions.names, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
 }
 
 /** Of floats that steer shapes there are few in a tensor: a scale, the four of a Resize. */
@@ -154,13 +153,3 @@ function refuseOddConstant(node: Node): void {
 }
 
 const CONSTANT_KINDS: ReadonlyMap<string, string> = new Map([['value', 'tensor'], ['value_int', 'int'], ['value_ints', 'ints'], ['value_float', 'float'], ['value_floats', 'floats'], ['value_string', 'string'], ['value_strings', 'strings']]);
-
-function functionName(body: Uint8Array): string {
-  let name = '';
-  let domain = '';
-  for (const f of fieldsOf(body)) {
-    if (f.number === FUNCTION.name) name = f.name();
-    if (f.number === FUNCTION.domain) domain = normaliseDomain(f.name());
-  }
-  return `${domain}:${name}`;
-}

@@ -4,12 +4,13 @@
  */
 import { InternalError, Refusal } from '../diagnostics.js';
 import type { Graph, Model, Node, Value } from '../ir/graph.js';
+import { BRANCH_DOMAIN, type BranchFunctions, branchFunctions } from './branch-functions.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
 import { decodeOpset } from './decode.js';
-import { encodeEntry, encodeInitializer, encodeNode, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
-import { GRAPH, MODEL, OPSET } from './proto.js';
+import { encodeEntry, encodeInitializer, encodeNode, encodeOpset, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
+import { GRAPH, MODEL } from './proto.js';
 import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './records.js';
-import { concat, encodeBytesField, encodeHeader, encodeStringField, fieldOf, MessageWriter } from './wire.js';
+import { concat, encodeBytesField, encodeHeader, encodeStringField, fieldOf } from './wire.js';
 
 /** protobuf messages end at 2 GiB; ONNX Runtime refuses larger ones. */
 export const MAX_MESSAGE_BYTES = 2 ** 31 - 1;
@@ -22,15 +23,16 @@ export interface WriteChanges {
 /** The pieces of the output file, in order. */
 export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piece[]; byteLength: number } {
   const record = model.record as ModelRecord;
+  const branches = branchesOf(model);
   const pieces: Piece[] = [];
   for (const s of record.segments) {
     if (s.field === MODEL.graph) {
-      const body = layoutGraph(model.graph);
+      const body = layoutGraph(model.graph, branches);
       pieces.push(encodeHeader(MODEL.graph, lengthOf(body)));
       for (const p of body) pieces.push(p);
     } else pieces.push(s.piece);
   }
-  pieces.push(...modelAdditions(model, changes));
+  pieces.push(...modelAdditions(model, changes, branches));
   const byteLength = lengthOf(pieces);
   if (byteLength > MAX_MESSAGE_BYTES) {
     throw new Refusal({
@@ -42,16 +44,23 @@ export function layoutModel(model: Model, changes: WriteChanges): { pieces: Piec
   return { pieces: coalesce(pieces), byteLength };
 }
 
-/** Opset imports and metadata_props that the model did not have. */
-export function modelAdditions(model: Model, changes: WriteChanges): Uint8Array[] {
+/** How the branches of a model are written: in place, or called. */
+export function branchesOf(model: Model): BranchFunctions {
+  return branchFunctions(model, (node) => encodeNode(node, encodeNewGraph));
+}
+
+/** Opset imports, functions and metadata_props that the model did not have. */
+export function modelAdditions(model: Model, changes: WriteChanges, { functions }: BranchFunctions): Uint8Array[] {
   const { segments } = model.record as ModelRecord;
   const known = new Set(segments.flatMap((s) => (s.field === MODEL.opsetImport && s.piece instanceof Uint8Array ? [decodeOpset(fieldOf(s.piece).payload)[0]] : [])));
   const added: Uint8Array[] = [];
-  for (const [domain, version] of model.opsets) {
+  const opsets = functions.length > 0 ? new Map([...model.opsets, [BRANCH_DOMAIN, 1]]) : model.opsets;
+  for (const [domain, version] of opsets) {
     if (known.has(domain)) continue;
-    added.push(encodeBytesField(MODEL.opsetImport, new MessageWriter().string(OPSET.domain, domain).integer(OPSET.version, version).finish()));
+    added.push(encodeBytesField(MODEL.opsetImport, encodeOpset(domain, version)));
   }
   for (const [key, value] of changes.metadata) added.push(encodeBytesField(MODEL.metadataProps, encodeEntry(key, value)));
+  for (const body of functions) added.push(encodeBytesField(MODEL.functions, body));
   return added;
 }
 
@@ -95,7 +104,9 @@ export async function writePieces(model: Model, pieces: readonly Piece[], sink: 
   }
 }
 
-export function layoutGraph(graph: Graph): Piece[] {
+const NO_CALLS = { calls: new Map<Node, Uint8Array>() };
+
+export function layoutGraph(graph: Graph, { calls }: Pick<BranchFunctions, 'calls'> = NO_CALLS): Piece[] {
   const { segments } = graph.record as GraphRecord;
   const kept = new Set<Node>(graph.nodes);
   const read = new Set<Value>();
@@ -111,6 +122,10 @@ export function layoutGraph(graph: Graph): Piece[] {
     if (s.field !== GRAPH.initializer) declared.add(s.value);
   }
   const inPlace = readOrder.length === graph.nodes.length && readOrder.every((n, i) => n === graph.nodes[i]);
+  const piecesOf = (node: Node): Piece[] => {
+    const call = calls.get(node);
+    return call ? [encodeBytesField(GRAPH.node, call)] : nodePieces(node);
+  };
   const pieces: Piece[] = [];
   const lastOf = (field: number): Segment | undefined => segments.findLast((s) => s.kind === 'value' && s.field === field);
   const lastInput = lastOf(GRAPH.input);
@@ -128,8 +143,8 @@ export function layoutGraph(graph: Graph): Piece[] {
   let nodesDone = false;
   for (const s of segments) {
     if (s.kind === 'node') {
-      if (inPlace) pieces.push(...nodePieces(s.node));
-      else if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
+      if (inPlace) pieces.push(...piecesOf(s.node));
+      else if (!nodesDone) for (const n of graph.nodes) pieces.push(...piecesOf(n));
       nodesDone = true;
     } else if (s.kind === 'raw') pieces.push(s.piece);
     else if (s.field === GRAPH.initializer) {
@@ -142,7 +157,7 @@ export function layoutGraph(graph: Graph): Piece[] {
     if (s === lastOutput) for (const p of newOutputs) pieces.push(p);
     if (s === lastInitializer) for (const p of newInitializers) pieces.push(p);
   }
-  if (!nodesDone) for (const n of graph.nodes) pieces.push(...nodePieces(n));
+  if (!nodesDone) for (const n of graph.nodes) pieces.push(...piecesOf(n));
   if (!lastInput) for (const p of newInputs) pieces.push(p);
   if (!lastOutput) for (const p of newOutputs) pieces.push(p);
   for (const p of newDeclarations) pieces.push(p);
