@@ -44,7 +44,7 @@ export const clean: Pass = {
     }
     const dead = new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n)));
     graph.remove(dead);
-    graph.dropUnread((v) => !idle.has(v) && !v.isInput && !v.isOutput);
+    graph.dropUnread((v) => !idle.has(v) && !v.isInput);
     graph.sort();
     return { applied: [`${dead.size} nodes removed, ${adopted} identities kept`], declined: [] };
   },

@@ -4,7 +4,7 @@
  * them, or by constant Slices and Splits that take the convolution's grid apart. A guess of 1 would leave no patch, and the tower would
  * contradict itself.
  */
-import type { Node, Tensor, Value } from '../ir/graph.js';
+import { constantTensorOf, type Node, type Value } from '../ir/graph.js';
 import { isFloat } from '../ir/data-type.js';
 import { constantFact } from './shapes/constant-fact.js';
 import { fromLeft } from './token-rules/step.js';
@@ -123,15 +123,10 @@ function axesAfter(node: Node, axes: readonly GridAxis[]): readonly GridAxis[] |
 }
 
 function isScalar(value: Value | null | undefined): boolean {
-  return tensorOf(value)?.dims.length === 0;
+  return value ? constantTensorOf(value)?.dims.length === 0 : false;
 }
 
 function constantOf(value: Value | null | undefined): readonly number[] | undefined {
-  const tensor = tensorOf(value);
-  return tensor && constantFact(tensor, 64).data;
-}
-
-function tensorOf(value: Value | null | undefined): Tensor | undefined {
-  const spelled = value?.producer?.is('Constant') ? value.producer.attributes.get('value') : undefined;
-  return value?.tensor ?? (spelled?.kind === 'tensor' ? spelled.value : undefined);
+  const tensor = value && constantTensorOf(value);
+  return tensor ? constantFact(tensor, 64).data : undefined;
 }

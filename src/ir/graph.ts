@@ -88,6 +88,13 @@ export function isRead(value: Value): boolean {
   return value.uses.length > 0 || value.capturedBy.length > 0 || value.isOutput;
 }
 
+/** The tensor of an initializer that nobody may feed, or of a Constant node. */
+export function constantTensorOf(value: Value): Tensor | undefined {
+  if (value.tensor) return value.isInput ? undefined : value.tensor;
+  const attribute = value.producer?.is('Constant') ? value.producer.attributes.get('value') : undefined;
+  return attribute?.kind === 'tensor' ? attribute.value : undefined;
+}
+
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;

@@ -1,5 +1,5 @@
 /** Edits of a graph that keep use-def links right. Only passes get one. */
-import { type Graph, type Node, refill, removeUse, type Value } from '../ir/graph.js';
+import { type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { topologicalOrder } from '../ir/order.js';
 import type { Builder } from './builder.js';
 
@@ -69,7 +69,7 @@ export class GraphEditor {
 
   /** Removes initializers that nothing reads any more, of those that may go. */
   dropUnread(mayGo: (initializer: Value) => boolean): void {
-    const unread = new Set(this.graph.initializers.filter((v) => mayGo(v) && v.uses.length === 0 && v.capturedBy.length === 0));
+    const unread = new Set(this.graph.initializers.filter((v) => mayGo(v) && !isRead(v)));
     if (unread.size === 0) return;
     refill(this.graph.initializers, this.graph.initializers.filter((v) => !unread.has(v)));
     for (const v of unread) this.graph.values.delete(v.name);

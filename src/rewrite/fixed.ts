@@ -104,7 +104,7 @@ function fold(graph: GraphEditor, sizes: ShapeFacts): number {
 function sweep(graph: GraphEditor): void {
   const live = graph.live();
   graph.remove(new Set<Node>(graph.graph.nodes.filter((n) => !live.has(n))));
-  graph.dropUnread((v) => !v.isInput && !v.isOutput);
+  graph.dropUnread((v) => !v.isInput);
 }
 
 /** Caches that hold nothing are no inputs; where something still reads one, it reads an empty constant. */

@@ -1,6 +1,6 @@
 /** Runs the passes over an analysed graph, and checks it between them when asked to. */
 import { InternalError } from '../diagnostics.js';
-import type { Graph, Node, Value } from '../ir/graph.js';
+import { type Graph, isRead, type Node, type Value } from '../ir/graph.js';
 import { verifyGraph } from '../ir/verify.js';
 import type { DecoderFacts } from '../analyse/facts.js';
 import type { Plan } from '../plan/plan.js';
@@ -43,7 +43,7 @@ const quantizesActivations = ({ graph }: DecoderFacts): boolean => graph.nodes.s
 
 /** Initializers without a reader, no-ops that were looked through included. */
 function idleInitializers({ graph, noOps }: DecoderFacts): Set<Value> {
-  const idle = new Set(graph.initializers.filter((v) => v.uses.length === 0 && v.capturedBy.length === 0));
+  const idle = new Set(graph.initializers.filter((v) => !isRead(v)));
   for (const n of noOps.detached) for (const v of n.reads) if (v) idle.delete(v);
   return idle;
 }

@@ -13,7 +13,7 @@ import type { ProbeSizes } from '../analyse/probes.js';
 import { evaluateShapes, type ShapeFacts } from '../analyse/shapes/index.js';
 import { tensorElements } from '../analyse/shapes/numbers.js';
 import { describeNode, Refusal } from '../diagnostics.js';
-import { DataType, type Graph, type Model, type Node, type Tensor, type Value } from '../ir/graph.js';
+import { constantTensorOf, DataType, type Graph, type Model, type Node, type Tensor, type Value } from '../ir/graph.js';
 import type { FixedSizes } from '../plan/plan.js';
 import { Builder } from './builder.js';
 import { GraphEditor } from './editor.js';
@@ -60,7 +60,7 @@ export async function unfixSequence(model: Model, read: ReadConstant): Promise<U
   const parts = new Parts(builder, anchor, { sequence, rows });
   for (const node of [...graph.nodes]) {
     for (const [index, v] of [...node.inputs.entries()]) {
-      const tensor = v && constantOf(v);
+      const tensor = v && constantTensorOf(v);
       if (!v || !tensor || (node.is('Constant') && v === node.outputs[0])) continue;
       const follows = parts.parameter(v, tensor) ?? (await parts.table(node, v, tensor, read));
       if (follows) editor.setInput(node, index, follows);
@@ -71,13 +71,6 @@ export async function unfixSequence(model: Model, read: ReadConstant): Promise<U
   symbolic(graph, sequence);
   requireConsistent(graph, roles, before, sequence, sizes);
   return { batch: rows, sequence, sizes };
-}
-
-/** An initializer's tensor, or that of a Constant node. */
-function constantOf(v: Value): Tensor | undefined {
-  if (v.tensor) return v.isInput ? undefined : v.tensor;
-  const attribute = v.producer?.is('Constant') ? v.producer.attributes.get('value') : undefined;
-  return attribute?.kind === 'tensor' ? attribute.value : undefined;
 }
 
 /** What follows the length instead of a constant, made once for each. */
