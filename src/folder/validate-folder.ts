@@ -13,7 +13,8 @@ export interface FolderPair {
   readonly original: string;
   readonly rewritten: string;
   readonly embed: string | undefined;
-  readonly eos: number | undefined;
+  /** Tokens that end an answer, any of them. */
+  readonly eos: readonly number[] | undefined;
   readonly ask: AskFiles;
   /** Variants of the decoder that are in both folders and not looked at. */
   readonly others: readonly string[];
@@ -67,13 +68,13 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
   };
 }
 
-/** The token that ends an answer, as the folder's runtime reads it: the first of several. */
-function eosOf(folder: string): number | undefined {
+/** The tokens that end an answer, where the folder's runtime reads them. */
+function eosOf(folder: string): readonly number[] | undefined {
   const [genai, generation] = ['genai_config.json', 'generation_config.json'].map((name): Json => {
     const path = join(folder, name);
-    return existsSync(path) ? (readJson(path, name) as Json) : {};
+    return existsSync(path) ? ((readJson(path, name) ?? {}) as Json) : {};
   });
   const eos = (genai?.model as Json | undefined)?.eos_token_id ?? generation?.eos_token_id;
-  const first: unknown = Array.isArray(eos) ? eos[0] : eos;
-  return Number.isInteger(first) ? (first as number) : undefined;
+  const ids = [eos].flat().filter((id): id is number => Number.isInteger(id));
+  return ids.length > 0 ? ids : undefined;
 }

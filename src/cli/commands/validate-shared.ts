@@ -131,7 +131,7 @@ export interface DataFlags {
   ep?: string[];
   embed?: string;
   continue?: number;
-  eos?: number;
+  eos?: number | readonly number[];
   limit?: number;
   samples?: number;
   imageTokens?: number;

@@ -12,7 +12,7 @@ export interface PassOptions {
   readonly candidate: string;
   readonly generate: number;
   /** False: generation and continuation would mean nothing (no embeddings of generated tokens). */
-  readonly eos?: number | undefined;
+  readonly eos?: number | readonly number[] | undefined;
   readonly keepGoing: boolean;
   /** Samples to leave out: other shards, those past the limit. */
   readonly wants: (index: number) => boolean;

@@ -13,8 +13,8 @@ export interface FollowOptions {
   readonly generate: number;
   /** The continuation, [rows][tokens]; undefined: the model's own greedy text is the continuation. */
   readonly forced: readonly (readonly number[])[] | undefined;
-  /** Generation of a single row ends here. */
-  readonly eos?: number | undefined;
+  /** Generation of a single row ends here, or at any of several. */
+  readonly eos?: number | readonly number[] | undefined;
 }
 
 export interface Followed {
@@ -30,7 +30,8 @@ export interface Followed {
 export async function follow(decoder: Decoder, sample: Sample, options: FollowOptions): Promise<Followed> {
   const prompt = await decoder.prefill(sample);
   const rows = prompt.state.rows;
-  const { forced, eos } = options;
+  const { forced } = options;
+  const ends = options.eos === undefined ? [] : [options.eos].flat();
   const logits: (readonly Float32Array[])[] = [prompt.logits];
   const generated: number[][] = Array.from({ length: rows }, () => []);
   const path: number[][] = Array.from({ length: rows }, () => []);
@@ -51,7 +52,7 @@ export async function follow(decoder: Decoder, sample: Sample, options: FollowOp
       shared = false;
       branch = at.state;
     }
-    const ended = rows === 1 && eos !== undefined && greedy[0] === eos;
+    const ended = rows === 1 && ends.includes(greedy[0] as number);
     const more = i + 1 < steps && !ended;
     const forMetrics = shared && logits.length < positions && (forced !== undefined || i + 1 < positions) && !ended;
     if (!more && !forMetrics) break;

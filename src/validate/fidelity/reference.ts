@@ -21,7 +21,7 @@ export interface ReferenceOptions {
   /** Positions compared along the continuation, the prompt's last included. */
   readonly positions: number;
   readonly generate: number;
-  readonly eos?: number | undefined;
+  readonly eos?: number | readonly number[] | undefined;
   /** Where and how much may be spooled; nothing when undefined. */
   readonly spool?: { readonly folder: string; readonly limitBytes: number } | undefined;
 }

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { filesOfFolders } from '../../../src/folder/validate-folder.js';
 import { compileFolder, validate } from '../../../src/index.js';
 import { Genai } from '../../../src/validate/feeding/asking/genai/index.js';
@@ -14,7 +14,7 @@ import { openEmbedder } from '../../../src/validate/feeding/embed.js';
 import { follow } from '../../../src/validate/fidelity/follow.js';
 import { Decoder } from '../../../src/validate/models/decoder.js';
 import { readModelFile } from '../../../src/validate/models/model.js';
-import { bytesPerElement, cast, type Dtype, type HostTensor } from '../../../src/validate/running/tensor.js';
+import { bytesPerElement, type Dtype, type HostTensor } from '../../../src/validate/running/tensor.js';
 import { cli, cliJson } from '../../support/cli.js';
 import { FIXTURES } from '../../support/fixtures.js';
 import { folder } from '../../support/folder.js';
@@ -36,11 +36,41 @@ interface Answered {
 
 const PICTURES = join(FIXTURES, 'genai-pictures');
 const PHI3V = join(FIXTURES, 'genai-phi3v');
-const { folders } = JSON.parse(readFileSync(join(PICTURES, 'goldens.json'), 'utf8')) as { folders: { phi3v: { cases: Golden[]; answers: Answered[] } } };
+
+/** A folder and what genai makes in it; without configs it is fixtures/genai-phi3v. */
+interface Described {
+  readonly genai_config?: object;
+  readonly processor_config?: object;
+  readonly tokens?: Readonly<Record<string, number>>;
+  readonly cases: readonly Golden[];
+  readonly answers?: readonly Answered[];
+}
+
+const { folders } = JSON.parse(readFileSync(join(PICTURES, 'goldens.json'), 'utf8')) as { folders: Readonly<Record<string, Described>> };
+const described = (name: string): Described => folders[name] as Described;
+
+/** The folder that the goldens describe, but for graphs that are only loaded there. */
+function laidOut(name: string, at = folder()): string {
+  const { genai_config: config, processor_config: transforms, tokens } = described(name);
+  if (!config) return PHI3V;
+  writeFileSync(join(at, 'genai_config.json'), JSON.stringify(config));
+  writeFileSync(join(at, 'processor_config.json'), JSON.stringify(transforms));
+  const tokenizer = JSON.parse(readFileSync(join(PHI3V, 'tokenizer.json'), 'utf8')) as { model: { vocab: Record<string, number> }; added_tokens: object[] };
+  tokenizer.model.vocab['\u010a'] = 98;
+  tokenizer.added_tokens.push(...Object.entries(tokens ?? {}).map(([content, id]) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true })));
+  writeFileSync(join(at, 'tokenizer.json'), JSON.stringify(tokenizer));
+  copyFileSync(join(PHI3V, 'tokenizer_config.json'), join(at, 'tokenizer_config.json'));
+  if (name !== 'qwen2_5_vl') return at;
+  for (const graph of ['vision.onnx', 'embedding.onnx']) copyFileSync(join(PICTURES, name, graph), join(at, graph));
+  copyFileSync(join(FIXTURES, 'genai-qwen2.5-vl-fp32', 'model.onnx'), join(at, 'model.onnx'));
+  return at;
+}
 
 let root: string;
 /** Pictures, good and bad. */
 let pictures: string;
+/** Folders that models run in. */
+const inputs = new Map<string, string>();
 
 beforeAll(async () => {
   root = mkdtempSync(join(tmpdir(), 'pdrop-genai-'));
@@ -52,7 +82,11 @@ beforeAll(async () => {
   await sharp(join(pictures, 'square.png')).png({ progressive: true }).toFile(join(pictures, 'interlaced.png'));
   await sharp(join(pictures, 'square.png')).toColourspace('cmyk').jpeg().toFile(join(pictures, 'cmyk.jpg'));
   await sharp(join(pictures, 'square.png')).resize(6000, 1, { fit: 'fill' }).png().toFile(join(pictures, 'line.png'));
-  for (const positions of ['keep', 'compact'] as const) await compileFolder(PHI3V, { output: join(root, positions), stages: 3, lambda: 0.5, positions, measure: false });
+  for (const { name, which } of ANSWERS.filter((a) => a.which !== 'original')) {
+    const input = inputs.get(name) ?? laidOut(name, mkdtempSync(join(root, name)));
+    inputs.set(name, input);
+    await compileFolder(input, { output: join(root, `${name}-${which}`), stages: 3, lambda: 0.5, positions: which === 'keep' ? 'keep' : 'compact', measure: false });
+  }
 }, 60_000);
 
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -67,42 +101,57 @@ const runsOf = (ids: readonly number[]): [number, number][] => {
   return runs;
 };
 
-const digest = ({ dtype, data }: HostTensor): string => createHash('sha256').update(new Uint8Array(data.buffer, data.byteOffset, data.length * bytesPerElement(dtype))).digest('hex');
+const digest = (tensors: readonly HostTensor[]): string => {
+  const hash = createHash('sha256');
+  for (const { dtype, data } of tensors) hash.update(new Uint8Array(data.buffer, data.byteOffset, data.length * bytesPerElement(dtype)));
+  return hash.digest('hex');
+};
 
-/** What is made of a case, as the goldens have it. */
-async function made(path: string, { prompt, pictures, tensors }: Golden): Promise<Pick<Golden, 'ids' | 'tensors'>> {
+/** What is made of a case, as the goldens have it; what is made picture by picture one after another. */
+async function made(path: string, { prompt, pictures: asked, tensors }: Golden): Promise<Pick<Golden, 'ids' | 'tensors'>> {
   const prompts = await openPrompts(join(path, 'tokenizer.json'), join(path, 'tokenizer_config.json'), 'negative');
-  const { ids, runs } = await new Genai(path).prepare('q', prompt, pictures.map((p) => join(PICTURES, p)), (text) => prompts.bare(text));
-  const got = Object.entries(tensors).map(([name, { dtype }]) => {
-    const tensor = cast(runs[0]?.get(name) as HostTensor, dtype);
-    return [name, { dtype: tensor.dtype, dims: tensor.dims, sha256: digest(tensor) }] as const;
+  const { ids, runs } = await new Genai(path).prepare('q', prompt, asked.map((p) => join(PICTURES, p)), (text) => prompts.bare(text));
+  const got = Object.keys(tensors).map((name) => {
+    const all = runs.map((run) => run.get(name) as HostTensor);
+    const { dtype, dims } = all[0] as HostTensor;
+    return [name, { dtype, dims: [all.reduce((n, t) => n + (t.dims[0] as number), 0), ...dims.slice(1)], sha256: digest(all) }] as const;
   });
   return { ids: runsOf(ids), tensors: Object.fromEntries(got) };
 }
 
-describe('phi3v', () => {
-  test.each(folders.phi3v.cases)('what genai’s processor makes of $pictures', async (golden) => {
-    const { ids, tensors } = golden;
-    expect(await made(PHI3V, golden)).toEqual({ ids, tensors });
-  });
+const CASES = Object.entries(folders).flatMap(([name, { cases }]) => cases.map((golden) => ({ name, golden, what: `${golden.pictures.join(', ') || 'no picture'}: ${JSON.stringify(golden.prompt)}` })));
 
-  test.each(['original', 'keep', 'compact'] as const)('answers are genai’s: %s', { timeout: 60_000 }, async (which) => {
-    const { ask, original, rewritten, embed, eos } = filesOfFolders(PHI3V, join(root, which === 'original' ? 'keep' : which));
-    const { io, caches } = await readModelFile(original);
-    const asking = new Asking(ask, io);
-    const embedder = await openEmbedder(embed as string);
-    const decoder = await Decoder.open(which === 'original' ? original : rewritten, { embedder, caches, imageSource: { kind: 'input-ids', id: 'negative' } });
-    const answers: (readonly number[] | undefined)[] = [];
-    for (const { prompt, pictures } of folders.phi3v.answers) {
-      const { inputs } = await asking.ask('q', { image: pictures, prompt }, (p) => join(PICTURES, p));
-      const { generated } = await follow(decoder, { id: 'q', index: 0, source: 'q', feeds: inputs }, { positions: 1, generate: 16, forced: undefined, eos });
-      answers.push(generated[0]);
-    }
-    await decoder.close();
-    await embedder.close();
-    await asking.close();
-    expect(answers).toEqual(folders.phi3v.answers.map((a) => a[which]));
-  });
+test.each(CASES)('what genai’s processor makes, $name, $what', async ({ name, golden }) => {
+  const { ids, tensors } = golden;
+  expect(await made(laidOut(name), golden)).toEqual({ ids, tensors });
+});
+
+const ANSWERS = [
+  { name: 'phi3v', which: 'original' },
+  { name: 'phi3v', which: 'keep' },
+  { name: 'phi3v', which: 'compact' },
+  { name: 'qwen2_5_vl', which: 'original' },
+  { name: 'qwen2_5_vl', which: 'keep' },
+] as const;
+
+test.each(ANSWERS)('answers are genai’s: $name, $which', { timeout: 60_000 }, async ({ name, which }) => {
+  const { ask, original, rewritten, embed, eos } = filesOfFolders(inputs.get(name) as string, join(root, `${name}-${which === 'original' ? 'keep' : which}`));
+  const { io, caches } = await readModelFile(original);
+  const asking = new Asking(ask, io);
+  const embedder = await openEmbedder(embed as string);
+  const decoder = await Decoder.open(which === 'original' ? original : rewritten, { embedder, caches, imageSource: { kind: 'input-ids', id: ask.imageTokenId as number } });
+  const { answers = [] } = described(name);
+  const got: (readonly number[] | undefined)[] = [];
+  for (const { prompt, pictures: images } of answers) {
+    const made = await asking.ask('q', { ...(images.length > 0 && { image: images }), prompt }, (p) => join(PICTURES, p));
+    const { generated } = await follow(decoder, { id: 'q', index: 0, source: 'q', feeds: made.inputs }, { positions: 1, generate: 16, forced: undefined, eos });
+    got.push(generated[0]);
+  }
+  await decoder.close();
+  await embedder.close();
+  await asking.close();
+  expect(answers.length).toBeGreaterThan(0);
+  expect(got).toEqual(answers.map((a) => a[which]));
 });
 
 /** A file of questions beside the pictures. */
@@ -118,8 +167,8 @@ test('two folders and questions: one picture, two, and none', { timeout: 60_000 
     { image: ['wide.png', 'wide-2.png'], prompt: 'one <|image_1|> two <|image_2|>?' },
     { prompt: 'no picture at all' },
   ]);
-  const { original, rewritten, embed, eos, ask } = filesOfFolders(PHI3V, join(root, 'keep'));
-  const report = await validate({ original, rewritten, ...(embed && { embed }), eos, ask, data: [data], generate: 2, positions: 2, latency: false, memory: false, baselines: ['none'], workDir: root });
+  const { original, rewritten, embed, eos, ask } = filesOfFolders(PHI3V, join(root, 'phi3v-keep'));
+  const report = await validate({ original, rewritten, ...(embed && { embed }), ...(eos && { eos }), ask, data: [data], generate: 2, positions: 2, latency: false, memory: false, baselines: ['none'], workDir: root });
   const [provider] = report.providers;
   expect(provider?.gates.map((g) => [g.gate, g.status]).filter(([, status]) => status !== 'passed')).toEqual([]);
   expect(provider?.gates.length).toBeGreaterThanOrEqual(8);
@@ -128,26 +177,26 @@ test('two folders and questions: one picture, two, and none', { timeout: 60_000 
 
 test('from the command line', { timeout: 60_000 }, async () => {
   const quick = ['--no-latency', '--no-memory', '--no-gates', '--baselines', 'none', '--continue', '1', '--maps', '0'];
-  const { code, json } = await cliJson('validate', PHI3V, join(root, 'keep'), '--data', asked([{ image: 'wide.png', text: 'say <|image_1|> what' }]), '--generate', '4', ...quick);
+  const { code, json } = await cliJson('validate', PHI3V, join(root, 'phi3v-keep'), '--data', asked([{ image: 'wide.png', text: 'say <|image_1|> what' }]), '--generate', '4', ...quick);
   expect(code).toBe(0);
   expect((json.providers as { samples: { title: string }[] }[])[0]?.samples[0]).toMatchObject({ title: 'say <|image_1|> what' });
-  const { code: wrong, err } = await cli('validate', PHI3V, join(root, 'keep'), '--data', asked([{ image: 'wide.png', text: 'no place' }]), ...quick);
+  const { code: wrong, err } = await cli('validate', PHI3V, join(root, 'phi3v-keep'), '--data', asked([{ image: 'wide.png', text: 'no place' }]), ...quick);
   expect([wrong, err]).toEqual([4, expect.stringMatching(/PD510.*0 places for pictures \(none\), for 1 picture/)]);
 });
 
-test('the token that ends an answer is genai’s', () => {
+test('tokens that end an answer are genai’s', () => {
   const at = folder();
   cpSync(PHI3V, at, { recursive: true });
   const path = join(at, 'genai_config.json');
   const config = JSON.parse(readFileSync(path, 'utf8')) as { model: Record<string, unknown> };
-  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(127);
+  expect(filesOfFolders(at, join(root, 'phi3v-keep')).eos).toEqual([127]);
   config.model.eos_token_id = [2, 127];
   writeFileSync(path, JSON.stringify(config));
   writeFileSync(join(at, 'generation_config.json'), '{"eos_token_id":5}');
-  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(2);
+  expect(filesOfFolders(at, join(root, 'phi3v-keep')).eos).toEqual([2, 127]);
   delete config.model.eos_token_id;
   writeFileSync(path, JSON.stringify(config));
-  expect(filesOfFolders(at, join(root, 'keep')).eos).toBe(5);
+  expect(filesOfFolders(at, join(root, 'phi3v-keep')).eos).toEqual([5]);
 });
 
 interface Bad {
@@ -200,7 +249,7 @@ test.each(BAD)('$code: $what', async ({ code, sample, spoil, says }) => {
   const question = { image: 'wide.png', prompt: 'say <|image_1|> what', ...sample };
   asked([question]);
   const error = await (async () => {
-    const { ask, original } = filesOfFolders(PHI3V, join(root, 'keep'));
+    const { ask, original } = filesOfFolders(PHI3V, join(root, 'phi3v-keep'));
     spoil?.(input);
     const asking = new Asking({ ...ask, folder: input, embed: join(input, 'embedding.onnx') }, (await readModelFile(original)).io);
     await asking.ask('q', question, (p) => join(pictures, p)).finally(() => asking.close());

@@ -2,12 +2,13 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../../diagnostics.js';
-import { badPicture } from '../../../running/faults.js';
+import { badPicture, badSample } from '../../../running/faults.js';
 import type { HostTensor } from '../../../running/tensor.js';
 import type { Message } from '../../data/json.js';
 import { decoded } from '../pictures.js';
 import { type GenaiModel, readGenaiModel } from './config.js';
 import { type Answer, PROCESSORS, type Processor } from './processors.js';
+import { mropePositions } from './positions.js';
 import { Transforms } from './transforms.js';
 
 /** Whether a folder is one of onnxruntime-genai. */
@@ -67,7 +68,28 @@ export class Genai {
       this.#last = { key, pictures: made };
     }
     const { pictures } = this.#last;
+    if (pictures.some((results) => results.length < processor.results)) {
+      throw new UsageError({ code: 'PD521', message: `the operations end with ${pictures[0]?.length} results, and onnxruntime-genai's processor for model.type "${this.model.type}" takes ${processor.results}`, culprit: this.model.transforms, hint: 'put the model’s own processor_config.json into the folder' });
+    }
     return processor.answer({ sample, text, pictures, model: this.model, tokens });
+  }
+
+  /**
+   * Positions on three axes of a prompt with pictures, int64 [3, 1, tokens]; undefined without pictures: then they count the tokens.
+   *
+   * @throws {SampleFault} PD510 for a prompt with the token that genai pads with: it takes such a token for none
+   */
+  positions(sample: string, { ids, runs }: Answer): HostTensor | undefined {
+    const { image, visionStart, pad = 0 } = this.model.tokens;
+    if (ids.includes(pad)) throw badSample(sample, `the prompt has the token ${pad}, which onnxruntime-genai takes for padding`, 'leave it out, or give "inputs" that were made elsewhere');
+    const grids = runs.flatMap((run) => {
+      const [, rows = 0, columns = 0] = Array.from((run.get('image_grid_thw')?.data ?? []) as ArrayLike<bigint>, Number);
+      return rows > 0 ? [{ rows: rows / this.model.mergeSize, columns: columns / this.model.mergeSize }] : [];
+    });
+    if (runs.length > 0 && (grids.length !== runs.length || image === undefined || visionStart === undefined)) {
+      throw new UsageError({ code: 'PD523', message: 'the decoder takes positions on three axes, and they are not told for this folder', culprit: join(this.#folder, 'genai_config.json'), hint: 'its model needs image_token_id and vision_start_token_id, and its pictures a grid (image_grid_thw); or give samples with inputs of their own, position_ids among them' });
+    }
+    return runs.length === 0 ? undefined : mropePositions(ids, grids, { image, visionStart });
   }
 
   #opened(): Transforms {

@@ -1,7 +1,9 @@
 /** The operations of onnxruntime-extensions that prepare pictures, each as it computes in float32 and 8 bits. */
 import type { HostTensor } from '../../../running/tensor.js';
 import { type Attributes, NotFollowed, UnfitPicture } from './attributes.js';
+import { gemmaPatches, qwenPatches } from './patches.js';
 import { phi3Crops } from './phi3.js';
+import { onSquares, squares } from './phi4.js';
 import { type Filter, type Plane, resampled8 } from './resample.js';
 
 /** Tensors to tensors. */
@@ -14,6 +16,9 @@ type Operation = (attributes: Attributes) => Run;
 const MOST_PIXELS = 2 ** 24;
 
 const MOST_SIDE = 8192;
+
+/** Squares that a picture is cut into at most, and the pixels on a side of one: with their overview they are within MOST_PIXELS. */
+const [MOST_SQUARES, MOST_SQUARE] = [63, 512];
 
 const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073] as const;
 const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
@@ -108,11 +113,72 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     for (const name of ['num_crops', 'num_img_tokens']) attributes.ignored(name);
     return ([input]) => {
       const { pixelValues, height, width, tokens } = phi3Crops(planeOf(pixels(input)));
-      const int64 = (...values: readonly number[]): HostTensor => ({ dtype: 'int64', dims: [values.length], data: BigInt64Array.from(values, BigInt) });
       return [{ dtype: 'float32', dims: [17, 3, 336, 336], data: pixelValues }, int64(height, width), int64(tokens)];
     };
   },
+
+  /** uint8 [height, width, 3] → uint8 [rows · side, columns · side, 3] and its mask int64 [rows · side / 14, columns · side / 14]. */
+  Phi4VisionDynamicPreprocess(attributes) {
+    const how = { side: attributes.whole('dyhd_base_resolution', 448, 14, MOST_SQUARE), most: attributes.whole('dynamic_hd', 36, 1, MOST_SQUARES) };
+    return ([input]) => {
+      const { plane, mask } = onSquares(planeOf(pixels(input)), how);
+      return [tensorOf(plane), { dtype: 'int64', dims: [mask.height, mask.width], data: mask.data }];
+    };
+  },
+
+  /**
+   * float32 [height, width, 3] and its mask → pixel_values float32 [crops + 1, 3, side, side], image_sizes int64 [2], masks int64
+   * [crops + 1, side / 14, side / 14], the number of image tokens int64 [1].
+   */
+  Phi4VisionProcessor(attributes) {
+    const side = attributes.whole('dyhd_base_resolution', 448, 14, MOST_SQUARE);
+    // The overview is scaled by the cubic, whatever the file says.
+    attributes.ignored('interpolation');
+    return ([input, given]) => {
+      const { dims, data } = floatPicture(input);
+      const [height, width] = dims as [number, number, number];
+      const patches = Math.floor(side / 14);
+      const sizes = [(height / side) * patches, (width / side) * patches];
+      if (height % side !== 0 || width % side !== 0 || given?.dtype !== 'int64' || given.dims.join() !== sizes.join()) throw new NotFollowed(`it takes whole squares of ${side} pixels and their mask, and gets something else`);
+      const made = squares({ data, width, height, channels: 3 }, { data: given.data as BigInt64Array, height: sizes[0] as number, width: sizes[1] as number }, side);
+      return [{ dtype: 'float32', dims: [made.count, 3, side, side], data: made.pixels }, int64(height, width), { dtype: 'int64', dims: [made.count, patches, patches], data: made.masks }, int64(made.tokens)];
+    };
+  },
+
+  /** float32 [height, width, channels] → pixel_values float32 [patches, channels · frames · side · side], image_grid_thw int64 [1, 3]. */
+  PatchImage(attributes) {
+    const how = { patch: attributes.whole('patch_size', 14, 1, 1024), frames: attributes.whole('temporal_patch_size', 2, 1, 16), merge: attributes.whole('merge_size', 2, 1, 64) };
+    return ([input]) => {
+      const { dims, data } = floatPicture(input);
+      const [height, width, channels] = dims as [number, number, number];
+      const { values, rows, columns } = qwenPatches({ data, width, height, channels }, how);
+      return [{ dtype: 'float32', dims: [rows * columns, values.length / (rows * columns)], data: values }, { dtype: 'int64', dims: [1, 3], data: BigInt64Array.of(1n, BigInt(rows), BigInt(columns)) }];
+    };
+  },
+
+  /** uint8 [height, width, 3] → pixel_values float32 [most patches, side · side · 3], pixel_position_ids int64 [most patches, 2], the number of image tokens int64 [1]. */
+  Gemma4ImageTransform(attributes) {
+    const how = { patch: attributes.whole('patch_size', 16, 1, 256), tokens: attributes.whole('max_soft_tokens', 280, 1, 65_536), pool: attributes.whole('pooling_kernel_size', 3, 1, 16) };
+    const pixelsInAll = how.tokens * (how.pool * how.patch) ** 2;
+    if (pixelsInAll > MOST_PIXELS) throw new NotFollowed(`its attributes ask for ${pixelsInAll} pixels, and at most ${MOST_PIXELS} are made`);
+    return ([input]) => {
+      const { values, places, most, tokens } = gemmaPatches(planeOf(pixels(input)), how);
+      return [{ dtype: 'float32', dims: [most, values.length / most], data: values }, { dtype: 'int64', dims: [most, 2], data: places }, int64(tokens)];
+    };
+  },
+
+  /** float32 [3, height, width] → the same, and its sizes int64 [2]: height, width. */
+  PixtralImageSizes: () => ([input]) => {
+    const picture = floatPicture(input);
+    const [channels, height, width] = picture.dims as [number, number, number];
+    if (channels !== 3) throw new NotFollowed('it takes channels first, and gets something else');
+    return [picture, int64(height, width)];
+  },
 };
+
+function int64(...values: readonly number[]): HostTensor {
+  return { dtype: 'int64', dims: [values.length], data: BigInt64Array.from(values, BigInt) };
+}
 
 /** uint8 [height, width, 3]. */
 function pixels(tensor: HostTensor | undefined): HostTensor & { readonly data: Uint8Array } {

@@ -18,7 +18,7 @@ interface Kernel {
 
 const sinc = (x: number): number => (x === 0 ? 1 : Math.sin(x * Math.PI) / (x * Math.PI));
 
-const KERNELS: Readonly<Record<Filter, Kernel>> = {
+const KERNELS: Readonly<Record<Filter | 'CUBIC_OF_FLOATS', Kernel>> = {
   LINEAR: { at: (x) => Math.max(0, 1 - Math.abs(x)), support: 1 },
   // Keys' cubic with a = −1/2, in the order of operations that decides the last bit.
   CUBIC: {
@@ -26,6 +26,15 @@ const KERNELS: Readonly<Record<Filter, Kernel>> = {
       const x = Math.abs(signed);
       if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
       return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
+    },
+    support: 2,
+  },
+  // The same cubic in another order.
+  CUBIC_OF_FLOATS: {
+    at(signed) {
+      const x = Math.abs(signed);
+      if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
+      return x < 2 ? ((-0.5 * x + 2.5) * x - 4) * x + 2 : 0;
     },
     support: 2,
   },
@@ -74,7 +83,7 @@ export function resampled8({ data, width: from, height, channels }: Plane<Uint8A
   const half = 1 << (BITS - 1);
   const across = from === width ? undefined : whole(weightsOf(from, width, KERNELS[filter]));
   const down = height === tall ? undefined : whole(weightsOf(height, tall, KERNELS[filter]));
-  const wide = across ? pass(data, new Uint8Array(height * width * channels), { lines: height, from, to: width, channels, weights: across, along: channels }, half, clipped) : data;
+  const wide = across ? pass(data, new Uint8Array(height * width * channels), { lines: height, from, to: width, channels, weights: across }, half, clipped) : data;
   const done = down ? passDown(wide, new Uint8Array(tall * width * channels), { row: width * channels, to: tall, weights: down }, half, clipped) : wide;
   return { data: done, width, height: tall, channels };
 }
@@ -84,19 +93,29 @@ export function resampled32({ data, width: from, height, channels }: Plane<Float
   const same = (sum: number): number => sum;
   const across = from === width ? undefined : weightsOf(from, width, KERNELS[filter]);
   const down = height === tall ? undefined : weightsOf(height, tall, KERNELS[filter]);
-  const wide = across ? pass(data, new Float32Array(height * width * channels), { lines: height, from, to: width, channels, weights: across, along: channels }, 0, same) : data;
+  const wide = across ? pass(data, new Float32Array(height * width * channels), { lines: height, from, to: width, channels, weights: across }, 0, same) : data;
   const done = down ? passDown(wide, new Float32Array(tall * width * channels), { row: width * channels, to: tall, weights: down }, 0, same) : wide;
   return { data: done, width, height: tall, channels };
 }
 
-function pass<T extends Uint8Array | Float32Array>(data: T, out: T, { lines, from, to, channels, weights, along }: { lines: number; from: number; to: number; channels: number; weights: Weights; along: number }, first: number, last: (sum: number) => number): T {
+/** 8 bits a channel to float32 from 0 to 1 and a little beyond: as float32, but divided by 255 on the way. */
+export function resampledToFloats({ data, width: from, height, channels }: Plane<Uint8Array>, width: number, tall: number): Plane<Float32Array> {
+  const kernel = KERNELS.CUBIC_OF_FLOATS;
+  const wide = new Float32Array(height * width * channels);
+  if (from === width) for (let i = 0; i < wide.length; i++) wide[i] = (data[i] as number) * Math.fround(1 / 255);
+  else pass(data, wide, { lines: height, from, to: width, channels, weights: weightsOf(from, width, kernel) }, 0, (sum) => sum * (1 / 255));
+  const done = height === tall ? wide : passDown(wide, new Float32Array(tall * width * channels), { row: width * channels, to: tall, weights: weightsOf(height, tall, kernel) }, 0, (sum) => sum);
+  return { data: done, width, height: tall, channels };
+}
+
+function pass<T extends Uint8Array | Float32Array>(data: Uint8Array | Float32Array, out: T, { lines, from, to, channels, weights }: { lines: number; from: number; to: number; channels: number; weights: Weights }, first: number, last: (sum: number) => number): T {
   const { starts, counts, width, values } = weights;
   for (let y = 0; y < lines; y++) {
     for (let x = 0; x < to; x++) {
       const [start, count] = [starts[x] as number, counts[x] as number];
       for (let c = 0; c < channels; c++) {
         let sum = first;
-        for (let k = 0, at = (y * from + start) * channels + c; k < count; k++, at += along) sum += (data[at] as number) * (values[x * width + k] as number);
+        for (let k = 0, at = (y * from + start) * channels + c; k < count; k++, at += channels) sum += (data[at] as number) * (values[x * width + k] as number);
         out[(y * to + x) * channels + c] = last(sum);
       }
     }
