@@ -199,6 +199,100 @@ test('tokens that end an answer are genai’s', () => {
   expect(filesOfFolders(at, join(root, 'phi3v-keep')).eos).toEqual([5]);
 });
 
+function operation(type: string, attrs?: object): object {
+  return { operation: { name: 'it', domain: 'com.microsoft.extensions', type, ...(attrs && { attrs }) } };
+}
+
+/** Other operations behind the decoding. */
+function transformsOf(...operations: readonly object[]): (input: string) => void {
+  return (input) => writeFileSync(join(input, 'processor_config.json'), JSON.stringify({ processor: { transforms: [operation('DecodeImage'), ...operations] } }));
+}
+
+function configured(change: (model: Record<string, unknown>) => void): (input: string) => void {
+  return (input) => {
+    const path = join(input, 'genai_config.json');
+    const config = JSON.parse(readFileSync(path, 'utf8')) as { model: Record<string, unknown> };
+    change(config.model);
+    writeFileSync(path, JSON.stringify(config));
+  };
+}
+
+const PLACE = '<|vision_start|><|image_pad|><|vision_end|>';
+
+/** Input ids of a question in a folder whose chat template is given. */
+async function idsWith(input: string, template: string, sample: JsonSample): Promise<number[]> {
+  const at = join(folder(), 'in');
+  cpSync(input, at, { recursive: true });
+  const config = JSON.parse(readFileSync(join(at, 'tokenizer_config.json'), 'utf8')) as object;
+  writeFileSync(join(at, 'tokenizer_config.json'), JSON.stringify({ ...config, chat_template: template }));
+  const { ask, original } = filesOfFolders(at, at);
+  const asking = new Asking(ask, (await readModelFile(original)).io);
+  const { inputs: made } = await asking.ask('q', sample, (p) => join(PICTURES, p));
+  await asking.close();
+  return Array.from(made.get('input_ids')?.data as BigInt64Array, Number);
+}
+
+test('a chat template gets the places of pictures as texts where genai’s processor finds them there, and begins with what it says', { timeout: 60_000 }, async () => {
+  const phi = "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}<assistant>";
+  const image = 'wide.png';
+  const plain = await idsWith(PHI3V, '{{ 1 / 0 }}', { image, prompt: '<user><|image_1|>\nwhat<end><assistant>' });
+  expect(await idsWith(PHI3V, phi, { image, text: 'what' })).toEqual(plain);
+  expect(await idsWith(PHI3V, phi, { image, messages: [{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'what' }] }] })).toEqual(plain);
+  expect(await idsWith(PHI3V, phi, { image, messages: [{ role: 'user', content: '<|image_1|>\nwhat' }] })).toEqual(plain);
+  // It says itself where its picture is: no template.
+  expect(await idsWith(PHI3V, phi, { image, text: 'say <|image_1|> what' })).toEqual(await idsWith(PHI3V, phi, { image, prompt: 'say <|image_1|> what' }));
+  const qwen = inputs.get('qwen2_5_vl') as string;
+  const chat = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{{ '<|im_start|>assistant\n' }}";
+  expect(await idsWith(qwen, chat, { image: [image, 'high.png'], text: 'what' })).toEqual(await idsWith(qwen, chat, { image: [image, 'high.png'], prompt: `<|im_start|>user\n${PLACE}${PLACE}what<|im_end|>\n<|im_start|>assistant\n` }));
+  const parts = [{ role: 'user', content: [{ type: 'image' }, { type: 'text', text: 'what' }] }] as const;
+  expect(new Genai(laidOut('gemma3')).messages(parts)).toEqual(parts);
+});
+
+/** Prompts that a model's processor does not take, and folders that it does not. */
+const REFUSED: readonly { readonly name: string; readonly prompt: string; readonly pictures: readonly string[]; readonly spoil?: (input: string) => void; readonly code: string; readonly says: RegExp }[] = [
+  { name: 'qwen2_5_vl', prompt: 'no place', pictures: ['wide.png'], code: 'PD510', says: /0 places for pictures, for 1 picture/ },
+  { name: 'qwen2_5_vl', prompt: `${PLACE} ${PLACE}`, pictures: ['wide.png'], code: 'PD510', says: /2 places/ },
+  { name: 'qwen2_5_vl', prompt: '<|vision_start|> and <|vision_start|><|vision_end|>', pictures: ['wide.png', 'wide.png'], code: 'PD510', says: /does not end/ },
+  { name: 'qwen2_5_vl', prompt: PLACE, pictures: [], code: 'PD510', says: /1 places for pictures, for 0 pictures/ },
+  { name: 'qwen2_5_vl', prompt: PLACE, pictures: ['line.png'], code: 'PD510', says: /one side is longer than 200 times the other/ },
+  { name: 'qwen2_5_vl', prompt: PLACE, pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('Normalize')), code: 'PD521', says: /end with 1 results, .* "qwen2_5_vl" takes 2/ },
+  { name: 'qwen2_5_vl', prompt: PLACE, pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('PatchImage')), code: 'PD521', says: /270 × 30 pixels are not whole squares of 28/ },
+  { name: 'gemma3', prompt: 'see <start_of_image>', pictures: ['wide.png', 'high.png'], code: 'PD510', says: /1 places for pictures, for 2 pictures/ },
+  { name: 'gemma4', prompt: '<|image|><|image|>', pictures: ['wide.png'], code: 'PD510', says: /2 places for pictures, for 1 picture/ },
+  { name: 'gemma4', prompt: 'what', pictures: ['wide.png', 'square.png'], code: 'PD510', says: /as many as the first/ },
+  { name: 'gemma4', prompt: 'what', pictures: ['wide.png'], spoil: transformsOf(operation('Gemma4ImageTransform', { max_soft_tokens: 60_000 })), code: 'PD521', says: /ask for \d+ pixels/ },
+  { name: 'mistral3', prompt: '[IMG] and [IMG]', pictures: ['wide.png'], code: 'PD510', says: /2 places/ },
+  { name: 'mistral3', prompt: '[IMG]', pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('Permute3D', { dims: [2, 0, 1] }), operation('PixtralImageSizes')), code: 'PD510', says: /270 × 30 pixels, no whole patches of 28/ },
+  { name: 'mistral3', prompt: '[IMG]', pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('PixtralImageSizes')), code: 'PD521', says: /channels first/ },
+  { name: 'mistral3', prompt: '[IMG]', pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('Permute3D', { dims: [2, 2, 1] })), code: 'PD521', says: /order of three axes/ },
+  { name: 'phi4mm', prompt: 'no place', pictures: ['wide.png'], code: 'PD510', says: /0 places/ },
+  { name: 'phi4mm', prompt: '<|image_1|>', pictures: ['line.png'], code: 'PD510', says: /of 6000 × 1 pixels/ },
+  { name: 'phi4mm', prompt: '<|image_1|>', pictures: ['wide.png'], spoil: transformsOf(operation('Phi4VisionDynamicPreprocess', { dynamic_hd: 1e6 })), code: 'PD521', says: /"dynamic_hd" is 1000000/ },
+  { name: 'phi4mm', prompt: '<|image_1|>', pictures: ['wide.png'], spoil: transformsOf(operation('Rescale'), operation('Phi4VisionProcessor')), code: 'PD521', says: /whole squares of 448 pixels and their mask/ },
+  { name: 'phi4mm', prompt: '<|image_1|>', pictures: ['wide.png'], spoil: (at) => writeFileSync(join(at, 'processor_config.json'), JSON.stringify({ processor: { transforms: [operation('DecodeImage'), { operation: { type: 'Rescale', inputs: ['none:3'] } }] } })), code: 'PD521', says: /"none:3" is no result/ },
+];
+
+test.each(REFUSED)('$code, $name: $says', async ({ name, prompt, pictures: images, spoil, code, says }) => {
+  const at = laidOut(name);
+  spoil?.(at);
+  const prompts = await openPrompts(join(at, 'tokenizer.json'), join(at, 'tokenizer_config.json'), 'negative');
+  const error = await new Genai(at).prepare('q', prompt, images.map((p) => join(pictures, p)), (text) => prompts.bare(text)).catch((e: unknown) => e);
+  expect(error).toMatchObject({ code, message: expect.stringMatching(says), hint: expect.stringMatching(/./) });
+});
+
+test('positions on three axes: not told without the tokens that mark pictures, nor of a prompt with padding', async () => {
+  const asked = async (change: (model: Record<string, unknown>) => void, prompt: string): Promise<unknown> => {
+    const at = join(folder(), 'in');
+    cpSync(inputs.get('qwen2_5_vl') as string, at, { recursive: true });
+    configured(change)(at);
+    const { ask, original } = filesOfFolders(at, at);
+    const asking = new Asking({ ...ask, imageTokenId: 102 }, (await readModelFile(original)).io);
+    return await asking.ask('q', { image: 'wide.png', prompt }, (p) => join(PICTURES, p)).catch((e: unknown) => e).finally(() => asking.close());
+  };
+  expect(await asked((m) => delete m.vision_start_token_id, PLACE)).toMatchObject({ code: 'PD523', message: expect.stringMatching(/three axes/) });
+  expect(await asked((m) => Object.assign(m, { pad_token_id: 101 }), PLACE)).toMatchObject({ code: 'PD510', message: expect.stringMatching(/token 101, which onnxruntime-genai takes for padding/) });
+});
+
 interface Bad {
   readonly code: string;
   readonly what: string;
@@ -207,27 +301,18 @@ interface Bad {
   readonly says: RegExp;
 }
 
-const operation = (type: string, attrs?: object): object => ({ operation: { name: 'it', domain: 'com.microsoft.extensions', type, ...(attrs && { attrs }) } });
-const transforms = (...operations: readonly object[]): ((input: string) => void) => (input) => writeFileSync(join(input, 'processor_config.json'), JSON.stringify({ processor: { transforms: [operation('DecodeImage'), ...operations] } }));
-const configured = (change: (model: Record<string, unknown>) => void): ((input: string) => void) => (input) => {
-  const path = join(input, 'genai_config.json');
-  const config = JSON.parse(readFileSync(path, 'utf8')) as { model: Record<string, unknown> };
-  change(config.model);
-  writeFileSync(path, JSON.stringify(config));
-};
-
 const BAD: readonly Bad[] = [
   { code: 'PD521', what: 'no processor_config.json', spoil: (r) => rmSync(join(r, 'processor_config.json')), says: /processor_config\.json/ },
   { code: 'PD521', what: 'another name for it, and no such file', spoil: configured((m) => Object.assign(m.vision as object, { config_filename: 'vision_processor.json' })), says: /vision_processor\.json/ },
   { code: 'PD521', what: 'broken JSON', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":'), says: /cannot be read/ },
   { code: 'PD521', what: 'no operations', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":{"transforms":[]}}'), says: /no list/ },
-  { code: 'PD521', what: 'an operation that is not known', spoil: transforms(operation('Posterize')), says: /operation "it": "Posterize" is not done here \(but DecodeImage/ },
-  { code: 'PD521', what: 'an attribute that is not known', spoil: transforms(operation('Resize', { crop: 3 })), says: /operation "it" \(Resize\): its attribute "crop"/ },
-  { code: 'PD521', what: 'a filter that genai does not have', spoil: transforms(operation('Resize', { interpolation: 'NEAREST' })), says: /"interpolation" is "NEAREST"/ },
-  { code: 'PD521', what: 'a size that is too large', spoil: transforms(operation('Resize', { width: 1e9, height: 4 })), says: /"width" is 1000000000/ },
-  { code: 'PD510', what: 'two sizes that are too large together', spoil: transforms(operation('Resize', { width: 8000, height: 8000 })), says: /8000 × 8000 pixels/ },
-  { code: 'PD521', what: 'operations that do not fit', spoil: transforms(operation('Normalize')), says: /takes float32 on three axes/ },
-  { code: 'PD510', what: 'a crop larger than the picture', spoil: transforms(operation('CenterCrop', { width: 400, height: 10 })), says: /270 × 30 pixels are less than the 400 × 10/ },
+  { code: 'PD521', what: 'an operation that is not known', spoil: transformsOf(operation('Posterize')), says: /operation "it": "Posterize" is not done here \(but DecodeImage/ },
+  { code: 'PD521', what: 'an attribute that is not known', spoil: transformsOf(operation('Resize', { crop: 3 })), says: /operation "it" \(Resize\): its attribute "crop"/ },
+  { code: 'PD521', what: 'a filter that genai does not have', spoil: transformsOf(operation('Resize', { interpolation: 'NEAREST' })), says: /"interpolation" is "NEAREST"/ },
+  { code: 'PD521', what: 'a size that is too large', spoil: transformsOf(operation('Resize', { width: 1e9, height: 4 })), says: /"width" is 1000000000/ },
+  { code: 'PD510', what: 'two sizes that are too large together', spoil: transformsOf(operation('Resize', { width: 8000, height: 8000 })), says: /8000 × 8000 pixels/ },
+  { code: 'PD521', what: 'operations that do not fit', spoil: transformsOf(operation('Normalize')), says: /takes float32 on three axes/ },
+  { code: 'PD510', what: 'a crop larger than the picture', spoil: transformsOf(operation('CenterCrop', { width: 400, height: 10 })), says: /270 × 30 pixels are less than the 400 × 10/ },
   { code: 'PD521', what: 'a model type that is not known', spoil: configured((m) => Object.assign(m, { type: 'own', image_token_id: 5 })), says: /model\.type "own" is not done here \(but those of phi3v/ },
   { code: 'PD610', what: 'a genai_config.json that is none', spoil: (r) => writeFileSync(join(r, 'genai_config.json'), '{'), says: /genai_config\.json/ },
   { code: 'PD510', what: 'a place too few', sample: { image: ['wide.png', 'high.png'] }, says: /1 places for pictures .*, for 2 pictures/ },

@@ -88,7 +88,9 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       if (pictures.some((p) => countOf(p[2]) !== count)) throw badSample(sample, `the pictures have ${pictures.map((p) => countOf(p[2])).join(', ')} tokens, and onnxruntime-genai gives each as many as the first`, 'ask about one picture, or about pictures of one shape');
       let asked = text;
       if (pictures.length > 0 && !asked.includes('<|image>')) {
-        if (asked.split('<|image|>').length - 1 === pictures.length) asked = asked.replaceAll('<|image|>', '<|image>');
+        const places = asked.split('<|image|>').length - 1;
+        if (places > 0 && places !== pictures.length) throw wrongPlaces(sample, `${places} places for pictures`, pictures.length, 'write one <|image|> for each picture of "image", or none: then they stand before the text');
+        if (places > 0) asked = asked.replaceAll('<|image|>', '<|image>');
         else asked = `${pictures.map(() => '<|image>').join(' ')}${asked === '' ? '' : ' '}${asked}`;
       }
       atPlaces(sample, asked, '<|image>', pictures.length);
