@@ -32,7 +32,7 @@ type Data = Omit<ValidateOptions, 'original' | 'rewritten'>;
 const DATA: Kinds<Data> = {
   optimize: ['disabled', 'basic', 'extended', 'all'], data: texts, providers: texts, positions: 'whole', generate: 'whole', eos: { either: ['whole', { listOf: 'whole' }] }, embed: 'text',
   baselines: texts, gates: 'yes or no', gateSamples: 'whole', latency: 'yes or no', repeats: 'whole', warmups: 'whole', memory: 'yes or no', maps: 'whole', seed: 'whole',
-  ask: 'object', samples: 'whole', imageTokens: 'whole', textTokens: 'whole', dims: 'object', vocab: 'whole', imageTokenId: imageToken, limit: 'whole', shard: 'object',
+  ask: 'object', samples: 'whole', imageTokens: 'whole', configuredImageTokens: 'whole', textTokens: 'whole', dims: 'object', vocab: 'whole', imageTokenId: imageToken, limit: 'whole', shard: 'object',
   keepGoing: 'yes or no', resume: 'yes or no', report: 'text', workDir: 'text', spoolLimitBytes: 'number', curve: 'text', thresholds: 'object',
 };
 

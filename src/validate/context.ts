@@ -115,8 +115,8 @@ async function assemble(options: Omit<ValidateOptions, 'rewritten'>, original: M
 }
 
 /** How long prompts that are made up are: as long as a graph of fixed shapes has them, where there is one. */
-function tokensOf({ imageTokens, textTokens }: Pick<ValidateOptions, 'imageTokens' | 'textTokens'>, { fix, imageMask }: Plan): { imageTokens: number; textTokens: number; before?: number; rows?: number } {
-  if (!fix || imageMask.kind !== 'span') return { imageTokens: imageTokens ?? DEFAULTS.imageTokens, textTokens: textTokens ?? DEFAULTS.textTokens };
+function tokensOf({ imageTokens, configuredImageTokens, textTokens }: Pick<ValidateOptions, 'imageTokens' | 'configuredImageTokens' | 'textTokens'>, { fix, imageMask }: Plan): { imageTokens: number; textTokens: number; before?: number; rows?: number } {
+  if (!fix || imageMask.kind !== 'span') return { imageTokens: imageTokens ?? configuredImageTokens ?? DEFAULTS.imageTokens, textTokens: textTokens ?? DEFAULTS.textTokens };
   const image = imageTokens ?? imageMask.count;
   return { imageTokens: image, textTokens: textTokens ?? fix.sequence - image, before: imageMask.start, rows: fix.batch };
 }
@@ -161,6 +161,6 @@ export function partialKey(context: Context, options: ValidateOptions): string {
     const s = statSync(path);
     return `${s.size}@${Math.round(s.mtimeMs)}`;
   };
-  const { positions, generate, eos, data, seed, samples, imageTokens, textTokens, shard, embed } = options;
-  return JSON.stringify([stat(options.original), stat(options.rewritten), plan, positions, generate, eos, data, seed, samples, imageTokens, textTokens, shard, embed]);
+  const { positions, generate, eos, data, seed, samples, imageTokens, configuredImageTokens, textTokens, shard, embed } = options;
+  return JSON.stringify([stat(options.original), stat(options.rewritten), plan, positions, generate, eos, data, seed, samples, imageTokens, configuredImageTokens, textTokens, shard, embed]);
 }

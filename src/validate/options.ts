@@ -34,6 +34,8 @@ export interface ValidateOptions {
   /** Synthetic prompts: how many, and of what. */
   readonly samples?: number | undefined;
   readonly imageTokens?: number | undefined;
+  /** Image tokens of a picture by the model's configuration: of synthetic prompts where neither `imageTokens` nor the graph says how many. */
+  readonly configuredImageTokens?: number | undefined;
   readonly textTokens?: number | undefined;
   readonly dims?: Readonly<Record<string, number>> | undefined;
   readonly vocab?: number | undefined;

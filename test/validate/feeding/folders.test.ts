@@ -1,8 +1,7 @@
 /** `validate` on folders: pictures and texts through the folder's own vision encoder, embedding graph and tokenizer. */
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, afterAll, describe, expect, test } from 'vitest';
-import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { compileFolder } from '../../../src/index.js';
 import { filesOfFolders } from '../../../src/folder/validate-folder.js';
@@ -56,6 +55,21 @@ test('questions are answered as the model answers them, before and after', { tim
   expect(provider?.samples[0]).toMatchObject({ title: `${question(0).text} → ${question(0).answer}` });
   const check = schemaOf('report-validate');
   expect(check(json), schemaComplaint(check)).toBe(true);
+});
+
+test('a folder of one length: a picture, named from anywhere, and made-up prompts as long as its span whatever config.json says of pictures', { timeout: 60_000 }, async () => {
+  const out = join(folder(), 'fixed');
+  await compileFolder(join(root, 'in'), { output: out, lambda: 0.5, measure: false, fix: { batch: 1, sequence: 160 }, imageMask: 'span:1:144' });
+  const data = asked([{ ...question(0), image: join(LVLM, 'demo', question(0).image) }]);
+  const pictures = await cliJson('validate', join(root, 'in'), out, '--data', data, ...QUICK.filter((o) => o !== '--no-gates'));
+  expect([pictures.code, pictures.json.verdict]).toEqual([0, 'passed']);
+  const at = folder();
+  cpSync(join(root, 'in'), at, { recursive: true });
+  const config = join(at, 'config.json');
+  writeFileSync(config, JSON.stringify({ ...(JSON.parse(readFileSync(config, 'utf8')) as object), image_seq_length: 16 }));
+  const madeUp = await cliJson('validate', at, out, '--samples', '1', ...QUICK);
+  expect([madeUp.code, madeUp.json.verdict]).toEqual([0, 'passed']);
+  expect(madeUp.json.cost).toMatchObject({ at: { tokens: 160, imageTokens: 144 } });
 });
 
 describe('what the decoder is given', () => {

@@ -3,7 +3,7 @@
  * them, several paths one after another. Samples are read one at a time, in a stable order.
  */
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { UsageError } from '../../../diagnostics.js';
 import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badSample, SampleFault } from '../../running/faults.js';
@@ -74,7 +74,7 @@ async function asked(json: JsonSample, where: { folder: string; source: string; 
   if (!asking) {
     throw new SampleFault({ code: 'PD518', message: `sample ${id} is a text, and only a folder says how it is tokenized and where pictures go`, culprit: id, hint: 'validate folders: pdrop-compile validate ./in ./out --data …; or give "inputs"' });
   }
-  const { inputs, answers, question, grids } = await asking.ask(id, json, (path) => join(where.folder, path));
+  const { inputs, answers, question, grids } = await asking.ask(id, json, (path) => resolve(where.folder, path));
   const pictures = json.image === undefined ? [] : [json.image].flat();
   const title = json.title ?? `${question}${json.answer === undefined ? '' : ` → ${[json.answer].flat()[0]}`}`;
   return toSample(

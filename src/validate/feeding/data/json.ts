@@ -1,6 +1,6 @@
 /** Samples in JSON and JSON Lines (schemas/data.schema.json). */
 import { createReadStream } from 'node:fs';
-import { join } from 'node:path';
+import { resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { MOST_DATA_BYTES, readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badSample } from '../../running/faults.js';
@@ -57,7 +57,7 @@ export function isLoose(tensor: HostTensor): boolean {
 export function parseJsonTensor(value: JsonTensor, folder: string): HostTensor {
   if (typeof value === 'object' && 'file' in value) {
     const [file, array] = value.file.split(/:(?=[^:/\\]*$)/);
-    const bytes = readRegularFile(join(folder, file ?? ''), MOST_DATA_BYTES);
+    const bytes = readRegularFile(resolve(folder, file ?? ''), MOST_DATA_BYTES);
     if (array === undefined) return parseNpy(bytes);
     const found = parseNpz(bytes).get(array);
     if (!found) throw new Error(`${file} has no array "${array}"`);
@@ -129,7 +129,7 @@ export function toSample(json: JsonSample, where: { folder: string; source: stri
     labels,
     labelEmbeds,
     answers: json.answers ? [json.answers] : undefined,
-    picture: json.picture === undefined ? undefined : { path: join(where.folder, json.picture) },
+    picture: json.picture === undefined ? undefined : { path: resolve(where.folder, json.picture) },
     grids: grids.length > 0 ? grids : undefined,
     title: json.title,
   };
