@@ -55,7 +55,7 @@ export async function genaiPictures({ root, work, python }) {
     await compile(join(folder, 'model.onnx'), { stages: 3, lambda: 0.5, positions, imageMask: 'input-ids:negative', output: generic, force: true });
     const run = ask(own, positions);
     results.push({ name: `${FIXTURE}, ${positions}, one picture and two`, original, compiled: await against(run, generic) });
-    if (positions === 'keep') results.push({ name: `${FIXTURE}, ids, pixel_values and image_sizes as validate prepares them`, original: await prepared(folder, asIs), compiled: await prepared(own, run) });
+    if (positions === 'keep') results.push({ name: `${FIXTURE}, pictures as validate prepares them`, original: await prepared(folder, asIs), compiled: await prepared(own, run) });
   }
   return results;
 }

@@ -66,8 +66,8 @@ export function badSample(sample: string, reason: string, hint: string, cause?: 
   return new SampleFault({ code: 'PD510', message: `sample ${sample}: ${reason}`, culprit: sample, hint }, cause === undefined ? undefined : { cause });
 }
 
-export function badPicture(sample: string, path: string, reason: string, cause?: unknown): SampleFault {
-  return new SampleFault({ code: 'PD520', message: `sample ${sample}: the picture ${path} cannot be read: ${reason}`, culprit: path, hint: 'give a picture that exists, as PNG, JPEG, WebP, GIF, TIFF or AVIF' }, cause === undefined ? undefined : { cause });
+export function badPicture(sample: string, path: string, reason: string, cause?: unknown, kinds = 'PNG, JPEG, WebP, GIF, TIFF or AVIF'): SampleFault {
+  return new SampleFault({ code: 'PD520', message: `sample ${sample}: the picture ${path} cannot be read: ${reason}`, culprit: path, hint: `give a picture that exists, as ${kinds}` }, cause === undefined ? undefined : { cause });
 }
 
 const OUT_OF_MEMORY = /out of memory|bad_alloc|failed to allocate|allocation fail|ENOMEM|not enough memory|OUT_OF_MEMORY|exceeds? .*limit of .*memory/i;

@@ -248,6 +248,28 @@ test('a chat template gets the places of pictures as texts where genai’s proce
   expect(new Genai(laidOut('gemma3')).messages(parts)).toEqual(parts);
 });
 
+test('a decoder in half precision gets embeddings in half precision', async () => {
+  const at = join(folder(), 'in');
+  cpSync(inputs.get('qwen2_5_vl') as string, at, { recursive: true });
+  copyFileSync(join(FIXTURES, 'genai-llama-fp16', 'model.onnx'), join(at, 'model.onnx'));
+  const { ask, original } = filesOfFolders(at, at);
+  const asking = new Asking(ask, (await readModelFile(original)).io);
+  const { inputs: made } = await asking.ask('q', { image: 'wide.png', prompt: PLACE }, (p) => join(PICTURES, p));
+  await asking.close();
+  expect(made.get('inputs_embeds')).toMatchObject({ dtype: 'float16', dims: [1, 12, 64] });
+});
+
+test('how the tokens of one picture lie on it, where they are a grid', async () => {
+  const input = inputs.get('qwen2_5_vl') as string;
+  const { ask, original } = filesOfFolders(input, input);
+  const asking = new Asking(ask, (await readModelFile(original)).io);
+  const of = async (...image: readonly string[]): Promise<unknown> => (await asking.ask('q', { image, prompt: image.map(() => PLACE).join() }, (p) => join(PICTURES, p))).grids;
+  expect([await of('wide.png'), await of('high.png'), await of('wide.png', 'high.png')]).toEqual([[{ rows: 1, columns: 10 }], [{ rows: 4, columns: 2 }], undefined]);
+  await asking.close();
+  const prompts = await openPrompts(join(laidOut('mistral3'), 'tokenizer.json'), undefined, 100);
+  expect((await new Genai(laidOut('mistral3')).prepare('q', '[IMG]', [join(PICTURES, 'high.png')], (text) => prompts.bare(text))).grids).toEqual([{ rows: 3, columns: 1 }]);
+});
+
 /** Prompts that a model's processor does not take, and folders that it does not. */
 const REFUSED: readonly { readonly name: string; readonly prompt: string; readonly pictures: readonly string[]; readonly spoil?: (input: string) => void; readonly code: string; readonly says: RegExp }[] = [
   { name: 'qwen2_5_vl', prompt: 'no place', pictures: ['wide.png'], code: 'PD510', says: /0 places for pictures, for 1 picture/ },
@@ -307,7 +329,10 @@ const BAD: readonly Bad[] = [
   { code: 'PD521', what: 'broken JSON', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":'), says: /cannot be read/ },
   { code: 'PD521', what: 'no operations', spoil: (r) => writeFileSync(join(r, 'processor_config.json'), '{"processor":{"transforms":[]}}'), says: /no list/ },
   { code: 'PD521', what: 'an operation that is not known', spoil: transformsOf(operation('Posterize')), says: /operation "it": "Posterize" is not done here \(but DecodeImage/ },
+  { code: 'PD521', what: 'operations that decode twice', spoil: transformsOf(operation('DecodeImage')), says: /decoded first, and once, and the operations are DecodeImage, DecodeImage/ },
   { code: 'PD521', what: 'an attribute that is not known', spoil: transformsOf(operation('Resize', { crop: 3 })), says: /operation "it" \(Resize\): its attribute "crop"/ },
+  { code: 'PD521', what: 'attributes that are none', spoil: transformsOf(operation('Resize', [4, 4])), says: /attributes are no object/ },
+  { code: 'PD521', what: 'more operations than are followed', spoil: transformsOf(...Array.from({ length: 16 }, () => operation('ConvertRGB'))), says: /no list of 1 to 16/ },
   { code: 'PD521', what: 'a filter that genai does not have', spoil: transformsOf(operation('Resize', { interpolation: 'NEAREST' })), says: /"interpolation" is "NEAREST"/ },
   { code: 'PD521', what: 'a size that is too large', spoil: transformsOf(operation('Resize', { width: 1e9, height: 4 })), says: /"width" is 1000000000/ },
   { code: 'PD510', what: 'two sizes that are too large together', spoil: transformsOf(operation('Resize', { width: 8000, height: 8000 })), says: /8000 × 8000 pixels/ },

@@ -181,14 +181,14 @@ export class Asking {
   /** Pictures and the prompt as onnxruntime-genai's processor prepares them. */
   async #byGenai(id: string, { text }: Prompt, paths: readonly string[], genai: Genai): Promise<Made> {
     const answer = await genai.prepare(id, text, paths, (piece) => (this.#prompts as Prompts).bare(piece));
-    const { ids, runs } = answer;
+    const { ids, runs, grids } = answer;
     const key = JSON.stringify(paths);
     if (this.#last?.key !== key) {
       const features: HostTensor[] = [];
       if (this.#graphs) for (const run of runs) features.push(await this.#graphs.features(id, new Map([...run].map(([name, tensor]) => [genai.model.visionInput(name), tensor]))));
       this.#last = { key, features, tensors: runs[0] ?? new Map() };
     }
-    return { ids, ...this.#last, positions: this.#io.positionAxes > 0 ? genai.positions(id, answer) : undefined, grids: undefined };
+    return { ids, ...this.#last, positions: this.#io.positionAxes > 0 ? genai.positions(id, answer) : undefined, grids };
   }
 
   /** What was made of pictures, and their features where the decoder takes embeddings. */

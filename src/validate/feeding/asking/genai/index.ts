@@ -79,13 +79,9 @@ export class Genai {
    *
    * @throws {SampleFault} PD510 for a prompt with the token that genai pads with: it takes such a token for none
    */
-  positions(sample: string, { ids, runs }: Answer): HostTensor | undefined {
+  positions(sample: string, { ids, runs, grids = [] }: Answer): HostTensor | undefined {
     const { image, visionStart, pad = 0 } = this.model.tokens;
     if (ids.includes(pad)) throw badSample(sample, `the prompt has the token ${pad}, which onnxruntime-genai takes for padding`, 'leave it out, or give "inputs" that were made elsewhere');
-    const grids = runs.flatMap((run) => {
-      const [, rows = 0, columns = 0] = Array.from((run.get('image_grid_thw')?.data ?? []) as ArrayLike<bigint>, Number);
-      return rows > 0 ? [{ rows: rows / this.model.mergeSize, columns: columns / this.model.mergeSize }] : [];
-    });
     if (runs.length > 0 && (grids.length !== runs.length || image === undefined || visionStart === undefined)) {
       throw new UsageError({ code: 'PD523', message: 'the decoder takes positions on three axes, and they are not told for this folder', culprit: join(this.#folder, 'genai_config.json'), hint: 'its model needs image_token_id and vision_start_token_id, and its pictures a grid (image_grid_thw); or give samples with inputs of their own, position_ids among them' });
     }
@@ -107,9 +103,9 @@ async function stored(sample: string, path: string): ReturnType<typeof decoded> 
     throw badPicture(sample, path, (error as Error).message, error);
   }
   const png = head.subarray(0, 8).equals(PNG);
-  if (!png && !head.subarray(0, 2).equals(JPEG)) throw badPicture(sample, path, 'onnxruntime-genai reads PNG and JPEG, and it is neither');
+  if (!png && !head.subarray(0, 2).equals(JPEG)) throw badPicture(sample, path, 'onnxruntime-genai reads PNG and JPEG, and it is neither', undefined, 'PNG or JPEG');
   // The last byte of the header: genai would take the first of its passes for the picture.
-  if (png && head[28] !== 0) throw badPicture(sample, path, 'it is an interlaced PNG, which onnxruntime-genai reads wrongly');
+  if (png && head[28] !== 0) throw badPicture(sample, path, 'it is an interlaced PNG, which onnxruntime-genai reads wrongly', undefined, 'PNG that is not interlaced, or JPEG');
   const picture = await decoded(sample, path, { asStored: true });
   if (Math.max(picture.width, picture.height) > MOST_SIDE || picture.width * picture.height > MOST_PIXELS) throw badPicture(sample, path, `onnxruntime-genai reads at most ${MOST_SIDE} pixels a side and ${MOST_PIXELS} in all, and it is ${picture.width} × ${picture.height}`);
   return picture;

@@ -151,6 +151,7 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
     return ([input]) => {
       const { dims, data } = floatPicture(input);
       const [height, width, channels] = dims as [number, number, number];
+      if (width * height * how.frames > 2 * MOST_PIXELS) throw new UnfitPicture(`it would give ${how.frames} times ${width} × ${height} pixels`);
       const { values, rows, columns } = qwenPatches({ data, width, height, channels }, how);
       return [{ dtype: 'float32', dims: [rows * columns, values.length / (rows * columns)], data: values }, { dtype: 'int64', dims: [1, 3], data: BigInt64Array.of(1n, BigInt(rows), BigInt(columns)) }];
     };

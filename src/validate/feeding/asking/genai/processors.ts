@@ -1,6 +1,7 @@
 /** What onnxruntime-genai's processors make of a prompt and of prepared pictures, by model.type: ids with every image token written out, and the vision encoder's runs. */
 import { badSample } from '../../../running/faults.js';
 import { bytesPerElement, cast, fromBytes, type HostTensor } from '../../../running/tensor.js';
+import type { Grid } from '../tiles.js';
 import type { GenaiModel } from './config.js';
 
 /** A text with its places for pictures, and what the operations made of each picture. */
@@ -18,6 +19,8 @@ export interface Answer {
   readonly ids: readonly number[];
   /** Inputs of the vision encoder by the processor's names, a map each time that it is run. */
   readonly runs: readonly ReadonlyMap<string, HostTensor>[];
+  /** How each picture's tokens lie on it, row by row; undefined where they are not of one grid. */
+  readonly grids?: readonly Grid[];
 }
 
 export interface Processor {
@@ -74,8 +77,8 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
     marked: /<start_of_image>/,
     answer({ sample, text, pictures, tokens }) {
       atPlaces(sample, text, '<start_of_image>', pictures.length);
-      const ids = tokens(text.replaceAll('<start_of_image>', () => `\n\n<start_of_image>${'<image_soft_token>'.repeat(GEMMA3_TOKENS)}<end_of_image>\n\n`));
-      return { ids, runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(pictures, 0)]])] };
+      const ids = tokens(text.replaceAll('<start_of_image>', () => `\n\n<start_of_image>${'<image_soft_token>'.repeat(GEMMA3_SIDE ** 2)}<end_of_image>\n\n`));
+      return { ids, runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(pictures, 0)]])], grids: pictures.map(() => ({ rows: GEMMA3_SIDE, columns: GEMMA3_SIDE })) };
     },
   },
   gemma4: {
@@ -114,12 +117,12 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       };
       const [image, rowEnd, end, begin] = [one('[IMG]'), one('[IMG_BREAK]'), one('[IMG_END]'), one('[INST]')];
       const side = model.patchSize * model.mergeSize;
-      const written = pictures.map((p) => {
+      const grids = pictures.map((p) => {
         const [height = 0, width = 0] = Array.from(p[1]?.data as BigInt64Array, Number);
         if (height % side !== 0 || width % side !== 0) throw badSample(sample, `a picture becomes ${width} × ${height} pixels, no whole patches of ${side}`, 'check patch_size and merge_size of Resize in processor_config.json, and patch_size and spatial_merge_size of vision in genai_config.json');
-        const rows = height / side;
-        return Array.from({ length: rows }, (_, r) => [...new Array<number>(width / side).fill(image), r < rows - 1 ? rowEnd : end]).flat();
+        return { rows: height / side, columns: width / side };
       });
+      const written = grids.map(({ rows, columns }) => Array.from({ length: rows }, (_, r) => [...new Array<number>(columns).fill(image), r < rows - 1 ? rowEnd : end]).flat());
       const given = tokens(text);
       const places = given.filter((id, i) => id === image && given[i - 1] !== image).length;
       if (places > pictures.length) throw wrongPlaces(sample, `${places} places for pictures`, pictures.length, 'write one [IMG] for each picture of "image"');
@@ -127,14 +130,15 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       const ids = given.flatMap((id, i) => (id !== image ? [id] : given[i - 1] === image ? [] : (written[next++] as number[])));
       const left = written.slice(next).flat();
       const at = ids.indexOf(begin) + 1;
-      return { ids: [...ids.slice(0, at), ...left, ...ids.slice(at)], runs: pictures.map((p) => new Map([['pixel_values', stacked([p], 0)], ['image_sizes', stacked([p], 1)]])) };
+      return { ids: [...ids.slice(0, at), ...left, ...ids.slice(at)], runs: pictures.map((p) => new Map([['pixel_values', stacked([p], 0)], ['image_sizes', stacked([p], 1)]])), grids };
     },
   },
   ...Object.fromEntries(['fara', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5', 'qwen3_5_moe'].map((type) => [type, { results: 2, place: () => '<|vision_start|><|image_pad|><|vision_end|>', marked: /<\|vision_start\|>/, answer: qwen }])),
 };
 
 const PHI4_IMAGE = 200010;
-const GEMMA3_TOKENS = 256;
+/** Tokens on a side of a picture. */
+const GEMMA3_SIDE = 16;
 /** Patches of one token: genai counts on 3 × 3. */
 const GEMMA4_PATCHES = 9;
 
@@ -143,13 +147,17 @@ function qwen({ sample, text, pictures, tokens, model }: Request): Answer {
   const [begin, end] = ['<|vision_start|>', '<|vision_end|>'];
   const [before = '', ...places] = text.split(begin);
   if (places.length !== pictures.length) throw wrongPlaces(sample, `${places.length} places for pictures`, pictures.length, `write ${begin}<|image_pad|>${end} where each picture of "image" belongs`);
+  const grids = pictures.map((p): Grid => {
+    const [, height = 0, width = 0] = Array.from(p[1]?.data as BigInt64Array, Number);
+    return { rows: Math.floor(height / model.mergeSize), columns: Math.floor(width / model.mergeSize) };
+  });
   const asked = places.map((place, i) => {
-    const [, height = 0, width = 0] = Array.from(pictures[i]?.[1]?.data as BigInt64Array, Number);
+    const { rows, columns } = grids[i] as Grid;
     const at = place.indexOf(end);
     if (at < 0 && i < places.length - 1) throw wrongPlaces(sample, `a place that begins with ${begin} and does not end`, pictures.length, `write ${end} behind each picture's place`);
-    return `${begin}${'<|image_pad|>'.repeat(Math.floor((height * width) / model.mergeSize ** 2))}${end}${at < 0 ? place : place.slice(at + end.length)}`;
+    return `${begin}${'<|image_pad|>'.repeat(rows * columns)}${end}${at < 0 ? place : place.slice(at + end.length)}`;
   });
-  return { ids: tokens(before + asked.join('')), runs: pictures.map(([pixels, grid]) => new Map([['pixel_values', pixels as HostTensor], ['image_grid_thw', grid as HostTensor]])) };
+  return { ids: tokens(before + asked.join('')), runs: pictures.map(([pixels, grid]) => new Map([['pixel_values', pixels as HostTensor], ['image_grid_thw', grid as HostTensor]])), grids };
 }
 
 /** Ids with what is written for picture `i` in place of the `i`th image token. */

@@ -17,15 +17,18 @@ interface Step {
 
 type Json = Readonly<Record<string, unknown>>;
 
-const MOST_STEPS = 64;
+const MOST_STEPS = 16;
 
 export class Transforms {
   readonly #path: string;
   readonly #steps: readonly Step[];
+  /** Results that a step asks for by name: the others are not kept. */
+  readonly #asked: ReadonlySet<string>;
 
   private constructor(path: string, steps: readonly Step[]) {
     this.#path = path;
     this.#steps = steps;
+    this.#asked = new Set(steps.flatMap((step) => step.inputs));
   }
 
   /** @throws {UsageError} PD521 when the file is missing, or asks for what is not done here */
@@ -38,7 +41,9 @@ export class Transforms {
     }
     const transforms = objectOf(objectOf(json).processor).transforms;
     if (!Array.isArray(transforms) || transforms.length === 0 || transforms.length > MOST_STEPS) throw refused(path, `processor.transforms is no list of 1 to ${MOST_STEPS} operations`);
-    return new Transforms(path, transforms.map((t: unknown) => stepOf(path, objectOf(objectOf(t).operation))));
+    const steps = transforms.map((t: unknown) => stepOf(path, objectOf(objectOf(t).operation)));
+    if (steps.some(({ type }, i) => (type === 'DecodeImage') !== (i === 0))) throw refused(path, `pictures are decoded first, and once, and the operations are ${steps.map((step) => step.type).join(', ')}`);
+    return new Transforms(path, steps);
   }
 
   /**
@@ -57,7 +62,7 @@ export class Transforms {
         if (error instanceof UnfitPicture) throw badSample(sample, `operation "${step.name}" (${step.type}) of ${this.#path} cannot take ${path}: ${error.message}`, 'give another picture, or "inputs" that were made elsewhere', error);
         throw error instanceof NotFollowed ? refused(this.#path, `operation "${step.name}" (${step.type}): ${error.message}`, error) : error;
       }
-      for (const [k, result] of results.entries()) known.set(`${step.name}:${k}`, result);
+      for (const [k, result] of results.entries()) if (this.#asked.has(`${step.name}:${k}`)) known.set(`${step.name}:${k}`, result);
     }
     return results;
   }
@@ -71,6 +76,7 @@ function stepOf(path: string, operation: Json): Step {
   const { inputs = [':*'] } = operation;
   try {
     if (!Array.isArray(inputs) || !inputs.every((spec) => typeof spec === 'string')) throw new NotFollowed('its inputs are no list of names');
+    if (operation.attrs !== undefined && objectOf(operation.attrs) !== operation.attrs) throw new NotFollowed('its attributes are no object');
     const attributes = new Attributes(objectOf(operation.attrs));
     const run = known(attributes);
     attributes.close();
