@@ -47,13 +47,10 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       if (numbers.size !== pictures.length || places.length !== pictures.length || [...numbers].some((n) => n < 1 || n > pictures.length)) {
         throw wrongPlaces(sample, `${places.length} places for pictures (${places.map((p) => `<|image_${p.number}|>`).join(', ') || 'none'})`, pictures.length, 'write <|image_1|>, <|image_2|> … where the pictures of "image" belong, each once');
       }
-      const ids: number[] = [];
-      let done = 0;
-      for (const { number, from, to } of places) {
-        ids.push(...tokens(text.slice(done, from)), ...new Array<number>(countOf(pictures[number - 1]?.[2])).fill(-number));
-        done = to;
-      }
-      return { ids: [...ids, ...tokens(text.slice(done))], runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(pictures, 0)], ['image_sizes', stacked(pictures, 1)]])] };
+      const ends = places.map((p) => p.to);
+      const pieces = places.flatMap(({ number, from }, i) => [tokens(text.slice(ends[i - 1] ?? 0, from)), new Array<number>(countOf(pictures[number - 1]?.[2])).fill(-number)]);
+      const ids = [...pieces, tokens(text.slice(ends.at(-1) ?? 0))].flat();
+      return { ids, runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(sample, pictures, 0)], ['image_sizes', stacked(sample, pictures, 1)]])] };
     },
   },
 
@@ -68,7 +65,7 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       if (pictures.length === 0) return { ids, runs: [] };
       const most = Math.max(...pictures.map((p) => p[0]?.dims[0] as number));
       const [pixels, masks] = [pictures.map((p) => padded(p[0] as HostTensor, most, 0)), pictures.map((p) => padded(cast(p[2] as HostTensor, 'float32'), most, 1))];
-      return { ids, runs: [new Map([['pixel_values', stackedOf(pixels)], ['image_sizes', stacked(pictures, 1)], ['image_attention_mask', stackedOf(masks)], ['attention_mask', stackedOf(masks)]])] };
+      return { ids, runs: [new Map([['pixel_values', stackedOf(sample, pixels)], ['image_sizes', stacked(sample, pictures, 1)], ['image_attention_mask', stackedOf(sample, masks)], ['attention_mask', stackedOf(sample, masks)]])] };
     },
   },
   gemma3: {
@@ -78,7 +75,7 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
     answer({ sample, text, pictures, tokens }) {
       atPlaces(sample, text, '<start_of_image>', pictures.length);
       const ids = tokens(text.replaceAll('<start_of_image>', () => `\n\n<start_of_image>${'<image_soft_token>'.repeat(GEMMA3_SIDE ** 2)}<end_of_image>\n\n`));
-      return { ids, runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(pictures, 0)]])], grids: pictures.map(() => ({ rows: GEMMA3_SIDE, columns: GEMMA3_SIDE })) };
+      return { ids, runs: pictures.length === 0 ? [] : [new Map([['pixel_values', stacked(sample, pictures, 0)]])], grids: pictures.map(() => ({ rows: GEMMA3_SIDE, columns: GEMMA3_SIDE })) };
     },
   },
   gemma4: {
@@ -100,7 +97,7 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       const ids = tokens(asked.replaceAll('<|image>', () => `\n\n<|image>${'<|image|>'.repeat(count)}<image|>\n\n`));
       if (pictures.length === 0) return { ids, runs: [] };
       const patches = count * GEMMA4_PATCHES;
-      const trimmed = (result: number): HostTensor => stackedOf(pictures.map((p) => firstRows(p[result] as HostTensor, patches)));
+      const trimmed = (result: number): HostTensor => stackedOf(sample, pictures.map((p) => firstRows(p[result] as HostTensor, patches)));
       return { ids, runs: [new Map([['pixel_values', trimmed(0)], ['pixel_position_ids', trimmed(1)]])] };
     },
   },
@@ -110,6 +107,7 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
     marked: /\[IMG\]/,
     /** One [IMG] after another stand for one picture; pictures without a place go behind the first [INST], or to the front. The vision encoder is run picture by picture. */
     answer({ sample, text, pictures, tokens, model }) {
+      if (pictures.length === 0) return { ids: tokens(text), runs: [] };
       const one = (token: string): number => {
         const [id, ...more] = tokens(token);
         if (id === undefined || more.length > 0) throw badSample(sample, `the tokenizer has no token ${token}`, 'put the model’s tokenizer.json into the folder');
@@ -130,7 +128,7 @@ export const PROCESSORS: Readonly<Record<string, Processor>> = {
       const ids = given.flatMap((id, i) => (id !== image ? [id] : given[i - 1] === image ? [] : (written[next++] as number[])));
       const left = written.slice(next).flat();
       const at = ids.indexOf(begin) + 1;
-      return { ids: [...ids.slice(0, at), ...left, ...ids.slice(at)], runs: pictures.map((p) => new Map([['pixel_values', stacked([p], 0)], ['image_sizes', stacked([p], 1)]])), grids };
+      return { ids: [...ids.slice(0, at), ...left, ...ids.slice(at)], runs: pictures.map((p) => new Map([['pixel_values', stacked(sample, [p], 0)], ['image_sizes', stacked(sample, [p], 1)]])), grids };
     },
   },
   ...Object.fromEntries(['fara', 'qwen2_5_vl', 'qwen3_vl', 'qwen3_5', 'qwen3_5_moe'].map((type) => [type, { results: 2, place: () => '<|vision_start|><|image_pad|><|vision_end|>', marked: /<\|vision_start\|>/, answer: qwen }])),
@@ -183,12 +181,14 @@ function countOf(tensor: HostTensor | undefined): number {
 }
 
 /** One result of every picture, all of one shape, as a tensor [pictures, …]. */
-function stacked(pictures: readonly (readonly HostTensor[])[], result: number): HostTensor {
-  return stackedOf(pictures.map((p) => p[result] as HostTensor));
+function stacked(sample: string, pictures: readonly (readonly HostTensor[])[], result: number): HostTensor {
+  return stackedOf(sample, pictures.map((p) => p[result] as HostTensor));
 }
 
-function stackedOf(all: readonly HostTensor[]): HostTensor {
+function stackedOf(sample: string, all: readonly HostTensor[]): HostTensor {
   const { dtype, dims } = all[0] as HostTensor;
+  const shapes = new Set(all.map((t) => `[${t.dims.join(', ')}]`));
+  if (shapes.size > 1) throw badSample(sample, `the pictures become ${[...shapes].join(' and ')}, and the vision encoder takes one shape at a time`, 'ask about one picture, or about pictures of one shape');
   return fromBytes(dtype, [all.length, ...dims], Buffer.concat(all.map(bytesOf)));
 }
 
