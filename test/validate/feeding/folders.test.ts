@@ -136,6 +136,7 @@ const BAD: readonly Bad[] = [
   { code: 'PD519', what: 'no tokenizer', spoil: (r) => rmSync(join(r, 'tokenizer.json')), says: /tokenizer\.json/ },
   { code: 'PD519', what: 'a tokenizer that is none', spoil: (r) => writeFileSync(join(r, 'tokenizer.json'), '{"model":{"type":"None"}}'), says: /tokenizer/ },
   { code: 'PD520', what: 'a picture that is missing', sample: { image: 'none.png', text: 'which digit' }, says: /none\.png/ },
+  { code: 'PD520', what: 'a device for a picture', sample: { image: `${'../'.repeat(20)}dev/zero`, text: 'which digit' }, says: /not a regular file/ },
   { code: 'PD520', what: 'a picture that is none', sample: { image: 'samples.jsonl', text: 'which digit' }, says: /samples\.jsonl/ },
   { code: 'PD521', what: 'no preprocessor_config.json', spoil: (r) => rmSync(join(r, 'preprocessor_config.json')), says: /preprocessor_config/ },
   { code: 'PD521', what: 'a processor that neither we nor transformers.js have', spoil: (r) => writeFileSync(join(r, 'preprocessor_config.json'), '{"image_processor_type":"OwnImageProcessor"}'), says: /OwnImageProcessor/ },

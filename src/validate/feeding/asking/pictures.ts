@@ -1,8 +1,7 @@
 /** Pictures as a vision encoder takes them: decoded and scaled by sharp, then rescaled and normalized as preprocessor_config.json says. */
-import { readFileSync } from 'node:fs';
 import type { Sharp } from 'sharp';
 import { UsageError } from '../../../diagnostics.js';
-import { readRegularText } from '../../../disk/small-files.js';
+import { readRegularFile, readRegularText } from '../../../disk/small-files.js';
 import { badPicture } from '../../running/faults.js';
 import { type HostTensor, zeros } from '../../running/tensor.js';
 
@@ -25,6 +24,9 @@ const KNOWN = ['Siglip', 'CLIP', 'ViT', 'DeiT', 'Blip', 'Bit', 'Llava', 'Gemma3'
 const KERNELS = ['nearest', 'lanczos3', 'linear', 'cubic'] as const;
 
 const MOST_PIXELS = 8192;
+
+/** Largest file of a picture. */
+export const MOST_PICTURE_BYTES = 256 * 1024 * 1024;
 
 interface Json {
   readonly [key: string]: unknown;
@@ -98,7 +100,7 @@ export async function decoded(sample: string, path: string, { scaled = (picture)
   });
   try {
     // Read here, so that the path is a path: sharp takes other things for one.
-    const picture = sharp(readFileSync(path), { limitInputPixels: 2 ** 28, failOn: 'error', ignoreIcc: asStored });
+    const picture = sharp(readRegularFile(path, MOST_PICTURE_BYTES), { limitInputPixels: 2 ** 28, failOn: 'error', ignoreIcc: asStored });
     if (asStored && (await picture.metadata()).space === 'cmyk') throw new Error('its colours are CMYK');
     const { data, info } = await scaled((asStored ? picture : picture.rotate()).toColourspace('srgb').removeAlpha()).raw().toBuffer({ resolveWithObject: true });
     return { data, ...info };

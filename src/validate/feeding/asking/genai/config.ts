@@ -7,6 +7,8 @@ type Json = Readonly<Record<string, unknown>>;
 export interface GenaiModel {
   /** As the file has it: it chooses genai's processor. */
   readonly type: string;
+  /** Most tokens of a prompt. */
+  readonly contextLength: number;
   /** Path of the file that says how pictures are prepared. */
   readonly transforms: string;
   /** Name of the vision encoder's input for what the processor calls so. */
@@ -26,11 +28,12 @@ export function readGenaiModel(folder: string): GenaiModel {
   const model = objectIn(configOf(folder, 'genai_config.json'), 'model');
   const [vision, embedding] = [objectIn(model, 'vision'), objectIn(model, 'embedding')];
   const text = (object: Json, key: string, otherwise: string): string => (typeof object[key] === 'string' ? (object[key] as string) : otherwise);
-  const id = (key: string): number | undefined => (Number.isInteger(model[key]) ? (model[key] as number) : undefined);
+  const whole = (key: string): number | undefined => (Number.isInteger(model[key]) ? (model[key] as number) : undefined);
   const size = (key: string, otherwise: number): number => (Number.isInteger(vision[key]) && (vision[key] as number) > 0 ? (vision[key] as number) : otherwise);
   const inputs = objectIn(vision, 'inputs');
   return {
     type: text(model, 'type', ''),
+    contextLength: whole('context_length') ?? Number.POSITIVE_INFINITY,
     transforms: join(folder, text(vision, 'config_filename', 'processor_config.json')),
     visionInput: (name) => text(inputs, name, name),
     features: text(objectIn(vision, 'outputs'), 'image_features', 'image_features'),
@@ -41,7 +44,7 @@ export function readGenaiModel(folder: string): GenaiModel {
     },
     patchSize: size('patch_size', 14),
     mergeSize: size('spatial_merge_size', 2),
-    tokens: { image: id('image_token_id'), visionStart: id('vision_start_token_id'), pad: id('pad_token_id') },
+    tokens: { image: whole('image_token_id'), visionStart: whole('vision_start_token_id'), pad: whole('pad_token_id') },
   };
 }
 

@@ -1,11 +1,12 @@
 /** Questions about pictures as onnxruntime-genai puts them to its models: genai_config.json says whose processor it is, processor_config.json what is done to pictures. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../../diagnostics.js';
+import { readRegularFile } from '../../../../disk/small-files.js';
 import { badPicture, badSample } from '../../../running/faults.js';
 import type { HostTensor } from '../../../running/tensor.js';
 import type { Message } from '../../data/json.js';
-import { decoded } from '../pictures.js';
+import { decoded, MOST_PICTURE_BYTES } from '../pictures.js';
 import { type GenaiModel, readGenaiModel } from './config.js';
 import { type Answer, PROCESSORS, type Processor } from './processors.js';
 import { mropePositions } from './positions.js';
@@ -53,9 +54,16 @@ export class Genai {
    * Ids of a prompt, and what the vision encoder is run on.
    *
    * @param tokens ids of a text, without any that a tokenizer adds: genai adds none
-   * @throws {UsageError} PD521 for a model.type or operations that are not done here; {SampleFault} PD510, PD520
+   * @throws {UsageError} PD521 for a model.type or operations that are not done here; {SampleFault} PD520, PD510 also where the prompt is longer than the model takes
    */
   async prepare(sample: string, text: string, paths: readonly string[], tokens: (text: string) => number[]): Promise<Answer> {
+    const answer = await this.#answer(sample, text, paths, tokens);
+    const [length, most] = [answer.ids.length, this.model.contextLength];
+    if (length > most) throw badSample(sample, `the prompt has ${length} tokens with those of its pictures, and model.context_length of genai_config.json is ${most}`, 'ask about fewer or smaller pictures');
+    return answer;
+  }
+
+  async #answer(sample: string, text: string, paths: readonly string[], tokens: (text: string) => number[]): Promise<Answer> {
     const processor = this.#processor;
     if (!processor) {
       if (paths.length === 0) return { ids: tokens(text), runs: [] };
@@ -98,7 +106,7 @@ export class Genai {
 async function stored(sample: string, path: string): ReturnType<typeof decoded> {
   let head: Buffer;
   try {
-    head = readFileSync(path).subarray(0, 29);
+    head = readRegularFile(path, MOST_PICTURE_BYTES).subarray(0, 29);
   } catch (error) {
     throw badPicture(sample, path, (error as Error).message, error);
   }
