@@ -122,6 +122,7 @@ export function removeUse(value: Value, node: Node, index: number): void {
 /** What most nodes have: one for all of them, for a graph may have a million. */
 const NO_STAMPS: ReadonlyMap<string, string> = new Map();
 const NOTHING: ReadonlySet<string> = new Set();
+const NO_ATTRIBUTES: ReadonlyMap<string, AttributeValue> = new Map();
 
 /** One operator call. */
 export class Node {
@@ -131,7 +132,8 @@ export class Node {
   name: string;
   readonly inputs: (Value | null)[] = [];
   readonly outputs: (Value | null)[] = [];
-  readonly attributes: Map<string, AttributeValue>;
+  /** Nodes with the same attributes may share one map: changed by `setAttribute`, which makes a new one. */
+  attributes: ReadonlyMap<string, AttributeValue>;
   /** Subgraphs of If, Loop, Scan and the like. */
   readonly subgraphs: Graph[] = [];
   /** Values of the enclosing graph that the subgraphs read. */
@@ -145,7 +147,7 @@ export class Node {
   /** Opaque: what the evaluator keeps of op and attributes (src/analyse/shapes/memo.ts). */
   form: unknown = undefined;
 
-  constructor(opType: string, domain: string, name: string, attributes: Map<string, AttributeValue> = new Map()) {
+  constructor(opType: string, domain: string, name: string, attributes: ReadonlyMap<string, AttributeValue> = NO_ATTRIBUTES) {
     this.opType = opType;
     this.domain = domain;
     this.name = name;
@@ -169,7 +171,7 @@ export class Node {
   }
 
   setAttribute(name: string, value: AttributeValue): void {
-    this.attributes.set(name, value);
+    this.attributes = new Map(this.attributes).set(name, value);
     if (!this.changedAttributes.has(name)) this.changedAttributes = new Set([...this.changedAttributes, name]);
     this.form = undefined;
   }

@@ -11,7 +11,7 @@
 import { Refusal } from '../diagnostics.js';
 import { type Graph, type Model, type Node, removeUse } from '../ir/graph.js';
 import type { WindowedSource } from './bytes.js';
-import { decodeNode, normaliseDomain } from './decode.js';
+import { Attributes, decodeNode, normaliseDomain } from './decode.js';
 import { elide, fieldAt } from './elide.js';
 import { encodeOpset } from './encode.js';
 import { linkInputs } from './link.js';
@@ -108,12 +108,13 @@ export class LocalFunctions {
   async expand(graph: Graph, locations: Set<string>): Promise<void> {
     if (this.#branches.size === 0) return;
     const { segments } = graph.record as GraphRecord;
+    const attributes = new Attributes();
     for (const [i, call] of graph.nodes.entries()) {
       const branch = call.domain === BRANCH_DOMAIN ? this.#branches.get(call.opType) : undefined;
       const record = call.record as NodeRecord;
       // Tools may rename what a call reads, and nothing in the function: then it stays a call.
       if (!branch || record.inputNames.join('\0') !== branch.inputs.join('\0') || record.outputNames.join('\0') !== branch.outputs.join('\0')) continue;
-      const { node, inputs, outputs, graphs } = decodeNode(branch.body);
+      const { node, inputs, outputs, graphs } = decodeNode(branch.body, attributes);
       if (!node.is('If') || outputs.join('\0') !== branch.outputs.join('\0')) continue;
       call.inputs.forEach((v, index) => v && removeUse(v, call, index));
       for (const v of call.outputs) {
@@ -121,7 +122,7 @@ export class LocalFunctions {
         if (v) v.producer = node;
       }
       linkInputs(graph, node, inputs);
-      await readSubgraphs(graph, { node, graphs }, { depth: 0, locations });
+      await readSubgraphs(graph, { node, graphs }, { depth: 0, attributes, locations });
       const foreign = node.reads.find((v) => v && !branch.inputs.includes(v.name));
       if (foreign) throw new Refusal({ code: 'PD102', message: `the local function "${call.opType}" reads "${foreign.name}", which is not among its inputs`, culprit: call.name || call.opType, hint: 'the graph is not valid ONNX; compile the original again' });
       node.record = { full: record.full, body: branch.body, elided: branch.elided, inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;

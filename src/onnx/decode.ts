@@ -28,11 +28,11 @@ export function decodeOpset(body: Uint8Array): [domain: string, version: number]
   return [domain, version];
 }
 
-export function decodeNode(body: Uint8Array): DecodedNode {
+export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
   const inputs: string[] = [];
   const outputs: string[] = [];
   const graphs: { name: string; bytes: Uint8Array }[] = [];
-  const attributes: Node['attributes'] = new Map();
+  let attributes: ReadonlyMap<string, AttributeValue> | undefined;
   let name = '';
   let opType = '';
   let domain = '';
@@ -51,8 +51,8 @@ export function decodeNode(body: Uint8Array): DecodedNode {
         opType = f.name();
         break;
       case NODE.attribute: {
-        const a = decodeAttribute(f.payload);
-        attributes.set(a.name, a.value);
+        const a = known.decode(f.payload);
+        attributes = attributes ? new Map(attributes).set(a.name, a.value) : a.alone;
         for (const bytes of a.graphs) graphs.push({ name: a.name, bytes });
         break;
       }
@@ -151,10 +151,42 @@ function valueOf(parts: Parts): AttributeValue {
 }
 
 /** Name and value of an AttributeProto; graphs stay bytes. */
-function decodeAttribute(bytes: Uint8Array): { name: string; value: AttributeValue; graphs: Uint8Array[] } {
+interface DecodedAttribute {
+  readonly name: string;
+  readonly value: AttributeValue;
+  readonly graphs: readonly Uint8Array[];
+  /** What a node has that has no other attribute. */
+  readonly alone: ReadonlyMap<string, AttributeValue>;
+}
+
+function decodeAttribute(bytes: Uint8Array): DecodedAttribute {
   const parts = partsOf(bytes);
   const { name, graphs } = parts;
-  return { name, value: graphs.length > 0 ? { kind: 'other', value: null } : valueOf(parts), graphs };
+  const value: AttributeValue = graphs.length > 0 ? { kind: 'other', value: null } : valueOf(parts);
+  return { name, value, graphs, alone: new Map([[name, value]]) };
+}
+
+/** Larger attributes are mostly seen once. */
+const MOST_KNOWN_BYTES = 256;
+
+/** After so many that differ they are forgotten, which costs only sharing. */
+const MOST_KNOWN = 4096;
+
+/** Attributes of a model, equal bytes decoded once: an exporter's thousands are the same few dozen. */
+export class Attributes {
+  private readonly known = new Map<string, DecodedAttribute>();
+
+  decode(bytes: Uint8Array): DecodedAttribute {
+    if (bytes.length > MOST_KNOWN_BYTES) return decodeAttribute(bytes);
+    const key = String.fromCharCode.apply(null, bytes as unknown as number[]);
+    let found = this.known.get(key);
+    if (found === undefined) {
+      if (this.known.size >= MOST_KNOWN) this.known.clear();
+      found = decodeAttribute(bytes);
+      this.known.set(key, found);
+    }
+    return found;
+  }
 }
 
 /** ValueInfoProto → name and tensor type (undefined for sequences, optionals and untyped values). */

@@ -21,7 +21,7 @@ export class KnownNodes {
     const record = node?.record as NodeRecord | undefined;
     if (!node || !record || !(full instanceof Uint8Array) || !(record.full instanceof Uint8Array) || node.subgraphs.length > 0 || node.changedAttributes.size > 0) return undefined;
     if (!equal(full, record.full)) return undefined;
-    const again = new Node(node.opType, node.domain, record.name, new Map(node.attributes));
+    const again = new Node(node.opType, node.domain, record.name, node.attributes);
     again.form = node.form;
     return { node: again, inputs: record.inputNames, outputs: record.outputNames, graphs: [] };
   }

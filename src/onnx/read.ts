@@ -7,7 +7,7 @@ import { isFloat } from '../ir/data-type.js';
 import { type Graph, type Model, type Node, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
 import { LocalFunctions } from './branch-functions.js';
 import { type ByteSource, type Piece, WindowedSource } from './bytes.js';
-import { decodeOpset } from './decode.js';
+import { Attributes, decodeOpset } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
 import { foreignFormat } from './foreign.js';
 import { MODEL } from './proto.js';
@@ -64,7 +64,7 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
     const length = f.end - f.start;
     if (f.number === MODEL.graph && f.wire === LENGTH_DELIMITED) {
       if (graph) throw malformed('there are two graphs', at);
-      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, known: made && new KnownNodes(made.graph) }, locations);
+      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, attributes: new Attributes(), known: made && new KnownNodes(made.graph) }, locations);
       segments.push({ field: f.number, piece: { offset: f.start, length } });
     } else if (length > WHOLE_RECORD_BYTES) {
       segments.push({ field: f.number, piece: { offset: f.start, length } });
@@ -108,7 +108,7 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
   };
   for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);
   for (const n of graph.nodes) {
-    if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.attributes.set(name, { kind: 'tensor', value: await load(a.value, n.name) });
+    if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.attributes = new Map(n.attributes).set(name, { kind: 'tensor', value: await load(a.value, n.name) });
     if (n.subgraphs.length > 0) for (const g of n.subgraphs) await readSmallExternal(g, source);
   }
 }

@@ -88,7 +88,7 @@ export class Builder {
 
   /** A copy of `node` that reads `inputs`; unchanged attributes and unknown fields come with it. */
   clone(node: Node, inputs: readonly (Value | null)[]): Node {
-    const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), new Map(node.attributes));
+    const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), node.attributes);
     copy.record = node.record;
     copy.changedAttributes = node.changedAttributes;
     copy.subgraphs.push(...node.subgraphs);

@@ -51,7 +51,7 @@ type Writable<T> = { -readonly [K in keyof T]: T[K] };
 const nodeOf = (m: Model, op: string): Writable<Node> => m.graph.nodes.find((n) => n.opType === op) as Writable<Node>;
 const tensorOf = (m: Model, name: string): Writable<Tensor> => m.graph.values.get(name)?.tensor as Writable<Tensor>;
 const typeOf = (m: Model, name: string): TensorType => m.graph.values.get(name)?.type as TensorType;
-const attribute = (m: Model, name: string, value: AttributeValue): unknown => nodeOf(m, 'Odd').attributes.set(name, value);
+const attribute = (m: Model, name: string, value: AttributeValue): unknown => nodeOf(m, 'Odd').setAttribute(name, value);
 
 const MISREADINGS: readonly [string, (m: Writable<Model>) => unknown][] = [
   ['IR version', (m) => (m.irVersion = 7)],

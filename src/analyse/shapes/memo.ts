@@ -60,21 +60,17 @@ function findForm(node: Node, handlerOf: (node: Node) => Handler | undefined): F
   return forms.get(`${node.domain}:${node.opType}:${node.outputs.length}${attributes}`, () => new Form(handler, true));
 }
 
-/** A third of an exporter's nodes are constants. */
-function constantForm(node: Node, handler: Handler): Form {
-  const bytes = bytesOf(node);
-  return bytes === undefined ? decodedForm(node, handler) : constants.get(bytes, () => decodedForm(node, handler));
-}
+/** Forms of Constants by what they share: the map of their attributes. */
+const byAttributes = new WeakMap<Node['attributes'], Form>();
 
-/** Type, sizes and bytes of a Constant that is a small tensor: most are the same few, and need not be decoded each. */
-function bytesOf(node: Node): string | undefined {
-  const value = node.attributes.get('value');
-  if (value?.kind !== 'tensor' || node.attributes.size !== 1) return undefined;
-  const { dataType, dims, data } = value.value;
-  if (data === undefined || data.length > 8 * MOST_ELEMENTS) return undefined;
-  let text = `${dataType},${dims.join()}=`;
-  for (let i = 0; i < data.length; i++) text += String.fromCharCode(data[i] as number);
-  return text;
+/** A third of an exporter's nodes are constants, most of them the same few: they need not be decoded each. */
+function constantForm(node: Node, handler: Handler): Form {
+  let form = byAttributes.get(node.attributes);
+  if (form === undefined) {
+    form = decodedForm(node, handler);
+    byAttributes.set(node.attributes, form);
+  }
+  return form;
 }
 
 function decodedForm(node: Node, handler: Handler): Form {
