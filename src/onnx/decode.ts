@@ -2,7 +2,7 @@
 import { type AttributeValue, type Dim, Node, type TensorType } from '../ir/graph.js';
 import { ATTRIBUTE, AttributeType, DIMENSION, NODE, OPSET, SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO } from './proto.js';
 import { decodeTensor } from './tensor.js';
-import { type Field, fieldsOf, type Integer, LENGTH_DELIMITED, VARINT } from './wire.js';
+import { type Field, Fields, fieldsOf, type Integer, LENGTH_DELIMITED, VARINT } from './wire.js';
 
 /** A node and the names it is linked by; its subgraphs stay bytes, since reading them needs a scope (read-graph.ts). */
 export interface DecodedNode {
@@ -36,7 +36,8 @@ export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
   let name = '';
   let opType = '';
   let domain = '';
-  for (const f of fieldsOf(body)) {
+  const fields = new Fields(body);
+  for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
         inputs.push(f.name());
@@ -80,7 +81,8 @@ interface Parts {
 
 function partsOf(bytes: Uint8Array): Parts {
   const parts: Parts = { name: '', type: 0, float: 0, int: 0, string: undefined, tensor: undefined, floats: [], ints: [], strings: [], graphs: [] };
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case ATTRIBUTE.name:
         parts.name = f.name();
@@ -193,7 +195,8 @@ export class Attributes {
 export function decodeValueInfo(bytes: Uint8Array): { name: string; type: TensorType | undefined } {
   let name = '';
   let type: TensorType | undefined;
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     if (f.number === VALUE_INFO.name) name = f.name();
     if (f.number !== VALUE_INFO.type || f.wire !== LENGTH_DELIMITED) continue;
     for (const t of fieldsOf(f.payload)) if (t.number === TYPE.tensorType && t.wire === LENGTH_DELIMITED) type = decodeTensorType(t.payload);
@@ -205,7 +208,8 @@ export function decodeValueInfo(bytes: Uint8Array): { name: string; type: Tensor
 function decodeTensorType(bytes: Uint8Array): TensorType {
   let elemType = 0;
   let dims: Dim[] | undefined;
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     if (f.number === TENSOR_TYPE.elemType) elemType = Number(f.integer());
     if (f.number !== TENSOR_TYPE.shape) continue;
     dims = [];
@@ -221,7 +225,8 @@ function toSize(n: number): number | null {
 /** TensorShapeProto.Dimension: a size, a symbol, or nothing known. */
 function decodeDimension(bytes: Uint8Array): Dim {
   let dim: Dim = null;
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     // Some exporters write -1 for a size that is not known.
     if (f.number === DIMENSION.dimValue && f.wire === VARINT) dim = toSize(Number(f.integer()));
     if (f.number === DIMENSION.dimParam && f.wire === LENGTH_DELIMITED) dim = f.payload.length === 0 ? null : f.name();

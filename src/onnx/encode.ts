@@ -2,7 +2,7 @@
 import type { AttributeValue, Dim, Graph, Node, Tensor, TensorType, Value } from '../ir/graph.js';
 import { InternalError } from '../diagnostics.js';
 import { ATTRIBUTE, AttributeType, DIMENSION, ENTRY, NODE, OPSET, SHAPE, TENSOR, TENSOR_TYPE, TYPE, VALUE_INFO } from './proto.js';
-import { encodeBytesField, fieldsOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
+import { encodeBytesField, Fields, fieldsOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
 
 function writeTensor(m: MessageWriter, tensor: Tensor, name: string): void {
   if (!tensor.data) throw new InternalError('a tensor without data cannot be encoded', name);
@@ -110,7 +110,8 @@ export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMa
     const value = node.attributes.get(name);
     if (value) m.message(NODE.attribute, () => writeAttribute(m, name, value, noSubgraph));
   };
-  for (const f of fieldsOf(body)) {
+  const fields = new Fields(body);
+  for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
       case NODE.output:
@@ -120,7 +121,8 @@ export function respliceNode(node: Node, body: Uint8Array, subgraphs: ReadonlyMa
         m.string(NODE.name, node.name);
         break;
       case NODE.attribute: {
-        const name = attributeName(f.payload);
+        // Most are neither changed nor graphs.
+        const name = node.changedAttributes.size > 0 || subgraphs.size > 0 ? attributeName(f.payload) : '';
         const graph = subgraphs.get(name);
         if (node.changedAttributes.has(name)) {
           writeChanged(name);

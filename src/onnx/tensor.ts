@@ -3,7 +3,7 @@ import { Refusal } from '../diagnostics.js';
 import { DataType, ELEMENT_BYTES, tensorByteLength } from '../ir/data-type.js';
 import { SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
 import { DataLocation, ENTRY, TENSOR } from './proto.js';
-import { type Field, fieldsOf, type Integer, malformed } from './wire.js';
+import { type Field, Fields, fieldsOf, type Integer, malformed } from './wire.js';
 
 /** A TensorProto as it was read, its typed fields not yet decoded. */
 interface Parts {
@@ -21,7 +21,8 @@ interface Parts {
 function partsOf(bytes: Uint8Array): Parts {
   const parts: Parts = { name: '', dataType: 0, dims: [], raw: undefined, typed: false, external: false, entries: undefined };
   const dims: Integer[] = [];
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case TENSOR.dims:
         f.pushIntegers(dims);
@@ -59,7 +60,8 @@ function partsOf(bytes: Uint8Array): Parts {
 export function decodeEntry(bytes: Uint8Array, text: (field: Field) => string): [key: string, value: string] {
   let key = '';
   let value = '';
-  for (const f of fieldsOf(bytes)) {
+  const fields = new Fields(bytes);
+  for (let f = fields.next(); f; f = fields.next()) {
     if (f.number === ENTRY.key) key = text(f);
     if (f.number === ENTRY.value) value = text(f);
   }

@@ -188,22 +188,39 @@ function toInteger(value: number | ReturnType<Reader['int64']>): Integer {
   return Number.isSafeInteger(near) ? near : (BigInt(value.high) << 32n) | BigInt(value.low >>> 0);
 }
 
+/** The fields of a message held in memory, one after another; of a graph's many messages, a generator would take longer than its fields. */
+export class Fields {
+  private readonly reader: Reader;
+  private at = 0;
+
+  constructor(message: Uint8Array) {
+    this.reader = new Reader(message);
+  }
+
+  /** The next field; undefined behind the last one. */
+  next(): Field | undefined {
+    const { reader } = this;
+    // Whoever got the last one may have read it.
+    reader.pos = this.at;
+    if (this.at >= reader.len) return undefined;
+    const field = fieldAt(reader, 0);
+    if (field.end > reader.len) throw malformed(`field ${field.number} is cut off`, field.start);
+    this.at = field.end;
+    return field;
+  }
+}
+
 /** All fields of a message held in memory, in order. */
 export function* fieldsOf(message: Uint8Array): Generator<Field> {
-  const reader = new Reader(message);
-  while (reader.pos < message.length) {
-    const field = fieldAt(reader, 0);
-    if (field.end > message.length) throw malformed(`field ${field.number} is cut off`, field.start);
-    yield field;
-    // Whoever got it may have read it.
-    reader.pos = field.end;
-  }
+  const fields = new Fields(message);
+  for (let f = fields.next(); f; f = fields.next()) yield f;
 }
 
 /** The field that `record`, tag and all, is. */
 export function fieldOf(record: Uint8Array): Field {
-  for (const field of fieldsOf(record)) return field;
-  throw malformed('a field is empty', 0);
+  const field = new Fields(record).next();
+  if (!field) throw malformed('a field is empty', 0);
+  return field;
 }
 
 /** Writes a message, field after field. */
