@@ -78,9 +78,10 @@ export function leadingTo(graph: Graph, content: ReadonlySet<Value>, logits: Val
   const found: Node[] = [];
   for (let i = graph.nodes.length - 1; i >= 0; i--) {
     const n = graph.nodes[i] as Node;
-    if (carriesNoContent(n) || !n.outputs.some((o) => o && wanted.has(o) && content.has(o))) continue;
+    if (carriesNoContent(n) || !n.makesOneOf(wanted)) continue;
     found.push(n);
-    for (const v of n.reads) if (v && content.has(v)) wanted.add(v);
+    const { reads } = n;
+    for (let k = 0; k < reads.length; k++) if (content.has(reads[k] as Value)) wanted.add(reads[k] as Value);
   }
   return found.reverse();
 }

@@ -35,7 +35,8 @@ export class NoOpRules {
   /** The input that output 0 of `node` always equals. */
   passed(node: Node, out: Value): Value | undefined {
     if (node.domain !== '' || node.captures.length > 0) return undefined;
-    const [a, b] = node.inputs;
+    const a = node.inputs[0];
+    const b = node.inputs[1];
     if (!a) return undefined;
     switch (node.opType) {
       case 'Identity':
@@ -110,9 +111,13 @@ export class NoOpRules {
 
   /** Contents that are the same in all evaluations. */
   #constant(value: Value | null | undefined): readonly number[] | undefined {
-    if (!value || this.#guessed.has(value) || !isSizeArithmetic(value, this.#arithmetic)) return undefined;
-    const [first, ...others] = this.#facts.map((f) => f.get(value)?.data);
-    return first && others.every((o) => o?.length === first.length && o.every((x, i) => x === first[i])) ? first : undefined;
+    const first = value && this.#facts[0]?.get(value)?.data;
+    if (first === undefined || first === null || this.#guessed.has(value as Value) || !isSizeArithmetic(value as Value, this.#arithmetic)) return undefined;
+    for (let k = 1; k < this.#facts.length; k++) {
+      const other = this.#facts[k]?.get(value as Value)?.data;
+      if (other !== first && !(other?.length === first.length && other.every((x, i) => x === first[i]))) return undefined;
+    }
+    return first;
   }
 
   #all(value: Value, x: number): boolean {

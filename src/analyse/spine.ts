@@ -4,7 +4,7 @@
  * In a DAG, x dominates exactly when (paths from the source to x) · (paths from x to the sink) = (all paths). Counts
  * grow exponentially, so they are kept modulo two primes; a false match would need both products to collide.
  */
-import type { Graph, Node, Value } from '../ir/graph.js';
+import { addOutputs, type Graph, type Node, type Value } from '../ir/graph.js';
 import { IS_MARKED } from './added-names.js';
 
 /** Ops whose output carries no content of their input, only its size. */
@@ -20,11 +20,11 @@ export function carriesNoContent(node: Node): boolean {
  */
 export function contentOf(graph: Graph, source: Value, compiled = false): Set<Value> {
   const content = new Set<Value>([source]);
-  for (const node of graph.nodes) {
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const node = nodes[i] as Node;
     if (carriesNoContent(node) || (compiled && (node.is('TopK') || node.outputs[0]?.name === IS_MARKED))) continue;
-    if (node.inputs.some((v) => v !== null && content.has(v)) || node.captures.some((v) => content.has(v))) {
-      for (const out of node.outputs) if (out) content.add(out);
-    }
+    if (node.readsOneOf(content)) addOutputs(node, content);
   }
   return content;
 }
@@ -42,7 +42,7 @@ const PRIMES = [67108859, 67108837] as const;
 
 /** Dominators between `source` and `sink`, in order, source and sink included. Linear time. `leftOut`: edges that do not count. */
 export function dominatorChain(graph: Graph, content: ReadonlySet<Value>, source: Value, sink: Value, leftOut: (node: Node, value: Value) => boolean = () => false): Link[] {
-  const nodes = graph.nodes.filter((n) => !carriesNoContent(n) && n.outputs.some((o) => o !== null && content.has(o)));
+  const nodes = graph.nodes.filter((n) => !carriesNoContent(n) && n.makesOneOf(content));
   type Count = readonly [number, number];
   const none: Count = [0, 0];
   const mul = (a: Count, b: Count): Count => [(a[0] * b[0]) % PRIMES[0], (a[1] * b[1]) % PRIMES[1]];

@@ -13,7 +13,7 @@
  * among all.
  */
 import { describeNode, Refusal } from '../diagnostics.js';
-import type { Node, Value } from '../ir/graph.js';
+import { addOutputs, type Node, type Value } from '../ir/graph.js';
 import type { AttentionCore, DecoderFacts, Layer } from './facts.js';
 import type { Axis } from './probes.js';
 import { carriesNoContent } from './spine.js';
@@ -56,11 +56,11 @@ class Walk {
     // The decode half of a split pair: one token, nothing to drop, nothing to mix.
     if (!first.cut.values.some((v) => this.#stateOf(v).kind === 'tokens')) return;
     for (const node of graph.nodes) {
-      if (node === first.cut.node || carriesNoContent(node)) continue;
+      if (node === first.cut.node || carriesNoContent(node) || !node.readsOneOf(behind)) continue;
       const reads = node.reads.filter((v): v is Value => v !== null && content.has(v));
       if (!reads.some((v) => behind.has(v))) continue;
-      for (const o of node.outputs) if (o) behind.add(o);
-      const stranger = node.inputs.map((v) => v && strange.get(v)).find((v) => v);
+      addOutputs(node, behind);
+      const stranger = strange.size > 0 && node.inputs.map((v) => v && strange.get(v)).find((v) => v);
       if (stranger) throw unknownInput(stranger, strange, node, this.#facts);
       if (this.#proved.has(node)) continue;
       const mixing = this.#mixers.get(node);

@@ -94,7 +94,7 @@ function opsetProblems(model: Model): string[] {
   const visit = (graph: Graph): void => {
     for (const n of graph.nodes) {
       if (!model.opsets.has(n.domain)) missing.add(`domain "${n.domain || 'ai.onnx'}" of ${describeNode(n)} is not imported`);
-      n.subgraphs.forEach(visit);
+      if (n.subgraphs.length > 0) n.subgraphs.forEach(visit);
     }
   };
   visit(model.graph);

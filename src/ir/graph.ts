@@ -159,6 +159,21 @@ export class Node {
     return this.captures.length === 0 ? this.inputs : [...this.inputs, ...this.captures];
   }
 
+  /** Whether the node or a subgraph of it reads one of `values`. Asked of every node by whatever follows values through the graph. */
+  readsOneOf(values: ReadonlySet<Value>): boolean {
+    const { inputs, captures } = this;
+    for (let i = 0; i < inputs.length; i++) if (values.has(inputs[i] as Value)) return true;
+    for (let i = 0; i < captures.length; i++) if (values.has(captures[i] as Value)) return true;
+    return false;
+  }
+
+  /** Whether one of `values` is an output of the node. */
+  makesOneOf(values: ReadonlySet<Value>): boolean {
+    const { outputs } = this;
+    for (let i = 0; i < outputs.length; i++) if (values.has(outputs[i] as Value)) return true;
+    return false;
+  }
+
   /** True when the node is `opType` of the standard domain (or of `domain` when given). */
   is(opType: string, domain = ''): boolean {
     return this.opType === opType && this.domain === domain;
@@ -190,6 +205,12 @@ export class Node {
     const a = this.attributes.get(name);
     return a?.kind === 'ints' ? a.value.map(Number) : undefined;
   }
+}
+
+/** Adds what a node makes. */
+export function addOutputs(node: Node, values: Set<Value>): void {
+  const { outputs } = node;
+  for (let i = 0; i < outputs.length; i++) if (outputs[i]) values.add(outputs[i] as Value);
 }
 
 /** A graph (the model's, or a subgraph), in topological order. */

@@ -14,19 +14,21 @@ export interface Step<K, T> {
  */
 export function settle<K, T>(start: K, known: Map<K, T>, step: (key: K) => Step<K, T>): T {
   if (known.has(start)) return known.get(start) as T;
-  const stack: { readonly key: K; step?: Step<K, T> }[] = [{ key: start }];
-  for (let top = stack.at(-1); top; top = stack.at(-1)) {
-    if (known.has(top.key)) stack.pop();
-    else if (top.step) {
-      known.set(top.key, top.step.make());
+  const stack: { readonly key: K; step: Step<K, T> | undefined }[] = [{ key: start, step: undefined }];
+  while (stack.length > 0) {
+    const top = stack[stack.length - 1] as (typeof stack)[number];
+    if (known.has(top.key)) {
       stack.pop();
-    } else {
-      top.step = step(top.key);
-      for (let i = top.step.needs.length - 1; i >= 0; i--) {
-        const key = top.step.needs[i] as K;
-        if (!known.has(key)) stack.push({ key });
-      }
+      continue;
     }
+    if (top.step === undefined) {
+      top.step = step(top.key);
+      const { needs } = top.step;
+      for (let i = needs.length - 1; i >= 0; i--) if (!known.has(needs[i] as K)) stack.push({ key: needs[i] as K, step: undefined });
+      if (stack[stack.length - 1] !== top || known.has(top.key)) continue;
+    }
+    known.set(top.key, top.step.make());
+    stack.pop();
   }
   return known.get(start) as T;
 }

@@ -50,7 +50,8 @@ export class BranchShapes {
   }
 
   rank(value: Value): number | undefined {
-    return this.#get(value, 'dropping', 0)?.shape?.length;
+    const fact = this.#facts.dropping[0].get(value) ?? this.#context.probes.facts[0].get(value);
+    return fact?.shape?.length;
   }
 
   /**
@@ -81,6 +82,8 @@ export class BranchShapes {
   }
 }
 
+const NONE: readonly number[] = [];
+
 const CHOOSING: ReadonlySet<string> = new Set(['Max', 'Min', 'Clip', 'Where', 'Mod']);
 
 /** Inputs that say how large the output is. */
@@ -95,15 +98,20 @@ function chosenSizes({ graph, probes, content, left }: ShapeContext, rank: (valu
   /** Small integers that are not the same sum of lengths everywhere. */
   const numbers = new Set<Value>();
   const isIn = (set: ReadonlySet<Value>, v: Value | null | undefined): boolean => v !== null && v !== undefined && set.has(v);
-  for (const n of graph.nodes) {
-    const [out] = n.outputs;
+  const { nodes } = graph;
+  for (let k = 0; k < nodes.length; k++) {
+    const n = nodes[k] as Node;
+    const out = n.outputs[0];
     if (!out || content.has(out) || out === left) continue;
-    const steers = SIZE_INPUTS[n.opType] ?? [];
+    const steers = SIZE_INPUTS[n.opType] ?? NONE;
     // Of how many there are, a TopK says itself how many it picks.
-    const sized = n.is('TopK') ? [] : n.reads;
-    const isChosen = (n.subgraphs.length > 0 && n.record !== undefined) || (!n.is('Shape') && sized.some((v) => isIn(chosen, v))) || steers.some((i) => isIn(numbers, n.inputs[i]));
-    const small = rank(out) <= 1;
-    const isNumber = (n.is('Shape') && isIn(chosen, n.inputs[0])) || n.inputs.some((v) => isIn(numbers, v)) || (CHOOSING.has(n.opType) && small && isInteger(probes.dtype(out)) && !isExpandSize(n));
+    const isChosen =
+      (n.subgraphs.length > 0 && n.record !== undefined) || (!n.is('Shape') && !n.is('TopK') && n.readsOneOf(chosen)) || (numbers.size > 0 && steers.some((i) => isIn(numbers, n.inputs[i])));
+    const isNumber =
+      (n.is('Shape') && isIn(chosen, n.inputs[0])) ||
+      (numbers.size > 0 && n.inputs.some((v) => isIn(numbers, v))) ||
+      (CHOOSING.has(n.opType) && rank(out) <= 1 && isInteger(probes.dtype(out)) && !isExpandSize(n));
+    if (!isChosen && !isNumber) continue;
     for (const o of n.outputs) {
       if (o && isChosen) chosen.add(o);
       if (o && (isNumber || (isChosen && isInteger(probes.dtype(o))))) numbers.add(o);

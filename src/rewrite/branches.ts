@@ -9,7 +9,8 @@
  * handed on as one more output, which is never read where the other side ran.
  */
 import { Refusal } from '../diagnostics.js';
-import { DataType, type Graph, type Node, type Value } from '../ir/graph.js';
+import { carriesNoContent } from '../analyse/spine.js';
+import { addOutputs, DataType, type Graph, type Node, type Value } from '../ir/graph.js';
 import { runReshapesBehind } from './behind-branches.js';
 import { type Reading, runOnBothSides } from './both-sides.js';
 import type { BranchShapes } from './branch-shapes.js';
@@ -156,10 +157,11 @@ function isHostWork(n: Node): boolean {
 function contentNodes(graph: Graph, content: ReadonlySet<Value>): Set<Node> {
   const values = new Set<Value>(content);
   const nodes = new Set<Node>();
-  for (const n of graph.nodes) {
-    if (n.is('Shape') || n.is('Size') || !n.reads.some((v) => v && values.has(v))) continue;
+  for (let i = 0; i < graph.nodes.length; i++) {
+    const n = graph.nodes[i] as Node;
+    if (carriesNoContent(n) || !n.readsOneOf(values)) continue;
     nodes.add(n);
-    for (const o of n.outputs) if (o) values.add(o);
+    addOutputs(n, values);
   }
   return nodes;
 }

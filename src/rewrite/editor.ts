@@ -62,7 +62,11 @@ export class GraphEditor {
     for (let n = queue.pop(); n; n = queue.pop()) {
       if (live.has(n)) continue;
       live.add(n);
-      for (const v of n.reads) if (v?.producer) queue.push(v.producer);
+      const { reads } = n;
+      for (let i = 0; i < reads.length; i++) {
+        const producer = reads[i]?.producer;
+        if (producer && !live.has(producer)) queue.push(producer);
+      }
     }
     return live;
   }

@@ -6,7 +6,7 @@
  * ranking needs it for all of that stage's tokens anyway; the layer then gathers the rows it keeps.
  */
 import { Refusal } from '../diagnostics.js';
-import type { Node, Value } from '../ir/graph.js';
+import { addOutputs, type Node, type Value } from '../ir/graph.js';
 import { carriesNoContent } from '../analyse/spine.js';
 import type { DecoderFacts, Layer } from '../analyse/facts.js';
 import { isBatch } from '../analyse/attention/context.js';
@@ -31,7 +31,8 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
   const { graph, content } = facts;
   const dependent = frameDependent(facts);
   const home = new Map<Node, number>();
-  for (const n of graph.nodes) if (isContentNode(n, content)) home.set(n, 0);
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) if (isContentNode(nodes[i] as Node, content)) home.set(nodes[i] as Node, 0);
   const shared: Set<Node>[] = [];
   for (const b of boundaries) {
     const layer = facts.layers[b] as Layer;
@@ -43,7 +44,9 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
   const homeOf = (v: Value): number => (v.producer ? (home.get(v.producer) ?? 0) : 0);
   const crossing = boundaries.map(() => new Set<Value>());
   for (const [n, stage] of home) {
-    for (const v of n.inputs) {
+    const { inputs } = n;
+    for (let k = 0; k < inputs.length; k++) {
+      const v = inputs[k];
       if (!v || !content.has(v)) continue;
       const from = homeOf(v);
       for (let i = from + 1; i <= stage; i++) crossing[i - 1]?.add(v);
@@ -60,21 +63,21 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
 }
 
 export function isContentNode(node: Node, content: ReadonlySet<Value>): boolean {
-  return !carriesNoContent(node) && node.outputs.some((o) => o !== null && content.has(o));
+  return !carriesNoContent(node) && node.makesOneOf(content);
 }
 
 /** Content nodes that lie behind the cut. */
 function descendants(facts: DecoderFacts, cut: readonly Value[], cutNode: Node | undefined): Set<Node> {
   const reached = new Set<Value>(cut);
-  const nodes = new Set<Node>();
-  for (const n of facts.graph.nodes) {
-    if (n === cutNode || carriesNoContent(n)) continue;
-    if (n.inputs.some((v) => v && reached.has(v)) || n.captures.some((v) => reached.has(v))) {
-      nodes.add(n);
-      for (const o of n.outputs) if (o) reached.add(o);
-    }
+  const behind = new Set<Node>();
+  const { nodes } = facts.graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
+    if (n === cutNode || carriesNoContent(n) || !n.readsOneOf(reached)) continue;
+    behind.add(n);
+    addOutputs(n, reached);
   }
-  return nodes;
+  return behind;
 }
 
 /** Non-content values that change with the tokens that are seen: they reach a mask, positions, a cache or a shape. */
@@ -83,10 +86,14 @@ export function frameDependent(facts: DecoderFacts): Set<Value> {
   const dependent = new Set<Value>();
   const roots = [roles.attentionMask, roles.positionIds, roles.cachePosition, roles.inputIds, ...roles.tokenInputs, ...roles.pasts.map((p) => p.value)];
   for (const r of roots) if (r) dependent.add(r);
-  for (const n of graph.nodes) {
-    const reads = n.reads;
-    if (!reads.some((v) => v && (dependent.has(v) || content.has(v)))) continue;
-    for (const o of n.outputs) if (o && !content.has(o)) dependent.add(o);
+  const { nodes } = graph;
+  for (let i = 0; i < nodes.length; i++) {
+    const n = nodes[i] as Node;
+    if (!n.readsOneOf(dependent) && !n.readsOneOf(content)) continue;
+    for (let k = 0; k < n.outputs.length; k++) {
+      const o = n.outputs[k];
+      if (o && !content.has(o)) dependent.add(o);
+    }
   }
   return dependent;
 }
