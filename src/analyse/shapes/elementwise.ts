@@ -102,7 +102,17 @@ function cast(call: Call, to: number): Fact {
   if (elements === undefined || !isNumeric(to) || (input.data === undefined && !isIntegral(to))) return { dtype: to, shape: input.shape };
   const convert = castNumber(input.dtype, to);
   const out = new Array<number>(elements.length);
-  for (let i = 0; i < elements.length; i++) out[i] = convert(elements[i] as number);
+  // Large contents are masks: the same few numbers, row after row.
+  let last = Number.NaN;
+  let converted = Number.NaN;
+  for (let i = 0; i < elements.length; i++) {
+    const element = elements[i] as number;
+    if (element !== last || element === 0) {
+      last = element;
+      converted = convert(element);
+    }
+    out[i] = converted;
+  }
   return call.fact(to, input.shape, out);
 }
 

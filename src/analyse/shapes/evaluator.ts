@@ -173,19 +173,26 @@ export class Evaluator {
 
   private work(form: Form, node: Node, step: Step | undefined): readonly (Known | undefined)[] {
     const inputs = node.inputs.map((v) => v && this.input(v));
+    const lanes = this.running;
     let sound = true;
     const workIn = (lane: number): readonly (Fact | undefined)[] => {
       const facts = inputs.map((known) => known && (inLane(known, lane) ?? UNREACHED));
+      // What another lane was given, or this one elsewhere.
+      let alone = form.shared && this.lanes.count > 1 ? this.memo.alone.start(form) : undefined;
+      for (let i = 0; alone && i < facts.length; i++) alone = alone.next(facts[i] as Fact | null);
+      if (alone?.results) return alone.results as readonly (Fact | undefined)[];
+      let soundAlone = true;
       const complain = (reason: string): void => {
-        sound = false;
+        soundAlone = false;
         this.conflicts[lane]?.push({ node, reason });
       };
       const result = form.handler(new Call(node, facts, this.limits, complain));
       const results = (Array.isArray(result) ? (result as readonly (Fact | undefined)[]) : [result as Fact]).map((fact) => fact && this.memo.one(withSizes(fact)));
       for (const fact of results) if (fact !== undefined) this.hold(fact);
+      if (!soundAlone) sound = false;
+      else if (alone) alone.results = results;
       return results;
     };
-    const lanes = this.running;
     let results: readonly (Known | undefined)[] = workIn(lanes[0] as number);
     if (lanes.length > 1 && (!sound || inputs.some((known) => known instanceof Varying))) {
       const each = new Array<readonly (Fact | undefined)[]>(this.lanes.count).fill(NOTHING);

@@ -138,6 +138,8 @@ export class Steps {
 export class Memo {
   private readonly steps = new Map<string, Steps>();
   private readonly facts = new Map<string, Fact>();
+  /** What forms gave of the facts of one lane. */
+  readonly alone = new Steps();
 
   /** What forms gave to the same lanes: of a branch that only some take, nothing is known for the others. */
   stepsOf(lanes: string): Steps {
