@@ -14,6 +14,17 @@ const FOLDER = 'dist/cli';
 /** Packages that are loaded from where npm puts them: large ones, each only by what needs it. */
 const EXTERNAL = ['@huggingface/tokenizers', '@huggingface/transformers', 'ajv', 'onnx-proto', 'onnxruntime-node', 'sharp'];
 
+/** Node's module for processes takes as long to load as a hundred of ours, and most runs start none: commander and what is ours load it with the first process. */
+const LATE = {
+  name: 'late',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^node:child_process$/ }, ({ namespace }) => (namespace === 'late' ? undefined : { path: 'child_process', namespace: 'late' }));
+    onLoad({ filter: /.*/, namespace: 'late' }, () => ({
+      contents: ['spawn', 'fork'].map((name) => `export const ${name} = (...call) => require('node:child_process').${name}(...call);`).join('\n'),
+    }));
+  },
+};
+
 /** Licences of the packages that are bundled, one after another. */
 function licences(inputs) {
   const packages = [...new Set(Object.keys(inputs).flatMap((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []))].sort();
@@ -36,6 +47,7 @@ export async function bundle() {
     platform: 'node',
     target: 'node20',
     external: EXTERNAL,
+    plugins: [LATE],
     outdir: FOLDER,
     legalComments: 'none',
     // Packages of the CommonJS kind ask for Node's modules by require.

@@ -2,12 +2,11 @@
  * A process of its own that tidies up behind this one. While onnxruntime makes or runs a session nothing of ours can handle a
  * signal: it calls the library on this thread. So the system ends us at once, and what notices does what we would have done.
  */
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { rmSync } from 'node:fs';
 import { recover } from './journal.js';
 import { declareGone, newTag } from './owner.js';
 import { builtScript } from './own-files.js';
-import { spawn } from './spawn.js';
 import { sweep } from './stale.js';
 
 const MARKER = '--pdrop-cleaner';

@@ -5,12 +5,11 @@
  * A process of its own makes it, because this one is busy with the graph and cannot even handle a signal meanwhile: it is
  * ended by one at once, and the copying process, which notices, takes the unfinished file away.
  */
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, ftruncateSync, openSync, readSync, rmSync, writeSync } from 'node:fs';
 import type { InPlaceLayout } from '../onnx/in-place.js';
 import { changed, COPY_BUFFER_BYTES, failed, type FileSource } from './files.js';
 import { builtScript } from './own-files.js';
-import { spawn } from './spawn.js';
 
 const MARKER = '--pdrop-copier';
 const SOURCE_FD = 3;

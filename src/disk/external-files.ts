@@ -1,11 +1,11 @@
 /** External data on disk: checking that it is all there, and getting it beside the output (reference, hard link or copy). */
+import { spawn } from 'node:child_process';
 import { constants, copyFileSync, rmSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { UsageError } from '../diagnostics.js';
 import type { Graph, Model, Tensor } from '../ir/graph.js';
 import { type ExternalFile, externalFile, requireProper, truncated } from './external-location.js';
 import { changed, FileSource } from './files.js';
-import { spawn } from './spawn.js';
 import { inodeOf } from './target.js';
 import type { OutputFile, OutputTransaction } from './transaction.js';
 

@@ -19,11 +19,6 @@ export function declare(graph: Graph, name: string): Value {
   return value;
 }
 
-/** The value a name means in this graph: its own, or (recorded as a capture) one of an enclosing graph. */
-function resolve(graph: Graph, name: string): Value {
-  return visibleIn(graph, name) ?? declare(graph, name);
-}
-
 function visibleIn(graph: Graph | undefined, name: string): Value | undefined {
   for (let g = graph; g; g = parents.get(g)) {
     const value = g.values.get(name);
@@ -44,10 +39,11 @@ export function releaseForeign(graph: Graph): void {
 
 /** Makes the named values those that `node` computes. */
 export function linkOutputs(graph: Graph, node: Node, names: readonly string[]): void {
-  names.forEach((name, i) => {
+  for (let i = 0; i < names.length; i++) {
+    const name = names[i] as string;
     if (name === '') {
       node.outputs.push(null);
-      return;
+      continue;
     }
     const value = declare(graph, name);
     if (value.producer || value.isInput || value.tensor) {
@@ -61,20 +57,22 @@ export function linkOutputs(graph: Graph, node: Node, names: readonly string[]):
     value.producer = node;
     value.outputIndex = i;
     node.outputs.push(value);
-  });
+  }
 }
 
-/** Makes the named values those that `node` reads. */
+/** Makes the named values those that `node` reads: the graph's own, or (recorded as captures) those of an enclosing graph. */
 export function linkInputs(graph: Graph, node: Node, names: readonly string[]): void {
-  names.forEach((name, index) => {
+  for (let index = 0; index < names.length; index++) {
+    const name = names[index] as string;
     if (name === '') {
       node.inputs.push(null);
-      return;
+      continue;
     }
-    const value = resolve(graph, name);
+    const outer = graph.values.has(name) ? undefined : visibleIn(parents.get(graph), name);
+    const value = outer ?? declare(graph, name);
     node.inputs.push(value);
-    if (graph.values.get(name) === value) value.uses.push({ node, index });
-  });
+    if (!outer) value.uses.push({ node, index });
+  }
 }
 
 /** Records which values of `graph` the subgraphs of `node` read, at any depth. */

@@ -50,27 +50,33 @@ export function formOf(node: Node, handlerOf: (node: Node) => Handler | undefine
   return node.form as Form | null;
 }
 
+/** Forms by what nodes share: the map of their attributes, then the op. */
+const byAttributes = new WeakMap<Node['attributes'], Map<string, Form>>();
+
 function findForm(node: Node, handlerOf: (node: Node) => Handler | undefined): Form | null {
   const handler = handlerOf(node);
   if (handler === undefined) return null;
-  if (node.is('Constant') && node.outputs.length === 1) return constantForm(node, handler);
-  const attributes = node.attributes.size === 0 ? '' : signatureOf(node.attributes);
-  if (attributes === undefined || node.inputs.length === 0 || node.inputs.length > MOST_INPUTS) return new Form(handler, false);
+  const { attributes, opType, inputs, outputs } = node;
+  let ofThese = byAttributes.get(attributes);
+  if (ofThese === undefined) {
+    ofThese = new Map();
+    byAttributes.set(attributes, ofThese);
+  }
+  const constant = outputs.length === 1 && node.is('Constant');
+  const followed = inputs.length > 0 && inputs.length <= MOST_INPUTS;
   // There is a handler, so neither name holds a separator.
-  return forms.get(`${node.domain}:${node.opType}:${node.outputs.length}${attributes}`, () => new Form(handler, true));
-}
-
-/** Forms of Constants by what they share: the map of their attributes. */
-const byAttributes = new WeakMap<Node['attributes'], Form>();
-
-/** A third of an exporter's nodes are constants, most of them the same few: they need not be decoded each. */
-function constantForm(node: Node, handler: Handler): Form {
-  let form = byAttributes.get(node.attributes);
+  const op = node.domain === '' && outputs.length === 1 && (followed || constant) ? opType : `${node.domain}:${opType}:${outputs.length}:${followed}`;
+  let form = ofThese.get(op);
   if (form === undefined) {
-    form = decodedForm(node, handler);
-    byAttributes.set(node.attributes, form);
+    form = constant ? decodedForm(node, handler) : newForm(op, followed ? signatureOf(attributes) : undefined, handler);
+    ofThese.set(op, form);
   }
   return form;
+}
+
+/** @param signature undefined where nodes of the form are not interchangeable */
+function newForm(op: string, signature: string | undefined, handler: Handler): Form {
+  return signature === undefined ? new Form(handler, false) : forms.get(`${op}${signature}`, () => new Form(handler, true));
 }
 
 function decodedForm(node: Node, handler: Handler): Form {
