@@ -219,12 +219,16 @@ function isUntouched(node: Node, record: NodeRecord): boolean {
     node.name === record.name &&
     node.stamps.size === 0 &&
     node.changedAttributes.size === 0 &&
-    node.inputs.length === record.inputNames.length &&
-    node.inputs.every((v, i) => (v?.name ?? '') === record.inputNames[i]) &&
-    node.outputs.length === record.outputNames.length &&
-    node.outputs.every((v, i) => (v?.name ?? '') === record.outputNames[i]) &&
-    node.subgraphs.every(graphUntouched)
+    areNamed(node.inputs, record.inputNames) &&
+    areNamed(node.outputs, record.outputNames) &&
+    (node.subgraphs.length === 0 || node.subgraphs.every(graphUntouched))
   );
+}
+
+function areNamed(values: readonly (Value | null)[], names: readonly string[]): boolean {
+  if (values.length !== names.length) return false;
+  for (let i = 0; i < names.length; i++) if ((values[i]?.name ?? '') !== names[i]) return false;
+  return true;
 }
 
 function graphUntouched(graph: Graph): boolean {

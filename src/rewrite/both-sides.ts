@@ -90,7 +90,7 @@ function boundariesOf(nodes: readonly Node[], { shared, readingOf, isCandidate }
   const found = new Map<Node, number>();
   for (let i = nodes.length - 1; i >= 0; i--) {
     const n = nodes[i] as Node;
-    if (!isCandidate(n) || n.subgraphs.length > 0 || QUANTIZED.test(n.opType) || n.inputs.some((v) => v?.producer && (QUANTIZED.test(v.producer.opType) || isFragileCast(v.producer, isCandidate)))) continue;
+    if (!isCandidate(n) || n.subgraphs.length > 0) continue;
     let boundary: number | undefined;
     let given = false;
     let stays = false;
@@ -108,7 +108,12 @@ function boundariesOf(nodes: readonly Node[], { shared, readingOf, isCandidate }
         return true;
       });
     });
-    if (onlyHere && boundary !== undefined && (given || (stays && shared.has(n)))) found.set(n, boundary);
+    if (onlyHere && boundary !== undefined && (given || (stays && shared.has(n))) && !staysOutside(n, isCandidate)) found.set(n, boundary);
   }
   return found;
+}
+
+/** What quantizes or dequantizes, what reads it, and what reads a Cast that ONNX Runtime may take out. */
+function staysOutside(n: Node, isCandidate: (node: Node) => boolean): boolean {
+  return QUANTIZED.test(n.opType) || n.inputs.some((v) => v?.producer && (QUANTIZED.test(v.producer.opType) || isFragileCast(v.producer, isCandidate)));
 }

@@ -10,7 +10,7 @@
  * stage j where it is their number in all four; a claim that is wrong would make ONNX Runtime plan memory wrongly. So
  * nothing is claimed of sizes that are chosen (the longer of two, a table by the length of the prompt).
  */
-import { type Dims, evaluateLanes, type Fact, type InputBinding, type ShapeFacts } from '../analyse/shapes/index.js';
+import { type Dims, evaluateLanes, type Fact, type InputBinding, Memo, type ShapeFacts } from '../analyse/shapes/index.js';
 import type { Axis, Probes } from '../analyse/probes.js';
 import { DataType, type Dim, Graph, Node, type Value } from '../ir/graph.js';
 import { SELECT } from './builder.js';
@@ -40,7 +40,9 @@ export class BranchShapes {
 
   constructor(context: ShapeContext) {
     this.#context = context;
-    this.#facts = { dropping: evaluate(context, 'dropping'), whole: evaluate(context, 'whole') };
+    // The two sides have most of their nodes in common.
+    const memo = new Memo();
+    this.#facts = { dropping: evaluate(context, 'dropping', memo), whole: evaluate(context, 'whole', memo) };
     this.#chosen = chosenSizes(context, (value) => this.rank(value) ?? 0);
   }
 
@@ -158,7 +160,7 @@ function outside({ probes, stageOf }: ShapeContext, value: Value, side: Side, at
   return { dtype, shape, data: probes.constant(value) };
 }
 
-function evaluate(context: ShapeContext, side: Side): readonly [ShapeFacts, ShapeFacts] {
+function evaluate(context: ShapeContext, side: Side, memo: Memo): readonly [ShapeFacts, ShapeFacts] {
   const { graph, unseen, left, probes } = context;
   const part = new Graph();
   const inputs = EVALUATIONS.map(() => new Map<Value, InputBinding>());
@@ -189,7 +191,7 @@ function evaluate(context: ShapeContext, side: Side): readonly [ShapeFacts, Shap
     part.nodes.push(chosen ? handingOn(n, chosen) : n);
     for (const o of n.outputs) if (o) own.add(o);
   }
-  return evaluateLanes(part, inputs.map((of) => ({ inputs: of }))) as [ShapeFacts, ShapeFacts];
+  return evaluateLanes(part, inputs.map((of) => ({ inputs: of })), memo) as [ShapeFacts, ShapeFacts];
 }
 
 /** Stands in for a selection: what the side has. */

@@ -50,7 +50,7 @@ export class GraphEditor {
   /** Puts new nodes into the graph and everything into topological order, close to the order it had. */
   sort(): void {
     const all = [...this.graph.nodes, ...this.builder.created.filter((n) => n.outputs.length > 0)];
-    const order = topologicalOrder(new Set(all));
+    const order = topologicalOrder(all);
     refill(this.graph.nodes, order);
     this.builder.created.length = 0;
   }

@@ -27,7 +27,7 @@ import { MaskStart, pastOfStage } from './roots.js';
 import { readsCopies, ShapeOperands } from './shape-operands.js';
 import { Selections } from './selections.js';
 import { isShapeOf, Standing } from './standing.js';
-import { frameDependent, type Stages, tokenRowsAt } from './stages.js';
+import { type Stages, tokenRowsAt } from './stages.js';
 import type { ChunkDrops, ChunkTokens, StageTokens } from './tokens.js';
 import { stagesOfUse } from './uses.js';
 import { WholeView } from './whole.js';
@@ -67,7 +67,7 @@ export class Frames implements FramesView {
     this.builder = builder;
     this.positions = options.positions;
     this.form = options.form;
-    this.dependent = frameDependent(facts);
+    this.dependent = stages.dependent;
     this.standing = new Standing(facts, stages, this.dependent);
     this.positionValues = options.positionValues;
     this.#memo = Array.from({ length: stages.count + 1 }, () => new Map());

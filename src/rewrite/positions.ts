@@ -22,10 +22,11 @@ export function positionValues(facts: DecoderFacts): Set<Value> {
  */
 function chosenTables(facts: DecoderFacts): Value[] {
   const { graph, content, probes } = facts;
-  const dependent = frameDependent(facts);
   const slots = (n: Node): readonly number[] => (n.domain !== '' ? [2, 3] : n.inputs[3] ? [1, 2] : []);
-  return graph.nodes
-    .filter((n) => /RotaryEmbedding$/.test(n.opType))
+  const ops = graph.nodes.filter((n) => n.opType.endsWith('RotaryEmbedding'));
+  if (ops.length === 0) return [];
+  const dependent = frameDependent(facts);
+  return ops
     .flatMap((n) => slots(n).map((i) => n.inputs[i]))
     .filter((v): v is Value => !!v && dependent.has(v) && !content.has(v) && probes.axes(v)?.includes('S') !== true);
 }
@@ -41,9 +42,9 @@ function anglesOf(facts: DecoderFacts): Set<Value> {
       hint: 'use --positions compact; or export with the rotary embedding outside the attention op (use_rotemb_in_attn off)',
     });
   }
-  const dependent = frameDependent(facts);
   const found = new Set<Value>();
   if (facts.roles.positionIds) return found;
+  const dependent = frameDependent(facts);
   const seen = new Set<Value>();
   const visit = (value: Value): void => {
     const pending: Value[] = [value];

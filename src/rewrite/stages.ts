@@ -22,6 +22,8 @@ export interface Stages {
   readonly crossing: readonly ReadonlySet<Value>[];
   /** By boundary: nodes of its layer that run in the finished stage, because ranking needs them for all its tokens. */
   readonly shared: readonly ReadonlySet<Node>[];
+  /** Values without content that change with the tokens that are seen (`frameDependent`). */
+  readonly dependent: ReadonlySet<Value>;
   stageOfLayer(layer: number): number;
   /** Stage of the node that computes `value`; 0 for graph inputs. */
   homeOf(value: Value): number;
@@ -57,6 +59,7 @@ export function assignStages(facts: DecoderFacts, boundaries: readonly number[],
     home,
     crossing,
     shared,
+    dependent,
     stageOfLayer: (layer) => boundaries.filter((b) => b <= layer).length,
     homeOf,
   };

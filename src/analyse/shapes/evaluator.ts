@@ -8,7 +8,7 @@ import { ConstantFact, constantFact } from './constant-fact.js';
 import { countOf, isSize } from './dims.js';
 import { handlerOf } from './handlers.js';
 import { inLane, type Known, Lanes, Varying } from './lanes.js';
-import { type Form, formOf, Memo, MOST_ELEMENTS, type Step, type Steps } from './memo.js';
+import { type Form, formOf, Memo, MOST_ELEMENTS, type Step, Steps } from './memo.js';
 import type { Fact, InputBinding, ShapeBindings, ShapeConflict } from './types.js';
 
 const DEFAULT_DATA_LIMIT = 4096;
@@ -40,11 +40,16 @@ export class Evaluator {
   private lanes: Lanes;
   /** Lanes that run what is walked: in a branch those that take it. */
   private running: readonly number[];
-  private memo = new Memo();
-  /** What forms gave, by the lanes that ran. */
-  private steps: Steps;
+  /** What forms gave to the lanes that run; and by which lanes those are: of a branch that only some take, nothing is known for the others. */
+  private steps = new Steps();
+  private byLanes = new Map<string, Steps>([['', this.steps]]);
 
-  constructor(graph: Graph, bindings: readonly ShapeBindings[]) {
+  /** @param memo facts and what forms gave of them, of evaluations with the same limits */
+  constructor(
+    graph: Graph,
+    bindings: readonly ShapeBindings[],
+    private memo: Memo,
+  ) {
     const [{ dataLimit, floatLimit }] = bindings as [ShapeBindings];
     this.given = bindings.map((b) => b.inputs);
     const inputs = new Set(graph.inputs);
@@ -57,13 +62,13 @@ export class Evaluator {
     this.takenBranches = bindings.map(() => new Map());
     this.lanes = new Lanes(bindings.length);
     this.running = bindings.map((_, lane) => lane);
-    this.steps = this.memo.stepsOf('');
   }
 
   /** Facts stay; how they were come by is forgotten. */
   done(): void {
     this.memo = new Memo();
-    this.steps = this.memo.stepsOf('');
+    this.steps = new Steps();
+    this.byLanes = new Map([['', this.steps]]);
     this.lanes = new Lanes(this.lanes.count);
     this.held.clear();
   }
@@ -178,17 +183,16 @@ export class Evaluator {
     const workIn = (lane: number): readonly (Fact | undefined)[] => {
       const facts = inputs.map((known) => known && (inLane(known, lane) ?? UNREACHED));
       // What another lane was given, or this one elsewhere.
-      let alone = form.shared && this.lanes.count > 1 ? this.memo.alone.start(form) : undefined;
+      let alone = form.shared && this.lanes.count > 1 && this.room >= 0 ? this.memo.alone.start(form) : undefined;
       for (let i = 0; alone && i < facts.length; i++) alone = alone.next(facts[i] as Fact | null);
-      if (alone?.results) return alone.results as readonly (Fact | undefined)[];
+      if (alone?.results) return this.holding(alone.results as readonly (Fact | undefined)[]);
       let soundAlone = true;
       const complain = (reason: string): void => {
         soundAlone = false;
         this.conflicts[lane]?.push({ node, reason });
       };
       const result = form.handler(new Call(node, facts, this.limits, complain));
-      const results = (Array.isArray(result) ? (result as readonly (Fact | undefined)[]) : [result as Fact]).map((fact) => fact && this.memo.one(withSizes(fact)));
-      for (const fact of results) if (fact !== undefined) this.hold(fact);
+      const results = this.holding((Array.isArray(result) ? (result as readonly (Fact | undefined)[]) : [result as Fact]).map((fact) => fact && this.memo.one(withSizes(fact))));
       if (!soundAlone) sound = false;
       else if (alone) alone.results = results;
       return results;
@@ -211,6 +215,11 @@ export class Evaluator {
     return results;
   }
 
+  private holding(facts: readonly (Fact | undefined)[]): readonly (Fact | undefined)[] {
+    for (let i = 0; i < facts.length; i++) if (facts[i] !== undefined) this.hold(facts[i] as Fact);
+    return facts;
+  }
+
   /** A graph may change a mask in as many nodes as it likes, and all that became of it is kept: from some size on, no more. */
   private hold(fact: Fact): void {
     const elements = fact instanceof ConstantFact ? undefined : (fact.data ?? fact.partial);
@@ -218,6 +227,15 @@ export class Evaluator {
     this.held.add(elements);
     this.room -= elements.length;
     if (this.room < 0) this.limits = { integers: Math.min(this.limits.integers, FEW_ELEMENTS), floats: Math.min(this.limits.floats, FEW_ELEMENTS) };
+  }
+
+  private stepsOf(lanes: string): Steps {
+    let steps = this.byLanes.get(lanes);
+    if (steps === undefined) {
+      steps = new Steps();
+      this.byLanes.set(lanes, steps);
+    }
+    return steps;
   }
 
   private unknown(node: Node): void {
@@ -282,7 +300,7 @@ export class Evaluator {
     const [running, steps] = [this.running, this.steps];
     if (lanes.length < running.length) {
       this.running = lanes;
-      this.steps = this.memo.stepsOf(lanes.length === this.lanes.count ? '' : lanes.join());
+      this.steps = this.stepsOf(lanes.join());
     }
     work();
     this.running = running;

@@ -9,8 +9,10 @@
 import type { Graph, Node, Value } from '../../ir/graph.js';
 import { Evaluator } from './evaluator.js';
 import { inLane } from './lanes.js';
+import { Memo } from './memo.js';
 import type { Dims, Fact, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
+export { Memo } from './memo.js';
 export type { Dims, Fact, InputBinding, ShapeBindings, ShapeConflict, ShapeFacts } from './types.js';
 
 /**
@@ -23,12 +25,16 @@ export function evaluateShapes(graph: Graph, bindings: ShapeBindings): ShapeFact
   return evaluateLanes(graph, [bindings])[0] as ShapeFacts;
 }
 
-/** Evaluates `graph` at each of `bindings`, as `evaluateShapes` does, in one walk where their limits are the same. */
-export function evaluateLanes(graph: Graph, bindings: readonly ShapeBindings[]): ShapeFacts[] {
+/**
+ * Evaluates `graph` at each of `bindings`, as `evaluateShapes` does, in one walk where their limits are the same.
+ *
+ * @param memo what evaluations at the same limits have worked out, and where this one adds to it
+ */
+export function evaluateLanes(graph: Graph, bindings: readonly ShapeBindings[], memo = new Memo()): ShapeFacts[] {
   const [first] = bindings;
   if (first === undefined) return [];
   if (bindings.every((b) => b.dataLimit === first.dataLimit && b.floatLimit === first.floatLimit)) {
-    const evaluator = new Evaluator(graph, bindings);
+    const evaluator = new Evaluator(graph, bindings, memo);
     evaluator.enter(graph, true);
     evaluator.walk(graph);
     evaluator.done();

@@ -140,22 +140,10 @@ export class Steps {
   }
 }
 
-/** Facts of one walk, equal ones the same object, and what forms gave of them. */
+/** Facts of evaluations with the same limits, equal ones the same object, and what forms gave of those of one lane. */
 export class Memo {
-  private readonly steps = new Map<string, Steps>();
-  private readonly facts = new Map<string, Fact>();
-  /** What forms gave of the facts of one lane. */
   readonly alone = new Steps();
-
-  /** What forms gave to the same lanes: of a branch that only some take, nothing is known for the others. */
-  stepsOf(lanes: string): Steps {
-    let steps = this.steps.get(lanes);
-    if (steps === undefined) {
-      steps = new Steps();
-      this.steps.set(lanes, steps);
-    }
-    return steps;
-  }
+  private readonly facts = new Map<string, Fact>();
 
   /** The one object for all facts that say what this one says. */
   one(fact: Fact): Fact {
