@@ -13,8 +13,8 @@ export function inlineBranches(graph: Graph): () => void {
   const undo: (() => void)[] = [];
   const nodes: Node[] = [];
   for (const node of graph.nodes) {
-    const branch = node.attributes.get('else_branch');
-    if (!node.is('If') || !node.name.startsWith('pdrop/') || branch?.kind !== 'graph') {
+    const branch = node.is('If') && node.name.startsWith('pdrop/') ? node.attributes.get('else_branch') : undefined;
+    if (branch?.kind !== 'graph') {
       nodes.push(node);
       continue;
     }

@@ -68,8 +68,9 @@ export function linkInputs(graph: Graph, node: Node, names: readonly string[]): 
       node.inputs.push(null);
       continue;
     }
-    const outer = graph.values.has(name) ? undefined : visibleIn(parents.get(graph), name);
-    const value = outer ?? declare(graph, name);
+    const own = graph.values.get(name);
+    const outer = own ? undefined : visibleIn(parents.get(graph), name);
+    const value = own ?? outer ?? declare(graph, name);
     node.inputs.push(value);
     if (!outer) value.uses.push({ node, index });
   }

@@ -24,9 +24,8 @@ export function roundHalf(x: number): number {
   if (!Number.isFinite(x) || x === 0) return x;
   const magnitude = Math.abs(x);
   if (magnitude <= 2048 && Number.isInteger(x)) return x;
-  // The spacing of halves at x: 2^-24 among subnormals.
-  const exponent = Math.max(Math.floor(Math.log2(magnitude)), -14);
-  const step = 2 ** (exponent - 10);
+  // The spacing of halves at x: 2^-24 among subnormals. A mask is large numbers by the thousand.
+  const step = magnitude >= 2048 && magnitude < 65536 ? 1 << (21 - Math.clz32(magnitude)) : 2 ** (Math.max(Math.floor(Math.log2(magnitude)), -14) - 10);
   const rounded = roundHalfEven(magnitude / step) * step;
   return Math.sign(x) * (rounded >= 65520 ? Number.POSITIVE_INFINITY : rounded);
 }
