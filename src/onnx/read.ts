@@ -144,6 +144,8 @@ function refuseIncomplete(graph: Graph, opsets: ReadonlyMap<string, number>): vo
 }
 
 function refuseOddConstant(node: Node): void {
+  // ONNX Runtime does not look at them in a graph, and does in a local function, where branches may go (a find of the fuzzer).
+  if (node.inputs.length > 0) throw new Refusal({ code: 'PD102', message: 'a Constant has inputs', culprit: node.name || node.opType, hint: 'the graph is not valid ONNX; export it again or run onnx.checker on it' });
   for (const [name, attribute] of node.attributes) {
     const kind = CONSTANT_KINDS.get(name);
     if (kind === undefined || attribute.kind === kind) continue;

@@ -102,4 +102,20 @@ describe('finds of the fuzzer', () => {
     for (const a of constant?.attribute ?? []) a.type = 7;
     expect((await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2'])).culprit).toBe(constant?.name);
   });
+
+  it('a Constant with an input: onnxruntime takes it in a graph and not in a local function', async () => {
+    const model = loadModel('mobius-qwen3-vl-decoder');
+    const graph = graphOf(model);
+    const constant = graph.node?.find((n) => n.opType === 'Constant');
+    constant?.input?.push(graph.initializer?.[0]?.name as string);
+    expect((await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2'])).culprit).toBe(constant?.name);
+  });
+
+  it('an Attention op whose value is a product of two weights: no shape inference accepts its two axes', async () => {
+    const model = loadModel('mobius-llava-decoder');
+    const product = graphOf(model).node?.find((n) => n.name?.includes('layers.7/self_attn/v_proj'));
+    (product?.input as string[])[0] = 'decoder.model.layers.0.mlp.down_proj.weight_t';
+    const error = await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2']);
+    expect(error.message).toContain('its value has 2 axes, not 3 or 4');
+  });
 });

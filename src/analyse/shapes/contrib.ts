@@ -24,6 +24,10 @@ function product(a: number | null, b: number | null): number | null {
 
 /** Y, present_key, present_value, qk_matmul_output. */
 function standardAttention(call: Call): Fact[] {
+  for (const [i, name] of ['query', 'key', 'value'].entries()) {
+    const rank = call.rank(i);
+    if (rank !== undefined && rank !== 3 && rank !== 4) call.conflict(`its ${name} has ${rank} axes, not 3 or 4`);
+  }
   const g = geometry(call);
   const dtype = call.dtype(0);
   const flat = call.rank(0) === 3;
