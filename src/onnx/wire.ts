@@ -85,6 +85,11 @@ export function fieldRange(bytes: Uint8Array, base: number): FieldRange {
   return fieldAt(new Reader(bytes), base);
 }
 
+/** Of Node's buffers: a web page has none. */
+const latin1 = typeof Buffer === 'undefined' ? undefined : (Buffer.prototype as unknown as { latin1Slice?: (this: Uint8Array, start: number, end: number) => string }).latin1Slice;
+
+const OTHER_THAN_ASCII = /[\x80-\xff]/;
+
 /** A field of a message in memory. What is asked of it must be what its wire type holds. */
 export class Field implements FieldRange {
   // Fields are many and short-lived: one object each, over the reader of their message.
@@ -121,12 +126,20 @@ export class Field implements FieldRange {
    * @throws {Refusal} PD101
    */
   name(): string {
-    const { payload } = this;
+    const plain = this.#ascii();
+    if (plain !== undefined) return plain;
     try {
-      return strictDecoder.decode(payload);
+      return strictDecoder.decode(this.payload);
     } catch {
       throw malformed(`the name "${this.text()}" is not UTF-8`, 0);
     }
+  }
+
+  /** Nearly all names are short and ASCII: then the bytes are the characters, and a decoder takes longer. Undefined where they are not. */
+  #ascii(): string | undefined {
+    if (latin1 === undefined || this.wire !== LENGTH_DELIMITED) return undefined;
+    const text = latin1.call(this.reader.buf, this.dataStart, this.end);
+    return OTHER_THAN_ASCII.test(text) ? undefined : text;
   }
 
   /** Text that is shown or matched but never written back: it may hold any bytes. */
