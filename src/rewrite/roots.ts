@@ -5,16 +5,25 @@ import type { Builder } from './builder.js';
 import { noCache } from './lengths.js';
 import type { Stages } from './stages.js';
 
-/** A cache of another stage is replaced by one of stage `j`: an exporter may read lengths from any layer. */
+/**
+ * A cache of another stage is replaced by one of stage `j`, of the same sizes but for its length: an exporter may read lengths from any layer. Of latent attention, where both
+ * caches make keys, which of the two is called the keys' may differ from layer to layer.
+ */
 export function pastOfStage({ facts, stages }: { readonly facts: DecoderFacts; readonly stages: Stages }, past: PastInput, j: number): Value {
-  const { attention: layers } = facts;
+  const { attention: layers, probes } = facts;
   const owner = layers.find((l) => l.core.past?.key.value === past.value || l.core.past?.value?.value === past.value);
   if (owner && stages.stageOfLayer(owner.index) === j) return past.value;
   const isValue = owner !== undefined && owner.core.past?.value?.value === past.value;
   const inStage = layers.filter((l) => l.core.past && stages.stageOfLayer(l.index) === j);
   const alike = inStage.find((l) => l.core.croppedCache === (owner?.core.croppedCache ?? false)) ?? inStage.find((l) => !l.core.croppedCache);
-  if (!alike?.core.past) throw noCache(j, past.value);
-  return (isValue ? alike.core.past.value : alike.core.past.key)?.value ?? alike.core.past.key.value;
+  const caches = [alike, ...(alike ? inStage : [])].flatMap((l) => {
+    const { key, value } = l?.core.past ?? {};
+    return (isValue ? [value, key] : [key, value]).flatMap((c) => c?.value ?? []);
+  });
+  const sizes = probes.axes(past.value)?.join();
+  const found = caches.find((c) => probes.axes(c)?.join() === sizes) ?? caches[0];
+  if (!found) throw noCache(j, past.value);
+  return found;
 }
 
 /** The first column of the attention mask, of which a cut mask must keep the kind. */

@@ -1,11 +1,12 @@
 /** What `npm run fuzz` found, made as small as it gets. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { InferenceSession } from 'onnxruntime-node';
+import { InferenceSession, type Tensor } from 'onnxruntime-node';
 import { describe, expect, it } from 'vitest';
 import { block, opened } from '../../src/analyse/terms/tensor.js';
 import { CannotEvaluate, Terms } from '../../src/analyse/terms/term.js';
 import { cliJson } from '../support/cli.js';
+import { LoadedFixture, runScenario, SESSION, toNumbers } from '../support/fixtures.js';
 import { folder, modelFile } from '../support/folder.js';
 import { BOOL, decodeModel, encodeModel, FLOAT, type GraphProto, graphOf, int64, loadModel, modelOf, node, type TensorProto, valueInfo } from '../support/proto.js';
 import { expectBytesRefused } from '../support/refuse.js';
@@ -117,5 +118,30 @@ describe('finds of the fuzzer', () => {
     (product?.input as string[])[0] = 'decoder.model.layers.0.mlp.down_proj.weight_t';
     const error = await expectBytesRefused(encodeModel(model), 'PD102', ['--stages', '2']);
     expect(error.message).toContain('its value has 2 axes, not 3 or 4');
+  });
+
+  it('caches of latent attention in another order: which of two is the keys’ may differ from layer to layer, and a stand-in must have the sizes of what it stands for', async () => {
+    const fixture = new LoadedFixture('minicpm3-ts17');
+    const model = decodeModel(readFileSync(fixture.model));
+    const inputs = graphOf(model).input as { name: string }[];
+    const [key, value] = ['key', 'value'].map((kind) => inputs.findIndex((v) => v.name === `past_key_values.0.${kind}`)) as [number, number];
+    [inputs[key], inputs[value]] = [inputs[value] as { name: string }, inputs[key] as { name: string }];
+    const caches = async (path: string): Promise<unknown[]> => ((await cliJson('inspect', path)).json.layers as { past: unknown }[]).map((l) => l.past);
+    const shuffled = modelFile(encodeModel(model));
+    const [before, after] = [await caches(fixture.model), await caches(shuffled)];
+    expect([after[0] === before[0], after.slice(1)]).toEqual([false, before.slice(1)]);
+    const logits: number[][][] = [];
+    for (const path of [fixture.model, shuffled]) {
+      const out = join(folder(), 'out.onnx');
+      expect((await cliJson(path, '-o', out, '--layers', '1,2', '--keep', '0.7,0.4')).code).toBe(0);
+      const session = await InferenceSession.create(out, SESSION);
+      const scenario = fixture.info.scenarios.find((s) => s.runs.length > 1) as (typeof fixture.info.scenarios)[number];
+      const seen: number[][] = [];
+      await runScenario(session, fixture, scenario, (_, outputs) => seen.push(toNumbers(outputs.logits as Tensor)));
+      logits.push(seen);
+      await session.release();
+    }
+    expect(logits[0]?.length).toBeGreaterThan(1);
+    expect(logits[1]).toEqual(logits[0]);
   });
 });

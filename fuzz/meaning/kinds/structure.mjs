@@ -126,6 +126,9 @@ export const STRUCTURE = [
       const chosen = [...s.graph.input, ...s.graph.output].map((v) => v.name).filter((n) => !s.initializer(n) && s.r.chance(0.4));
       const names = new Map(chosen.map((name, i) => [name, s.r.chance(0.3) ? `${s.r.pick(['\ufeff', 'é', 'input ', '#'])}${i}` : `${s.r.pick(['x', 'arg', 'onnx::Foo_', 'out'])}${s.r.below(1000)}_${i}`]));
       if (names.size === 0) return undefined;
+      // A name of an earlier step may be drawn again.
+      const taken = new Set([...s.nodes.flatMap((n) => n.output), ...[...s.graph.input, ...s.graph.output, ...s.graph.initializer].map((v) => v.name)]);
+      for (const [from, to] of names) for (let free = to; free !== from && taken.has(free); free += "'") names.set(from, `${free}'`);
       const original = (name) => [...s.renamed].find(([, now]) => now === name)?.[0] ?? name;
       for (const [from, to] of names) s.renamed.set(original(from), to);
       renameAll(s, (v) => names.get(v) ?? v);
