@@ -174,6 +174,11 @@ const FAULTS = {
       const fresh = new Set([model]);
       if (signal !== 'SIGKILL') await settled(out);
       const after = problems(out, before, layout, fresh, data, { finished, temporaries: signal === 'SIGKILL' });
+      // Killed between two files that belong together: the journal says so, and the next run takes them back.
+      if (after.wrong.length > 0 && signal === 'SIGKILL' && after.left.some((name) => name.includes('.placing-pdrop'))) {
+        const trouble = await recovers(args, out, before, layout, fresh, data, force);
+        return trouble ? finding(trouble, what) : { verdict: 'taken back', ...what };
+      }
       if (after.wrong.length > 0) return finding(after.wrong.join('; '), what);
       if (contents(from).size !== (layout === 'external' ? 2 : 1)) return finding('the source’s folder has changed', what);
       if (after.left.length > 0 || r.chance(0.1)) {
@@ -276,7 +281,9 @@ const FAULTS = {
       const finished = end.code === 0;
       if (!finished && !(/error PD\d{3}/.test(end.printed) && [2, 3].includes(end.code))) return finding(`exit ${end.code} ${end.signal ?? ''}: ${end.printed.slice(0, 300)}`, what);
       const copied = contents(out).get(DATA);
-      const after = problems(out, before, layout, new Set([model]), data, { finished });
+      // What has grown before it was read is copied as it was then.
+      const grown = how === 'grows' && contents(from).get(DATA);
+      const after = problems(out, before, layout, new Set([model]), grown && copied === grown ? grown : data, { finished });
       // Bytes that change under a reader are read before or after: only what is not the source at any moment is torn.
       if (finished && how === 'is overwritten' && after.wrong.length > 0) return { verdict: 'unproven', detail: `overwritten while it was read (${copied === data ? 'model' : 'data'})`, ...what };
       return after.wrong.length > 0 ? finding(after.wrong.join('; '), what) : { verdict: finished ? 'finished' : 'refused', ...(finished ? {} : { code: /PD\d{3}/.exec(end.printed)[0] }), ...what };
