@@ -20,7 +20,7 @@ export const branch: Pass = {
     const { content, probes } = facts;
     const stamped = (n: Node): boolean => n.stamps.has('pdrop.pass');
     // No-ops, which the analysis has looked through, go where their readers go.
-    const idle = [...results.putBack].filter((n) => !carriesNoContent(n) && n.inputs.some((v) => v && content.has(v)));
+    const idle = [...results.putBack].filter((n) => !carriesNoContent(n) && n.readsOneOf(content));
     const { ifs, inside } = buildBranches(graph, builder, {
       condition: frames.drops.any,
       pinned: results.pinned,

@@ -6,6 +6,7 @@
  *   out:  …; h' = HandOver(h1); m' = HandOver(m1)
  */
 import { type Graph, Node, refill, type Value } from '../ir/graph.js';
+import { isBranch } from '../onnx/branch-functions.js';
 
 /** Inlines the branches that passes made; the function that is returned takes everything back. */
 export function inlineBranches(graph: Graph): () => void {
@@ -13,7 +14,7 @@ export function inlineBranches(graph: Graph): () => void {
   const undo: (() => void)[] = [];
   const nodes: Node[] = [];
   for (const node of graph.nodes) {
-    const branch = node.is('If') && node.name.startsWith('pdrop/') ? node.attributes.get('else_branch') : undefined;
+    const branch = isBranch(node) ? node.attributes.get('else_branch') : undefined;
     if (branch?.kind !== 'graph') {
       nodes.push(node);
       continue;

@@ -111,10 +111,11 @@ export class NoOpRules {
 
   /** Contents that are the same in all evaluations. */
   #constant(value: Value | null | undefined): readonly number[] | undefined {
-    const first = value && this.#facts[0]?.get(value)?.data;
-    if (first === undefined || first === null || this.#guessed.has(value as Value) || !isSizeArithmetic(value as Value, this.#arithmetic)) return undefined;
+    if (!value) return undefined;
+    const first = this.#facts[0]?.get(value)?.data;
+    if (first === undefined || this.#guessed.has(value) || !isSizeArithmetic(value, this.#arithmetic)) return undefined;
     for (let k = 1; k < this.#facts.length; k++) {
-      const other = this.#facts[k]?.get(value as Value)?.data;
+      const other = this.#facts[k]?.get(value)?.data;
       if (other !== first && !(other?.length === first.length && other.every((x, i) => x === first[i]))) return undefined;
     }
     return first;

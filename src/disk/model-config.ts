@@ -41,14 +41,14 @@ export function readModelConfig(modelPath: string): ModelConfig {
         warnings.push(`${basename(path)} beside the model: ${what} is ${value}, not a whole number from ${least} to ${most}; it is not used`);
         return undefined;
       };
-      const vision = objectAt(config, 'vision_config');
+      const vision = objectOf(config.vision_config);
       const size = whole(vision && search(vision, ['image_size']), 1, LIMITS.pixels, 'image_size');
       const patch = whole(vision && search(vision, ['patch_size']), 1, LIMITS.pixels, 'patch_size');
       found.imageTokenId ??= whole(search(config, ID_KEYS), 0, LIMITS.id, 'the image token id');
       if (name === 'genai_config.json') found.imageTokenId ??= genaiImageToken(config, dir, warnings);
       found.imageTokens ??= whole(typeof config.image_seq_length === 'number' ? config.image_seq_length : undefined, 1, LIMITS.tokens, 'image_seq_length');
       if (size && patch) found.imageTokens ??= whole(Math.floor(size / patch) ** 2, 1, LIMITS.tokens, 'the number of patches');
-      found.mlp ??= whole(search(objectAt(config, 'text_config') ?? config, ['intermediate_size']), 1, LIMITS.width, 'intermediate_size');
+      found.mlp ??= whole(search(objectOf(config.text_config) ?? config, ['intermediate_size']), 1, LIMITS.width, 'intermediate_size');
     }
     if (found.imageTokenId !== undefined) break;
   }
@@ -73,7 +73,7 @@ const GENAI_IMAGE_TOKENS: Readonly<Record<string, ImageTokenId | { readonly toke
 };
 
 function genaiImageToken(config: Json, folder: string, warnings: string[]): ImageTokenId | undefined {
-  const type = objectAt(config, 'model')?.type;
+  const type = objectOf(config.model)?.type;
   const known = typeof type === 'string' && Object.hasOwn(GENAI_IMAGE_TOKENS, type) ? GENAI_IMAGE_TOKENS[type] : undefined;
   if (typeof known !== 'object') return known;
   const path = join(folder, 'tokenizer.json');
@@ -85,8 +85,8 @@ function genaiImageToken(config: Json, folder: string, warnings: string[]): Imag
 
 function readJson(path: string, warnings: string[], mostBytes = MOST_CONFIG_BYTES): Json | undefined {
   try {
-    const json: unknown = JSON.parse(readRegularText(path, mostBytes));
-    if (typeof json === 'object' && json !== null && !Array.isArray(json)) return json as Json;
+    const json = objectOf(JSON.parse(readRegularText(path, mostBytes)));
+    if (json) return json;
     throw new Error('it is not a JSON object');
   } catch (error) {
     warnings.push(`${basename(path)} beside the model is not used: ${(error as Error).message}`);
@@ -94,8 +94,8 @@ function readJson(path: string, warnings: string[], mostBytes = MOST_CONFIG_BYTE
   }
 }
 
-function objectAt(config: Json, key: string): Json | undefined {
-  const value = config[key];
+/** Undefined for what is no object of JSON. */
+export function objectOf(value: unknown): Json | undefined {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : undefined;
 }
 
@@ -104,7 +104,7 @@ function search(object: Json, keys: readonly string[], depth = 0): number | unde
   for (const key of keys) if (typeof object[key] === 'number') return object[key] as number;
   if (depth >= 2) return undefined;
   for (const key of Object.keys(object)) {
-    const inner = objectAt(object, key);
+    const inner = objectOf(object[key]);
     const found = inner && search(inner, keys, depth + 1);
     if (found !== undefined) return found;
   }

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../diagnostics.js';
-import { readModelConfig } from '../disk/model-config.js';
+import { objectOf, readModelConfig } from '../disk/model-config.js';
 import { isFolder } from '../disk/target.js';
 import type { AskFiles } from '../validate/feeding/asking/index.js';
 import { type Part, readJson, recogniseFolder } from './layout.js';
@@ -72,9 +72,9 @@ export function filesOfFolders(input: string, output: string, only?: string): Fo
 function eosOf(folder: string): readonly number[] | undefined {
   const [genai, generation] = ['genai_config.json', 'generation_config.json'].map((name): Json => {
     const path = join(folder, name);
-    return existsSync(path) ? ((readJson(path, name) ?? {}) as Json) : {};
+    return (existsSync(path) && objectOf(readJson(path, name))) || {};
   });
-  const eos = (genai?.model as Json | undefined)?.eos_token_id ?? generation?.eos_token_id;
+  const eos = objectOf(genai?.model)?.eos_token_id ?? generation?.eos_token_id;
   const ids = [eos].flat().filter((id): id is number => Number.isInteger(id));
   return ids.length > 0 ? ids : undefined;
 }

@@ -95,6 +95,13 @@ export function constantTensorOf(value: Value): Tensor | undefined {
   return attribute?.kind === 'tensor' ? attribute.value : undefined;
 }
 
+/** Whether `values`, null where a slot is empty, have these names. */
+export function areNamed(values: readonly (Value | null)[], names: readonly string[]): boolean {
+  if (values.length !== names.length) return false;
+  for (let i = 0; i < names.length; i++) if ((values[i]?.name ?? '') !== names[i]) return false;
+  return true;
+}
+
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;
@@ -132,7 +139,7 @@ export class Node {
   name: string;
   readonly inputs: (Value | null)[] = [];
   readonly outputs: (Value | null)[] = [];
-  /** Nodes with the same attributes may share one map: changed by `setAttribute`, which makes a new one. */
+  /** Nodes with the same attributes may share one map: `completeAttribute` and `setAttribute` make a new one. */
   attributes: ReadonlyMap<string, AttributeValue>;
   /** Subgraphs of If, Loop, Scan and the like. */
   readonly subgraphs: Graph[] = [];
@@ -185,8 +192,13 @@ export class Node {
     return a?.kind === 'int' ? Number(a.value) : fallback;
   }
 
-  setAttribute(name: string, value: AttributeValue): void {
+  /** Completes what was read of the node, which is no change. */
+  completeAttribute(name: string, value: AttributeValue): void {
     this.attributes = new Map(this.attributes).set(name, value);
+  }
+
+  setAttribute(name: string, value: AttributeValue): void {
+    this.completeAttribute(name, value);
     if (!this.changedAttributes.has(name)) this.changedAttributes = new Set([...this.changedAttributes, name]);
     this.form = undefined;
   }

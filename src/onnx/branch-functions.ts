@@ -9,13 +9,13 @@
  * Inputs and outputs of the function have the names of the graph's values, so the If of the one is, byte for byte, the If of the other.
  */
 import { Refusal } from '../diagnostics.js';
-import { type Graph, type Model, type Node, removeUse } from '../ir/graph.js';
+import { areNamed, type Graph, type Model, Node, removeUse } from '../ir/graph.js';
 import type { WindowedSource } from './bytes.js';
 import { Attributes, decodeNode, normaliseDomain } from './decode.js';
 import { elide, fieldAt } from './elide.js';
-import { encodeOpset } from './encode.js';
+import { encodeNode, encodeOpset } from './encode.js';
 import { linkInputs } from './link.js';
-import { FUNCTION, NODE } from './proto.js';
+import { FUNCTION } from './proto.js';
 import { readSubgraphs } from './read-graph.js';
 import type { GraphRecord, NodeRecord } from './records.js';
 import { type FieldRange, fieldOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
@@ -31,37 +31,35 @@ export interface BranchFunctions {
   readonly functions: readonly Uint8Array[];
 }
 
-const NONE: BranchFunctions = { calls: new Map(), functions: [] };
+/** Of a graph that holds its branches itself. */
+export const NO_FUNCTIONS: BranchFunctions = { calls: new Map(), functions: [] };
+
+/** An If of a boundary. */
+export const isBranch = (node: Node): boolean => node.is('If') && node.name.startsWith('pdrop/');
 
 /** @param encode NodeProto of an If */
 export function branchFunctions(model: Model, encode: (node: Node) => Uint8Array): BranchFunctions {
-  if (model.functions.length === 0) return NONE;
+  if (model.functions.length === 0) return NO_FUNCTIONS;
   const branching = model.graph.nodes.filter((n) => n.subgraphs.length > 0);
   // Where the original has both, there is nothing to be won; and names that are taken stay theirs.
-  if (!branching.every((n) => n.is('If') && n.name.startsWith('pdrop/') && n.record === undefined)) return NONE;
-  if (model.functions.some((name) => name.startsWith(`${BRANCH_DOMAIN}:`))) return NONE;
+  if (!branching.every((n) => isBranch(n) && n.record === undefined)) return NO_FUNCTIONS;
+  if (model.functions.some((name) => name.startsWith(`${BRANCH_DOMAIN}:`))) return NO_FUNCTIONS;
   const opsets = [...model.opsets].map(([domain, version]) => encodeOpset(domain, version));
   const calls = new Map<Node, Uint8Array>();
   const functions = branching.map((node, i) => {
     const name = `Boundary${i + 1}`;
-    const inputs = [...new Set(node.reads)].flatMap((v) => v?.name ?? []);
-    const outputs = node.outputs.map((v) => v?.name ?? '');
-    calls.set(node, callOf(node.name, name, inputs, outputs));
+    const call = new Node(name, BRANCH_DOMAIN, node.name);
+    call.inputs.push(...new Set(node.reads));
+    call.outputs.push(...node.outputs);
+    calls.set(node, encodeNode(call));
     const body = new MessageWriter().string(FUNCTION.name, name);
-    for (const input of inputs) body.string(FUNCTION.input, input);
-    for (const output of outputs) body.string(FUNCTION.output, output);
+    for (const input of call.inputs) body.string(FUNCTION.input, input?.name ?? '');
+    for (const output of call.outputs) body.string(FUNCTION.output, output?.name ?? '');
     body.bytes(FUNCTION.node, encode(node));
     for (const opset of opsets) body.bytes(FUNCTION.opsetImport, opset);
     return body.string(FUNCTION.domain, BRANCH_DOMAIN).finish();
   });
   return { calls, functions };
-}
-
-function callOf(name: string, opType: string, inputs: readonly string[], outputs: readonly string[]): Uint8Array {
-  const call = new MessageWriter();
-  for (const input of inputs) call.string(NODE.input, input);
-  for (const output of outputs) call.string(NODE.output, output);
-  return call.string(NODE.name, name).string(NODE.opType, opType).string(NODE.domain, BRANCH_DOMAIN).finish();
 }
 
 /** A FunctionProto that holds one node. */
@@ -111,11 +109,10 @@ export class LocalFunctions {
     const attributes = new Attributes();
     for (const [i, call] of graph.nodes.entries()) {
       const branch = call.domain === BRANCH_DOMAIN ? this.#branches.get(call.opType) : undefined;
-      const record = call.record as NodeRecord;
       // Tools may rename what a call reads, and nothing in the function: then it stays a call.
-      if (!branch || record.inputNames.join('\0') !== branch.inputs.join('\0') || record.outputNames.join('\0') !== branch.outputs.join('\0')) continue;
+      if (!branch || !areNamed(call.inputs, branch.inputs) || !areNamed(call.outputs, branch.outputs)) continue;
       const { node, inputs, outputs, graphs } = decodeNode(branch.body, attributes);
-      if (!node.is('If') || outputs.join('\0') !== branch.outputs.join('\0')) continue;
+      if (!node.is('If') || !areNamed(call.outputs, outputs)) continue;
       call.inputs.forEach((v, index) => v && removeUse(v, call, index));
       for (const v of call.outputs) {
         node.outputs.push(v);
@@ -125,7 +122,7 @@ export class LocalFunctions {
       await readSubgraphs(graph, { node, graphs }, { depth: 0, attributes, locations });
       const foreign = node.reads.find((v) => v && !branch.inputs.includes(v.name));
       if (foreign) throw new Refusal({ code: 'PD102', message: `the local function "${call.opType}" reads "${foreign.name}", which is not among its inputs`, culprit: call.name || call.opType, hint: 'the graph is not valid ONNX; compile the original again' });
-      node.record = { full: record.full, body: branch.body, elided: branch.elided, inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
+      node.record = { full: (call.record as NodeRecord).full, body: branch.body, elided: branch.elided, inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
       graph.nodes[i] = node;
       const at = segments.findIndex((s) => s.kind === 'node' && s.node === call);
       segments[at] = { kind: 'node', node };

@@ -67,7 +67,7 @@ export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<Decoded
     const source = new WindowedSource(new MemorySource(bytes));
     const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: depth + 1, attributes }, locations);
     node.subgraphs.push(sub);
-    node.attributes = new Map(node.attributes).set(name, { kind: 'graph', value: sub });
+    node.completeAttribute(name, { kind: 'graph', value: sub });
   }
   linkCaptures(graph, node);
 }

@@ -108,7 +108,7 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
   };
   for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);
   for (const n of graph.nodes) {
-    if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.attributes = new Map(n.attributes).set(name, { kind: 'tensor', value: await load(a.value, n.name) });
+    if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.completeAttribute(name, { kind: 'tensor', value: await load(a.value, n.name) });
     if (n.subgraphs.length > 0) for (const g of n.subgraphs) await readSmallExternal(g, source);
   }
 }

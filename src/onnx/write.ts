@@ -3,8 +3,8 @@
  * and ranges of the source for everything else. What no pass touched comes out byte for byte as it was.
  */
 import { InternalError, Refusal } from '../diagnostics.js';
-import type { Graph, Model, Node, Value } from '../ir/graph.js';
-import { BRANCH_DOMAIN, type BranchFunctions, branchFunctions } from './branch-functions.js';
+import { areNamed, type Graph, type Model, type Node, type Value } from '../ir/graph.js';
+import { BRANCH_DOMAIN, type BranchFunctions, branchFunctions, NO_FUNCTIONS } from './branch-functions.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
 import { decodeOpset } from './decode.js';
 import { encodeEntry, encodeInitializer, encodeNode, encodeOpset, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
@@ -104,9 +104,7 @@ export async function writePieces(model: Model, pieces: readonly Piece[], sink: 
   }
 }
 
-const NO_CALLS = { calls: new Map<Node, Uint8Array>() };
-
-export function layoutGraph(graph: Graph, { calls }: Pick<BranchFunctions, 'calls'> = NO_CALLS): Piece[] {
+export function layoutGraph(graph: Graph, { calls }: BranchFunctions = NO_FUNCTIONS): Piece[] {
   const { segments } = graph.record as GraphRecord;
   const kept = new Set<Node>(graph.nodes);
   const read = new Set<Value>();
@@ -223,12 +221,6 @@ function isUntouched(node: Node, record: NodeRecord): boolean {
     areNamed(node.outputs, record.outputNames) &&
     (node.subgraphs.length === 0 || node.subgraphs.every(graphUntouched))
   );
-}
-
-function areNamed(values: readonly (Value | null)[], names: readonly string[]): boolean {
-  if (values.length !== names.length) return false;
-  for (let i = 0; i < names.length; i++) if ((values[i]?.name ?? '') !== names[i]) return false;
-  return true;
 }
 
 function graphUntouched(graph: Graph): boolean {

@@ -16,14 +16,13 @@ export function pastOfStage({ facts, stages }: { readonly facts: DecoderFacts; r
   const isValue = owner !== undefined && owner.core.past?.value?.value === past.value;
   const inStage = layers.filter((l) => l.core.past && stages.stageOfLayer(l.index) === j);
   const alike = inStage.find((l) => l.core.croppedCache === (owner?.core.croppedCache ?? false)) ?? inStage.find((l) => !l.core.croppedCache);
-  const caches = [alike, ...(alike ? inStage : [])].flatMap((l) => {
-    const { key, value } = l?.core.past ?? {};
+  if (!alike) throw noCache(j, past.value);
+  const caches = [alike, ...inStage].flatMap((l) => {
+    const { key, value } = l.core.past ?? {};
     return (isValue ? [value, key] : [key, value]).flatMap((c) => c?.value ?? []);
   });
   const sizes = probes.axes(past.value)?.join();
-  const found = caches.find((c) => probes.axes(c)?.join() === sizes) ?? caches[0];
-  if (!found) throw noCache(j, past.value);
-  return found;
+  return caches.find((c) => probes.axes(c)?.join() === sizes) ?? (caches[0] as Value);
 }
 
 /** The first column of the attention mask, of which a cut mask must keep the kind. */

@@ -40,9 +40,9 @@ export class Evaluator {
   private lanes: Lanes;
   /** Lanes that run what is walked: in a branch those that take it. */
   private running: readonly number[];
-  /** What forms gave to the lanes that run; and by which lanes those are: of a branch that only some take, nothing is known for the others. */
+  /** What forms gave to the lanes that run: to all of them, or (by which those are) to some, of whom nothing is known for the others. */
   private steps = new Steps();
-  private byLanes = new Map<string, Steps>([['', this.steps]]);
+  private readonly byLanes = new Map<string, Steps>();
 
   /** @param memo facts and what forms gave of them, of evaluations with the same limits */
   constructor(
@@ -68,7 +68,7 @@ export class Evaluator {
   done(): void {
     this.memo = new Memo();
     this.steps = new Steps();
-    this.byLanes = new Map([['', this.steps]]);
+    this.byLanes.clear();
     this.lanes = new Lanes(this.lanes.count);
     this.held.clear();
   }

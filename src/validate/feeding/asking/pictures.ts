@@ -26,7 +26,7 @@ const KERNELS = ['nearest', 'lanczos3', 'linear', 'cubic'] as const;
 const MOST_PIXELS = 8192;
 
 /** Largest file of a picture. */
-export const MOST_PICTURE_BYTES = 256 * 1024 * 1024;
+const MOST_PICTURE_BYTES = 256 * 1024 * 1024;
 
 interface Json {
   readonly [key: string]: unknown;
@@ -87,6 +87,17 @@ interface Decoding {
   readonly scaled?: (picture: Sharp) => Sharp;
   /** Pixels as they lie in the file: not turned upright, and their colours not told by its profile. */
   readonly asStored?: boolean;
+  /** The file, where it has been read (`readPicture`). */
+  readonly bytes?: Buffer;
+}
+
+/** A picture's file: read here, so that a path is a path, since sharp takes other things for one. @throws {SampleFault} PD520 */
+export function readPicture(sample: string, path: string): Buffer {
+  try {
+    return readRegularFile(path, MOST_PICTURE_BYTES);
+  } catch (error) {
+    throw badPicture(sample, path, (error as Error).message, error);
+  }
 }
 
 /**
@@ -94,13 +105,13 @@ interface Decoding {
  *
  * @throws {SampleFault} PD520 when it is no picture; {UsageError} PD522 without sharp
  */
-export async function decoded(sample: string, path: string, { scaled = (picture) => picture, asStored = false }: Decoding = {}): Promise<Picture> {
+export async function decoded(sample: string, path: string, { scaled = (picture) => picture, asStored = false, bytes }: Decoding = {}): Promise<Picture> {
   const { default: sharp } = await import('sharp').catch((cause: unknown) => {
     throw new UsageError({ code: 'PD522', message: 'pictures are decoded by sharp, which is not installed or cannot be loaded', culprit: 'sharp', hint: 'npm install sharp (an optional dependency), or give samples with inputs of their own' }, { cause });
   });
+  const file = bytes ?? readPicture(sample, path);
   try {
-    // Read here, so that the path is a path: sharp takes other things for one.
-    const picture = sharp(readRegularFile(path, MOST_PICTURE_BYTES), { limitInputPixels: 2 ** 28, failOn: 'error', ignoreIcc: asStored });
+    const picture = sharp(file, { limitInputPixels: 2 ** 28, failOn: 'error', ignoreIcc: asStored });
     if (asStored && (await picture.metadata()).space === 'cmyk') throw new Error('its colours are CMYK');
     const { data, info } = await scaled((asStored ? picture : picture.rotate()).toColourspace('srgb').removeAlpha()).raw().toBuffer({ resolveWithObject: true });
     return { data, ...info };

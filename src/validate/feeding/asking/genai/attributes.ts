@@ -6,6 +6,10 @@ export class NotFollowed extends Error {}
 /** A picture that an operation cannot take, whatever the file says: of a shape of which nothing would be left, or smaller than what is cut out. */
 export class UnfitPicture extends Error {}
 
+/** Of a channel: what operations take where a config says nothing. */
+export const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073] as const;
+export const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
+
 export class Attributes {
   readonly #given: ReadonlyMap<string, unknown>;
   readonly #known = new Set<string>();

@@ -1,5 +1,6 @@
 /** genai_config.json: what of it says how pictures and texts reach the decoder. */
 import { join } from 'node:path';
+import { objectOf } from '../../../../disk/model-config.js';
 import { configOf } from '../configs.js';
 
 type Json = Readonly<Record<string, unknown>>;
@@ -25,30 +26,26 @@ export interface GenaiModel {
 
 /** The defaults are genai's. @throws {UsageError} PD610 when the file is no JSON */
 export function readGenaiModel(folder: string): GenaiModel {
-  const model = objectIn(configOf(folder, 'genai_config.json'), 'model');
-  const [vision, embedding] = [objectIn(model, 'vision'), objectIn(model, 'embedding')];
+  const model = objectOf(configOf(folder, 'genai_config.json').model) ?? {};
+  const [vision, embedding] = [objectOf(model.vision) ?? {}, objectOf(model.embedding) ?? {}];
   const text = (object: Json, key: string, otherwise: string): string => (typeof object[key] === 'string' ? (object[key] as string) : otherwise);
   const whole = (key: string): number | undefined => (Number.isInteger(model[key]) ? (model[key] as number) : undefined);
   const size = (key: string, otherwise: number): number => (Number.isInteger(vision[key]) && (vision[key] as number) > 0 ? (vision[key] as number) : otherwise);
-  const inputs = objectIn(vision, 'inputs');
+  const inputs = objectOf(vision.inputs) ?? {};
+  const embeddingInputs = objectOf(embedding.inputs) ?? {};
   return {
     type: text(model, 'type', ''),
     contextLength: whole('context_length') ?? Number.POSITIVE_INFINITY,
     transforms: join(folder, text(vision, 'config_filename', 'processor_config.json')),
     visionInput: (name) => text(inputs, name, name),
-    features: text(objectIn(vision, 'outputs'), 'image_features', 'image_features'),
+    features: text(objectOf(vision.outputs) ?? {}, 'image_features', 'image_features'),
     embedding: {
-      ids: text(objectIn(embedding, 'inputs'), 'input_ids', 'input_ids'),
-      features: text(objectIn(embedding, 'inputs'), 'image_features', 'image_features'),
-      embeds: text(objectIn(embedding, 'outputs'), 'inputs_embeds', 'inputs_embeds'),
+      ids: text(embeddingInputs, 'input_ids', 'input_ids'),
+      features: text(embeddingInputs, 'image_features', 'image_features'),
+      embeds: text(objectOf(embedding.outputs) ?? {}, 'inputs_embeds', 'inputs_embeds'),
     },
     patchSize: size('patch_size', 14),
     mergeSize: size('spatial_merge_size', 2),
     tokens: { image: whole('image_token_id'), visionStart: whole('vision_start_token_id'), pad: whole('pad_token_id') },
   };
-}
-
-function objectIn(object: Json, key: string): Json {
-  const value = object[key];
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
 }

@@ -2,11 +2,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { UsageError } from '../../../../diagnostics.js';
-import { readRegularFile } from '../../../../disk/small-files.js';
 import { badPicture, badSample } from '../../../running/faults.js';
 import type { HostTensor } from '../../../running/tensor.js';
 import type { Message } from '../../data/json.js';
-import { decoded, MOST_PICTURE_BYTES } from '../pictures.js';
+import { decoded, readPicture } from '../pictures.js';
 import { type GenaiModel, readGenaiModel } from './config.js';
 import { type Answer, PROCESSORS, type Processor } from './processors.js';
 import { mropePositions } from './positions.js';
@@ -104,17 +103,12 @@ export class Genai {
 
 /** A picture as genai decodes it: PNG or JPEG, as its pixels are stored, whatever the file says of how it lies and of its colours. */
 async function stored(sample: string, path: string): ReturnType<typeof decoded> {
-  let head: Buffer;
-  try {
-    head = readRegularFile(path, MOST_PICTURE_BYTES).subarray(0, 29);
-  } catch (error) {
-    throw badPicture(sample, path, (error as Error).message, error);
-  }
-  const png = head.subarray(0, 8).equals(PNG);
-  if (!png && !head.subarray(0, 2).equals(JPEG)) throw badPicture(sample, path, 'onnxruntime-genai reads PNG and JPEG, and it is neither', undefined, 'PNG or JPEG');
+  const bytes = readPicture(sample, path);
+  const png = bytes.subarray(0, 8).equals(PNG);
+  if (!png && !bytes.subarray(0, 2).equals(JPEG)) throw badPicture(sample, path, 'onnxruntime-genai reads PNG and JPEG, and it is neither', undefined, 'PNG or JPEG');
   // The last byte of the header: genai would take the first of its passes for the picture.
-  if (png && head[28] !== 0) throw badPicture(sample, path, 'it is an interlaced PNG, which onnxruntime-genai reads wrongly', undefined, 'PNG that is not interlaced, or JPEG');
-  const picture = await decoded(sample, path, { asStored: true });
+  if (png && bytes[28] !== 0) throw badPicture(sample, path, 'it is an interlaced PNG, which onnxruntime-genai reads wrongly', undefined, 'PNG that is not interlaced, or JPEG');
+  const picture = await decoded(sample, path, { asStored: true, bytes });
   if (Math.max(picture.width, picture.height) > MOST_SIDE || picture.width * picture.height > MOST_PIXELS) throw badPicture(sample, path, `onnxruntime-genai reads at most ${MOST_SIDE} pixels a side and ${MOST_PIXELS} in all, and it is ${picture.width} × ${picture.height}`);
   return picture;
 }

@@ -1,6 +1,6 @@
 /** The operations of onnxruntime-extensions that prepare pictures, each as it computes in float32 and 8 bits. */
 import type { HostTensor } from '../../../running/tensor.js';
-import { type Attributes, NotFollowed, UnfitPicture } from './attributes.js';
+import { type Attributes, CLIP_MEAN, CLIP_STD, NotFollowed, UnfitPicture } from './attributes.js';
 import { gemmaPatches, qwenPatches } from './patches.js';
 import { phi3Crops } from './phi3.js';
 import { onSquares, squares } from './phi4.js';
@@ -19,9 +19,6 @@ const MOST_SIDE = 8192;
 
 /** Squares that a picture is cut into at most, and the pixels on a side of one: with their overview they are within MOST_PIXELS. */
 const [MOST_SQUARES, MOST_SQUARE] = [63, 512];
-
-const CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073] as const;
-const CLIP_STD = [0.26862954, 0.26130258, 0.27577711] as const;
 
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
   /** uint8 [height, width, 3] of a decoded picture, RGB → the same, RGB or BGR. */

@@ -1,6 +1,24 @@
-/** Pictures as rows of patches: Qwen-VL's, of which a square of some becomes one token, and Gemma 4's. */
+/** Pictures in pieces: squares and an overview of Phi's, patches of Qwen-VL's, of which a square of some becomes one token, and of Gemma 4's. */
 import { NotFollowed, UnfitPicture } from './attributes.js';
-import { type Plane, resampledToFloats } from './resample.js';
+import { type Plane, resampled32, resampledToFloats } from './resample.js';
+
+/**
+ * Phi's: the picture brought to one square by the cubic, and behind it its own squares, row by row, channels first.
+ *
+ * @param picture float32 [height, width, 3], whole squares of `side`
+ * @param count of squares with the overview; those that the picture does not have are zeros
+ * @returns float32 [count, 3, side, side]
+ */
+export function withOverview(picture: Plane<Float32Array>, side: number, count: number): Float32Array {
+  const out = new Float32Array(count * 3 * side * side);
+  let at = 0;
+  const put = ({ data, width }: Plane<Float32Array>, left: number, top: number): void => {
+    for (let c = 0; c < 3; c++) for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) out[at++] = data[(y * width + x) * 3 + c] as number;
+  };
+  put(resampled32(picture, side, side, 'CUBIC'), 0, 0);
+  for (let top = 0; top < picture.height; top += side) for (let left = 0; left < picture.width; left += side) put(picture, left, top);
+  return out;
+}
 
 /**
  * Qwen-VL's: patches of `patch` pixels a side, square by square of `merge` patches a side; each holds its channels, each of these `frames` times.

@@ -1,14 +1,15 @@
 /** Phi-3-vision's crops, as onnxruntime-extensions cuts them: the picture on a grid of squares, and an overview before them. */
-import { UnfitPicture } from './attributes.js';
-import { type Plane, resampled32, resampled8 } from './resample.js';
+import { CLIP_MEAN, CLIP_STD, UnfitPicture } from './attributes.js';
+import { withOverview } from './patches.js';
+import { type Plane, resampled8 } from './resample.js';
 
 const SIDE = 336;
 const MOST_CROPS = 16;
 /** Image tokens on a side of a crop. */
 const TOKENS = 12;
 
-const MEAN = Float32Array.of(0.48145466, 0.4578275, 0.40821073);
-const DEVIATION = Float32Array.of(0.26862954, 0.26130258, 0.27577711);
+const MEAN = Float32Array.from(CLIP_MEAN);
+const DEVIATION = Float32Array.from(CLIP_STD);
 
 export interface Crops {
   /** float32 [17, 3, 336, 336]: the overview, the crops row by row, and zeros where there are fewer than 16. */
@@ -24,20 +25,8 @@ export function phi3Crops(picture: Plane<Uint8Array>): Crops {
   const padded = onGrid(picture);
   const { width, height } = padded;
   const normalized = normalize(padded);
-  const overview = resampled32({ data: normalized, width, height, channels: 3 }, SIDE, SIDE, 'CUBIC');
   const [rows, columns] = [height / SIDE, width / SIDE];
-  const pixelValues = new Float32Array((MOST_CROPS + 1) * 3 * SIDE * SIDE);
-  /** One square [336, 336, 3] of a plane, channels first, as crop number `index`. */
-  const put = (index: number, data: Float32Array, across: number, left: number, top: number): void => {
-    for (let c = 0; c < 3; c++) {
-      for (let y = 0; y < SIDE; y++) {
-        const to = ((index * 3 + c) * SIDE + y) * SIDE;
-        for (let x = 0; x < SIDE; x++) pixelValues[to + x] = data[((top + y) * across + left + x) * 3 + c] as number;
-      }
-    }
-  };
-  put(0, overview.data, SIDE, 0, 0);
-  for (let r = 0; r < rows; r++) for (let c = 0; c < columns; c++) put(1 + r * columns + c, normalized, width, c * SIDE, r * SIDE);
+  const pixelValues = withOverview({ data: normalized, width, height, channels: 3 }, SIDE, MOST_CROPS + 1);
   return { pixelValues, height, width, tokens: (rows * columns + 1) * TOKENS * TOKENS + 1 + (rows + 1) * TOKENS };
 }
 

@@ -1,6 +1,7 @@
 /** Phi-4-multimodal's crops, as onnxruntime-extensions cuts them: as many squares as the picture covers, its mask in patches of 14 pixels, and an overview. */
 import { UnfitPicture } from './attributes.js';
-import { type Plane, resampled32, resampled8 } from './resample.js';
+import { withOverview } from './patches.js';
+import { type Plane, resampled8 } from './resample.js';
 
 const PATCH = 14;
 
@@ -57,8 +58,6 @@ export interface Squares {
   /** int64 [crops + 1, patches, patches]: all 1 of the overview, and the mask crop by crop. */
   readonly masks: BigInt64Array;
   readonly count: number;
-  /** Patches on a side of a square. */
-  readonly patches: number;
   readonly tokens: number;
 }
 
@@ -67,17 +66,11 @@ export function squares({ data, width, height }: Plane<Float32Array>, mask: Mask
   const [rows, columns] = [height / side, width / side];
   const patches = Math.floor(side / PATCH);
   const count = rows * columns + 1;
-  const pixels = new Float32Array(count * 3 * side * side);
+  const pixels = withOverview({ data, width, height, channels: 3 }, side, count);
   const masks = new BigInt64Array(count * patches * patches).fill(1n, 0, patches * patches);
-  const put = (index: number, from: Float32Array, across: number, left: number, top: number): void => {
-    let at = index * 3 * side * side;
-    for (let c = 0; c < 3; c++) for (let y = top; y < top + side; y++) for (let x = left; x < left + side; x++) pixels[at++] = from[(y * across + x) * 3 + c] as number;
-  };
-  put(0, resampled32({ data, width, height, channels: 3 }, side, side, 'CUBIC').data, side, 0, 0);
   for (let r = 0; r < rows; r++) {
     for (let c = 0; c < columns; c++) {
       const index = 1 + r * columns + c;
-      put(index, data, width, c * side, r * side);
       for (let y = 0; y < patches; y++) {
         const from = (r * patches + y) * mask.width + c * patches;
         masks.set(mask.data.subarray(from, from + patches), (index * patches + y) * patches);
@@ -90,5 +83,5 @@ export function squares({ data, width, height }: Plane<Float32Array>, mask: Mask
     for (let x = 0; x < mask.width; x += 2) tokens += Number(mask.data[y * mask.width + x]);
     tokens += Number(mask.data[y * mask.width]);
   }
-  return { pixels, masks, count, patches, tokens };
+  return { pixels, masks, count, tokens };
 }

@@ -1,5 +1,6 @@
 /** processor_config.json of a folder of onnxruntime-genai: the operations that make of a picture what the vision encoder takes, one after another. */
 import { UsageError } from '../../../../diagnostics.js';
+import { objectOf } from '../../../../disk/model-config.js';
 import { readRegularText } from '../../../../disk/small-files.js';
 import { badSample } from '../../../running/faults.js';
 import type { HostTensor } from '../../../running/tensor.js';
@@ -39,9 +40,9 @@ export class Transforms {
     } catch (error) {
       throw refused(path, `the file cannot be read: ${(error as Error).message}`, error);
     }
-    const transforms = objectOf(objectOf(json).processor).transforms;
+    const transforms = objectOf(objectOf(json)?.processor)?.transforms;
     if (!Array.isArray(transforms) || transforms.length === 0 || transforms.length > MOST_STEPS) throw refused(path, `processor.transforms is no list of 1 to ${MOST_STEPS} operations`);
-    const steps = transforms.map((t: unknown) => stepOf(path, objectOf(objectOf(t).operation)));
+    const steps = transforms.map((t: unknown) => stepOf(path, objectOf(objectOf(t)?.operation) ?? {}));
     if (steps.some(({ type }, i) => (type === 'DecodeImage') !== (i === 0))) throw refused(path, `pictures are decoded first, and once, and the operations are ${steps.map((step) => step.type).join(', ')}`);
     return new Transforms(path, steps);
   }
@@ -77,7 +78,7 @@ function stepOf(path: string, operation: Json): Step {
   try {
     if (!Array.isArray(inputs) || !inputs.every((spec) => typeof spec === 'string')) throw new NotFollowed('its inputs are no list of names');
     if (operation.attrs !== undefined && objectOf(operation.attrs) !== operation.attrs) throw new NotFollowed('its attributes are no object');
-    const attributes = new Attributes(objectOf(operation.attrs));
+    const attributes = new Attributes(objectOf(operation.attrs) ?? {});
     const run = known(attributes);
     attributes.close();
     return { name, type, inputs, run };
@@ -99,10 +100,6 @@ function rgb({ data, width, height, channels }: Picture): Uint8Array {
   const out = new Uint8Array(width * height * 3);
   for (let i = 0; i < width * height; i++) for (let c = 0; c < 3; c++) out[i * 3 + c] = data[i * channels + Math.min(c, channels - 1)] as number;
   return out;
-}
-
-function objectOf(value: unknown): Json {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Json) : {};
 }
 
 function refused(path: string, why: string, cause?: unknown): UsageError {
