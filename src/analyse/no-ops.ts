@@ -8,7 +8,7 @@
  * a length clamped to a limit is whole at one size and cropped at another. `restore` puts back what needed no sizes to be
  * proved and what nothing else has touched since, so that a compiled model keeps the bytes of what was left alone.
  */
-import { type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
+import { addUse, type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { NoOpRules } from './no-op-rules.js';
 import type { ShapeFacts } from './shapes/index.js';
 
@@ -138,7 +138,7 @@ export class NoOps {
       back.add(node);
       for (const [index, v] of node.inputs.entries()) {
         if (!v) continue;
-        v.uses.push({ node, index });
+        addUse(v, node, index);
         pending.push(v.producer);
       }
     }
@@ -168,5 +168,5 @@ function setInput(node: Node, index: number, value: Value, link = true): void {
   const old = node.inputs[index];
   if (old && link) removeUse(old, node, index);
   node.inputs[index] = value;
-  if (link) value.uses.push({ node, index });
+  if (link) addUse(value, node, index);
 }

@@ -54,6 +54,14 @@ export interface Tensor {
   readonly external: { readonly location: string; readonly offset: number; readonly length: number | undefined } | undefined;
   /** Opaque: what the writer needs to write the tensor as it was read. */
   readonly record?: unknown;
+  /** Opaque: what evaluations know of it (src/analyse/shapes/constant-fact.ts). */
+  facts?: unknown;
+}
+
+/** Attributes by name. */
+export interface AttributeMap extends ReadonlyMap<string, AttributeValue> {
+  /** Opaque: what the evaluator keeps for all nodes that share the map (src/analyse/shapes/memo.ts). */
+  forms?: unknown;
 }
 
 /** Payloads up to this many bytes are decoded and held, so that shape arithmetic and scalars can be evaluated. */
@@ -66,7 +74,7 @@ export class Value {
   producer: Node | null = null;
   outputIndex = 0;
   /** Direct uses in this graph. Uses inside subgraphs are captures: `capturedBy`. */
-  readonly uses: Use[] = [];
+  uses: Use[] = [];
   /** Nodes of this graph whose subgraphs read this value. */
   readonly capturedBy: Node[] = [];
   /** Declared type, if any (graph input/output or value_info). */
@@ -109,6 +117,12 @@ export function refill<T>(list: T[], items: Iterable<T>): void {
   else for (const item of items) list.push(item);
 }
 
+/** Adds a use. The first makes a list of one: most values have no other, and a list that grows keeps room for sixteen more. */
+export function addUse(value: Value, node: Node, index: number): void {
+  if (value.uses.length === 0) value.uses = [{ node, index }];
+  else value.uses.push({ node, index });
+}
+
 /**
  * Takes one use off a value's list, the others staying in order. What is taken off is mostly among the first or the last (walks go
  * one way or the other), so both ends are looked at in turn: a value with 100,000 readers must not cost their square.
@@ -129,7 +143,7 @@ export function removeUse(value: Value, node: Node, index: number): void {
 /** What most nodes have: one for all of them, for a graph may have a million. */
 const NO_STAMPS: ReadonlyMap<string, string> = new Map();
 const NOTHING: ReadonlySet<string> = new Set();
-const NO_ATTRIBUTES: ReadonlyMap<string, AttributeValue> = new Map();
+const NO_ATTRIBUTES: AttributeMap = new Map();
 
 /** One operator call. */
 export class Node {
@@ -137,10 +151,10 @@ export class Node {
   /** Normalised: `ai.onnx` is written as the empty string. */
   readonly domain: string;
   name: string;
-  readonly inputs: (Value | null)[] = [];
-  readonly outputs: (Value | null)[] = [];
+  inputs: (Value | null)[] = [];
+  outputs: (Value | null)[] = [];
   /** Nodes with the same attributes may share one map: `completeAttribute` and `setAttribute` make a new one. */
-  attributes: ReadonlyMap<string, AttributeValue>;
+  attributes: AttributeMap;
   /** Subgraphs of If, Loop, Scan and the like. */
   readonly subgraphs: Graph[] = [];
   /** Values of the enclosing graph that the subgraphs read. */
@@ -154,7 +168,7 @@ export class Node {
   /** Opaque: what the evaluator keeps of op and attributes (src/analyse/shapes/memo.ts). */
   form: unknown = undefined;
 
-  constructor(opType: string, domain: string, name: string, attributes: ReadonlyMap<string, AttributeValue> = NO_ATTRIBUTES) {
+  constructor(opType: string, domain: string, name: string, attributes: AttributeMap = NO_ATTRIBUTES) {
     this.opType = opType;
     this.domain = domain;
     this.name = name;

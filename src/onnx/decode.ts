@@ -28,9 +28,13 @@ export function decodeOpset(body: Uint8Array): [domain: string, version: number]
   return [domain, version];
 }
 
+/** Where names gather until it is known how many there are: a list that grows keeps room for sixteen more. */
+const gathered: { readonly inputs: string[]; readonly outputs: string[] } = { inputs: [], outputs: [] };
+
 export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
-  const inputs: string[] = [];
-  const outputs: string[] = [];
+  const { inputs, outputs } = gathered;
+  let inputCount = 0;
+  let outputCount = 0;
   const graphs: { name: string; bytes: Uint8Array }[] = [];
   let attributes: ReadonlyMap<string, AttributeValue> | undefined;
   let name = '';
@@ -40,10 +44,10 @@ export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
   for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
-        inputs.push(f.name());
+        inputs[inputCount++] = f.name();
         break;
       case NODE.output:
-        outputs.push(f.name());
+        outputs[outputCount++] = f.name();
         break;
       case NODE.name:
         name = f.name();
@@ -62,7 +66,7 @@ export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
         break;
     }
   }
-  return { node: new Node(opType, domain, name, attributes), inputs, outputs, graphs };
+  return { node: new Node(opType, domain, name, attributes), inputs: inputs.slice(0, inputCount), outputs: outputs.slice(0, outputCount), graphs };
 }
 
 /** What an AttributeProto holds, field by field; which of it counts, its type says. */

@@ -15,17 +15,23 @@ export class KnownNodes {
     this.#nodes = graph.nodes;
   }
 
-  /** What the next record decodes to: its bytes are compared. Undefined where they are not those that the next node was read from. */
-  take(full: unknown): DecodedNode | undefined {
+  /**
+   * What the next record decodes to, with the record that the node was read from: its bytes are the same. Undefined where they are not, or
+   * where `full` is not at hand.
+   */
+  take(full: Uint8Array | undefined): DecodedNode | undefined {
     const node = this.#nodes[this.#at++];
     const record = node?.record as NodeRecord | undefined;
-    if (!node || !record || !(full instanceof Uint8Array) || !(record.full instanceof Uint8Array) || node.subgraphs.length > 0 || node.changedAttributes.size > 0) return undefined;
+    if (!node || !record || !full || !(record.full instanceof Uint8Array) || node.subgraphs.length > 0 || node.changedAttributes.size > 0) return undefined;
     if (!equal(full, record.full)) return undefined;
     const again = new Node(node.opType, node.domain, record.name, node.attributes);
     again.form = node.form;
-    return { node: again, inputs: record.inputNames, outputs: record.outputNames, graphs: [] };
+    again.record = record;
+    return { node: again, inputs: record.inputNames, outputs: record.outputNames, graphs: NO_GRAPHS };
   }
 }
+
+const NO_GRAPHS: DecodedNode['graphs'] = [];
 
 function equal(a: Uint8Array, b: Uint8Array): boolean {
   if (a.length !== b.length) return false;

@@ -1,6 +1,6 @@
 /** Names of a graph that is being read → values: what a name means, and links between values and the nodes that compute and read them. */
 import { Refusal } from '../diagnostics.js';
-import { type Graph, type Node, Value } from '../ir/graph.js';
+import { addUse, type Graph, type Node, Value } from '../ir/graph.js';
 
 const parents = new WeakMap<Graph, Graph>();
 
@@ -37,12 +37,15 @@ export function releaseForeign(graph: Graph): void {
   for (const [name, v] of graph.values) if (!v.producer && !v.isInput && !v.isOutput && !v.tensor && visibleIn(parent, name)) graph.values.delete(name);
 }
 
+/** Where a node's values gather: lists are made as long as they are, for one that grows keeps room for sixteen more. */
+const gathered: (Value | null)[] = [];
+
 /** Makes the named values those that `node` computes. */
 export function linkOutputs(graph: Graph, node: Node, names: readonly string[]): void {
   for (let i = 0; i < names.length; i++) {
     const name = names[i] as string;
     if (name === '') {
-      node.outputs.push(null);
+      gathered[i] = null;
       continue;
     }
     const value = declare(graph, name);
@@ -56,8 +59,9 @@ export function linkOutputs(graph: Graph, node: Node, names: readonly string[]):
     }
     value.producer = node;
     value.outputIndex = i;
-    node.outputs.push(value);
+    gathered[i] = value;
   }
+  node.outputs = gathered.slice(0, names.length);
 }
 
 /** Makes the named values those that `node` reads: the graph's own, or (recorded as captures) those of an enclosing graph. */
@@ -65,15 +69,16 @@ export function linkInputs(graph: Graph, node: Node, names: readonly string[]): 
   for (let index = 0; index < names.length; index++) {
     const name = names[index] as string;
     if (name === '') {
-      node.inputs.push(null);
+      gathered[index] = null;
       continue;
     }
     const own = graph.values.get(name);
     const outer = own ? undefined : visibleIn(parents.get(graph), name);
     const value = own ?? outer ?? declare(graph, name);
-    node.inputs.push(value);
-    if (!outer) value.uses.push({ node, index });
+    gathered[index] = value;
+    if (!outer) addUse(value, node, index);
   }
+  node.inputs = gathered.slice(0, names.length);
 }
 
 /** Records which values of `graph` the subgraphs of `node` read, at any depth. */

@@ -95,11 +95,20 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
       continue;
     }
     const whole = held || span.length <= HELD_RECORD_BYTES || (span.length <= WHOLE_RECORD_BYTES && entry !== 'tensor');
-    const full: Piece = whole ? keep(peek(f) ?? (await load(f))) : span;
+    const bytes = whole ? (peek(f) ?? (await load(f))) : undefined;
+    if (entry === 'node' && known) {
+      const again = known.take(bytes);
+      if (again) {
+        nodes.push(again);
+        segments.push({ kind: 'node', node: again.node });
+        continue;
+      }
+    }
+    const full: Piece = bytes ? keep(bytes) : span;
     const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
     const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {
-      const decoded = known?.take(full) ?? decodeNode(body, attributes);
+      const decoded = decodeNode(body, attributes);
       const { node, inputs, outputs } = decoded;
       node.record = { full, body, elided: !(full instanceof Uint8Array), inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
       nodes.push(decoded);

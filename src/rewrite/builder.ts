@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
-import { type AttributeValue, DataType, Graph, type Model, Node, removeUse, type Tensor, Value } from '../ir/graph.js';
+import { addUse, type AttributeValue, DataType, Graph, type Model, Node, removeUse, type Tensor, Value } from '../ir/graph.js';
 
 /** What the passes use for "one or the other" until it is known which nodes only one side needs. Never written. */
 export const SELECT = { op: 'Select', domain: 'pdrop', dropping: 1, whole: 2 } as const;
@@ -81,7 +81,7 @@ export class Builder {
 
   attach(node: Node, inputs: readonly (Value | null)[]): void {
     for (const input of inputs) {
-      if (input) input.uses.push({ node, index: node.inputs.length });
+      if (input) addUse(input, node, node.inputs.length);
       node.inputs.push(input);
     }
   }

@@ -1,5 +1,5 @@
 /** Edits of a graph that keep use-def links right. Only passes get one. */
-import { type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
+import { addUse, type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { topologicalOrder } from '../ir/order.js';
 import type { Builder } from './builder.js';
 
@@ -21,7 +21,7 @@ export class GraphEditor {
     this.edits++;
     if (old) removeUse(old, node, index);
     node.inputs[index] = value;
-    value?.uses.push({ node, index });
+    if (value) addUse(value, node, index);
   }
 
   /** Everything that reads `from` reads `to`. */

@@ -129,10 +129,21 @@ export class Call {
   fact(dtype: number, shape: Dims | null, elements?: readonly number[] | undefined): Fact {
     if (elements === undefined || !this.follows(dtype, shape) || elements.length !== countOf(shape)) return { dtype, shape };
     if (!isIntegral(dtype)) return { dtype, shape, data: elements };
+    // Cheaper than a look at each: a sum of what is known is a number.
+    let sum = 0;
+    for (let i = 0; i < elements.length; i++) sum += elements[i] as number;
+    if (!Number.isNaN(sum)) return { dtype, shape, data: elements };
     let unknown = 0;
     for (let i = 0; i < elements.length; i++) if (Number.isNaN(elements[i])) unknown++;
     if (unknown === 0) return { dtype, shape, data: elements };
     return unknown === elements.length ? { dtype, shape } : { dtype, shape, partial: elements };
+  }
+
+  /** Contents of input `i` in another shape: what is known of them is not looked through again. */
+  reshaped(i: number, shape: Dims | null): Fact {
+    const { dtype, data } = this.input(i);
+    if (data === undefined) return this.fact(dtype, shape, this.elements(i));
+    return this.follows(dtype, shape) && data.length === countOf(shape) ? { dtype, shape, data } : { dtype, shape };
   }
 }
 

@@ -37,15 +37,14 @@ export class ConstantFact implements Fact {
   }
 }
 
-const constants = new WeakMap<Tensor, ConstantFact[]>();
-
 /** The fact of a constant, the same one in every evaluation with this limit: its elements are decoded once. */
 export function constantFact(tensor: Tensor, limit: number): Fact {
-  const known = constants.get(tensor) ?? [];
+  tensor.facts ??= [];
+  const known = tensor.facts as ConstantFact[];
   let fact = known.find((f) => f.limit === limit);
   if (!fact) {
     fact = new ConstantFact(tensor, limit);
-    constants.set(tensor, [...known, fact]);
+    known.push(fact);
   }
   return fact;
 }

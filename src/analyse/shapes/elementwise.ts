@@ -56,12 +56,14 @@ function mapPairs(call: Call, dtype: number, fn: Binary): Fact {
   if (!('columns' in over)) return over;
   const { shape, columns, partial } = over;
   const [a, b] = columns as [readonly number[], readonly number[]];
-  const round = rounder(dtype);
   const out = new Array<number>(a.length);
+  // True and false are what predicates give.
+  const round = dtype === DataType.BOOL ? undefined : rounder(dtype);
   for (let i = 0; i < out.length; i++) {
     const x = a[i] as number;
     const y = b[i] as number;
-    out[i] = partial && (Number.isNaN(x) || Number.isNaN(y)) ? Number.NaN : round(fn(x, y));
+    const z = partial && (Number.isNaN(x) || Number.isNaN(y)) ? Number.NaN : fn(x, y);
+    out[i] = round === undefined ? z : round(z);
   }
   return call.fact(dtype, shape, out);
 }
@@ -102,16 +104,20 @@ function cast(call: Call, to: number): Fact {
   if (elements === undefined || !isNumeric(to) || (input.data === undefined && !isIntegral(to))) return { dtype: to, shape: input.shape };
   const convert = castNumber(input.dtype, to);
   const out = new Array<number>(elements.length);
-  // Large contents are masks: the same few numbers, row after row.
+  // Large contents are masks: zeros and another number, row after row.
+  const zero = convert(0);
   let last = Number.NaN;
   let converted = Number.NaN;
-  for (let i = 0; i < elements.length; i++) {
+  for (let i = 0; i < out.length; i++) {
     const element = elements[i] as number;
-    if (element !== last || element === 0) {
-      last = element;
-      converted = convert(element);
+    if (element === 0) out[i] = Object.is(element, 0) ? zero : convert(element);
+    else {
+      if (element !== last) {
+        last = element;
+        converted = convert(element);
+      }
+      out[i] = converted;
     }
-    out[i] = converted;
   }
   return call.fact(to, input.shape, out);
 }

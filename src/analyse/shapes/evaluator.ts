@@ -99,7 +99,7 @@ export class Evaluator {
         if (!this.running.includes(lane)) return undefined;
         const binding = bound ? inputs.get(value) : undefined;
         // An initializer that is also an input is its default.
-        return binding === undefined && value.tensor !== undefined ? undefined : this.inputFact(value, binding, lane);
+        return binding === undefined && value.tensor !== undefined ? undefined : this.memo.one(this.inputFact(value, binding, lane));
       });
       if (facts.every((f) => f === undefined)) continue;
       const fallback = value.tensor && facts.includes(undefined) ? this.constant(value, value.tensor) : undefined;
@@ -207,7 +207,7 @@ export class Evaluator {
         return this.lanes.of(each.map((facts, lane) => facts[i] ?? (output && lanes.includes(lane) ? unknownOf(output) : undefined)));
       });
       // What nothing is known of is of the output's declared type: not what another node's would be.
-      sound &&= each.every((facts) => facts === NOTHING || facts.every((fact, i) => (fact === undefined) === (known[i] === undefined)));
+      sound &&= each.every((facts) => facts === NOTHING || known.every((fact, i) => (fact === undefined) === (facts[i] === undefined)));
       results = known;
     }
     // A contradiction is told of every node.

@@ -38,12 +38,16 @@ function gather(call: Call): Fact {
   const size = from[axis] as number;
   const inner = product(from.slice(axis + 1));
   const outer = product(from.slice(0, axis));
-  const out: number[] = [];
-  for (let o = 0; o < outer; o++) {
-    for (const i of indices) {
-      const at = wrapped(i, size);
-      if (Number.isNaN(at) && !Number.isNaN(i)) call.conflict(`index ${i} is outside ${size} (axis ${axis})`);
-      for (let k = 0; k < inner; k++) out.push(elements[(o * size + at) * inner + k] ?? Number.NaN);
+  const places = indices.map((i) => {
+    const at = wrapped(i, size);
+    if (Number.isNaN(at) && !Number.isNaN(i)) call.conflict(`index ${i} is outside ${size} (axis ${axis})`);
+    return at;
+  });
+  const out = new Array<number>(outer * places.length * inner);
+  for (let o = 0, to = 0; o < outer; o++) {
+    for (let p = 0; p < places.length; p++) {
+      const from = (o * size + (places[p] as number)) * inner;
+      for (let k = 0; k < inner; k++) out[to++] = elements[from + k] ?? Number.NaN;
     }
   }
   return call.fact(dtype, shape, out);

@@ -50,18 +50,13 @@ export function formOf(node: Node, handlerOf: (node: Node) => Handler | undefine
   return node.form as Form | null;
 }
 
-/** Forms by what nodes share: the map of their attributes, then the op. */
-const byAttributes = new WeakMap<Node['attributes'], Map<string, Form>>();
-
 function findForm(node: Node, handlerOf: (node: Node) => Handler | undefined): Form | null {
   const handler = handlerOf(node);
   if (handler === undefined) return null;
   const { attributes, opType, inputs, outputs } = node;
-  let ofThese = byAttributes.get(attributes);
-  if (ofThese === undefined) {
-    ofThese = new Map();
-    byAttributes.set(attributes, ofThese);
-  }
+  // By op, kept with what nodes share: a weak map of so many is gone through in every collection of garbage.
+  attributes.forms ??= new Map<string, Form>();
+  const ofThese = attributes.forms as Map<string, Form>;
   const constant = outputs.length === 1 && node.is('Constant');
   const followed = inputs.length > 0 && inputs.length <= MOST_INPUTS;
   // There is a handler, so neither name holds a separator.
@@ -177,15 +172,18 @@ function keyOf(fact: Fact): string | null {
   return key;
 }
 
+/** Of some of the elements, spread over all of them: contents are compared where it is the same. */
 function hashOf(elements: readonly number[]): number {
-  let hash = 0;
-  for (let i = 0; i < elements.length; i++) hash = (Math.imul(hash, 31) + (((elements[i] as number) * 4096) | 0)) | 0;
+  const step = (elements.length >> 5) | 1;
+  let hash = elements.length;
+  for (let i = 0; i < elements.length; i += step) hash = (hash * 31 + (((elements[i] as number) * 4096) | 0)) | 0;
   return hash;
 }
 
 function sameElements(a: Fact, b: Fact): boolean {
   const x = a.data ?? a.partial;
   const y = b.data ?? b.partial;
+  if (x === y) return true;
   if (x?.length !== y?.length) return false;
   for (let i = 0; x && i < x.length; i++) {
     const p = x[i] as number;

@@ -19,15 +19,25 @@ export function isIntegral(dtype: number): boolean {
 
 const scratch = new DataView(new ArrayBuffer(8));
 
+const number = new Float64Array(1);
+const words = new Uint32Array(number.buffer);
+/** Which of its two words holds a number's sign and exponent. */
+const HIGH = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1 ? 1 : 0;
+
 /** Nearest half-precision value, ties to even. */
 export function roundHalf(x: number): number {
   if (!Number.isFinite(x) || x === 0) return x;
   const magnitude = Math.abs(x);
   if (magnitude <= 2048 && Number.isInteger(x)) return x;
-  // The spacing of halves at x: 2^-24 among subnormals. A mask is large numbers by the thousand.
-  const step = magnitude >= 2048 && magnitude < 65536 ? 1 << (21 - Math.clz32(magnitude)) : 2 ** (Math.max(Math.floor(Math.log2(magnitude)), -14) - 10);
-  const rounded = roundHalfEven(magnitude / step) * step;
-  return Math.sign(x) * (rounded >= 65520 ? Number.POSITIVE_INFINITY : rounded);
+  if (magnitude >= 65520) return x < 0 ? Number.NEGATIVE_INFINITY : Number.POSITIVE_INFINITY;
+  // The spacing of halves at x is 2^(exponent − 10), 2^−24 among subnormals: added to 1.5·2^52 of it, a double has no more digits.
+  number[0] = magnitude;
+  const exponent = Math.max(((words[HIGH] as number) >>> 20) - 1023, -14);
+  words[HIGH] = ((exponent + 1065) << 20) | 0x80000;
+  words[1 - HIGH] = 0;
+  const shift = number[0];
+  const rounded = magnitude + shift - shift;
+  return x < 0 ? -rounded : rounded;
 }
 
 /** Nearest bfloat16 value, ties to even. */

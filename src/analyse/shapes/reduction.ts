@@ -35,21 +35,35 @@ function reduce(fn: (values: readonly number[]) => number): (call: Call) => Fact
     const data = call.data(0);
     const from = known(source);
     if (data === undefined || from === undefined) return { dtype, shape };
-    const strides = stridesOf(from);
-    const kept = from.map((d, i) => (axes.has(i) ? 1 : d));
-    const keptStrides = stridesOf(kept);
-    const groups: number[][] = Array.from({ length: kept.reduce((a, b) => a * b, 1) }, () => []);
-    data.forEach((x, flat) => {
-      let at = 0;
-      for (let i = 0; i < from.length; i++) {
-        if (!axes.has(i)) at += (Math.floor(flat / (strides[i] as number)) % (from[i] as number)) * (keptStrides[i] as number);
-      }
-      (groups[at] as number[]).push(x);
-    });
+    const groups = groupsOf(data, from, axes);
     const round = rounder(dtype);
     const finish = isIntegral(dtype) ? (x: number): number => round(Math.trunc(x)) : round;
     return call.fact(dtype, shape, groups.map((g) => finish(fn(g))));
   };
+}
+
+/** What is reduced to one element each, in the order of the result. */
+function groupsOf(data: readonly number[], from: readonly number[], axes: ReadonlySet<number | null>): readonly (readonly number[])[] {
+  const kept = from.map((d, i) => (axes.has(i) ? 1 : d));
+  const count = kept.reduce((a, b) => a * b, 1);
+  // Mostly the last axes: what belongs together lies together.
+  const first = from.findIndex((d, i) => axes.has(i) && d !== 1);
+  const together = first < 0 || from.every((d, i) => i < first || d === 1 || axes.has(i));
+  if (together && count > 0) {
+    const size = data.length / count;
+    return Array.from({ length: count }, (_, i) => data.slice(i * size, (i + 1) * size));
+  }
+  const strides = stridesOf(from);
+  const keptStrides = stridesOf(kept);
+  const groups: number[][] = Array.from({ length: count }, () => []);
+  data.forEach((x, flat) => {
+    let at = 0;
+    for (let i = 0; i < from.length; i++) {
+      if (!axes.has(i)) at += (Math.floor(flat / (strides[i] as number)) % (from[i] as number)) * (keptStrides[i] as number);
+    }
+    (groups[at] as number[]).push(x);
+  });
+  return groups;
 }
 
 /** ArgMax and ArgMin: the first of equal elements, or the last with `select_last_index`. */
