@@ -25,6 +25,35 @@ const LATE = {
   },
 };
 
+const DYNAMIC = /\bimport\('(\.[^']+)'\)/g;
+
+/**
+ * All of ours that is imported when it is used comes from one file, but for what the executable itself loads: with an entry for each, what
+ * they share falls into twenty files, which compiling would load.
+ */
+const LATER = {
+  name: 'later',
+  setup({ onResolve, onLoad }) {
+    const folders = ['dist/src', 'dist/passes'];
+    const files = folders.flatMap((folder) => readdirSync(join(root, folder), { recursive: true }).filter((file) => file.endsWith('.js')).map((file) => join(root, folder, file)));
+    const names = new Map();
+    const targetOf = (file, path) => join(dirname(file), path);
+    for (const file of files) {
+      if (file.endsWith('dist/src/cli/main.js')) continue;
+      for (const [, path] of readFileSync(file, 'utf8').matchAll(DYNAMIC)) {
+        const target = targetOf(file, path);
+        if (!names.has(target)) names.set(target, `module${names.size}`);
+      }
+    }
+    onResolve({ filter: /^later$/ }, () => ({ path: 'later', namespace: 'later' }));
+    onLoad({ filter: /.*/, namespace: 'later' }, () => ({ contents: [...names].map(([path, name]) => `export * as ${name} from ${JSON.stringify(path)};`).join('\n'), resolveDir: root }));
+    onLoad({ filter: /[/\\]dist[/\\](src|passes)[/\\].*\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      return { contents: text.replace(DYNAMIC, (whole, to) => (names.has(targetOf(path, to)) ? `import('later').then((later) => later.${names.get(targetOf(path, to))})` : whole)) };
+    });
+  },
+};
+
 /** Licences of the packages that are bundled, one after another. */
 function licences(inputs) {
   const packages = [...new Set(Object.keys(inputs).flatMap((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []))].sort();
@@ -47,7 +76,7 @@ export async function bundle() {
     platform: 'node',
     target: 'node20',
     external: EXTERNAL,
-    plugins: [LATE],
+    plugins: [LATE, LATER],
     outdir: FOLDER,
     legalComments: 'none',
     // Packages of the CommonJS kind ask for Node's modules by require.

@@ -162,10 +162,11 @@ function ask(graph: Graph, facts: DecoderFacts, plan: Plan, prompt: CheckPrompt)
 
 /** By prompt: what is wrong with the lengths that the graph comes to. */
 function lengthChecks(graph: Graph, facts: DecoderFacts, plan: Plan): Check[] {
+  const asking: Asking = { graph, declared: [...graph.values.values()].filter((v) => v.type?.dims && !v.tensor), facts, plan };
   const asked = PROMPTS.map((prompt) => ask(graph, facts, plan, prompt));
   const problemsOfAll = (which: readonly Asked[], dataLimit: number): Map<CheckPrompt, readonly string[]> => {
     const found = evaluateLanes(graph, which.map(({ inputs }) => ({ inputs, dataLimit, floatLimit: dataLimit })));
-    return new Map(which.map(({ prompt, expected }, i) => [prompt, lengthProblems({ graph, facts, plan }, found[i] as ShapeFacts, prompt, expected)]));
+    return new Map(which.map(({ prompt, expected }, i) => [prompt, lengthProblems(asking, found[i] as ShapeFacts, prompt, expected)]));
   };
   const all = asked.filter((a) => a !== undefined);
   const quick = problemsOfAll(all, ROWS_OF_TOKENS);
@@ -175,16 +176,25 @@ function lengthChecks(graph: Graph, facts: DecoderFacts, plan: Plan): Check[] {
   return PROMPTS.map((prompt) => ({ name: `lengths: ${prompt.name}`, problems: problems.get(prompt) ?? [] }));
 }
 
-function lengthProblems({ graph, facts, plan }: { graph: Graph; facts: DecoderFacts; plan: Plan }, sizes: ShapeFacts, prompt: CheckPrompt, expected: Asked['expected']): string[] {
+/** What lengths are asked of. */
+interface Asking {
+  readonly graph: Graph;
+  /** Values whose shapes are declared. */
+  readonly declared: readonly Value[];
+  readonly facts: DecoderFacts;
+  readonly plan: Plan;
+}
+
+function lengthProblems(asking: Asking, sizes: ShapeFacts, prompt: CheckPrompt, expected: Asked['expected']): string[] {
   if (prompt.optional && sizes.conflicts.some((c) => c.node && isOriginals(c.node))) return [];
   if (sizes.exhausted) return ['masks go through more nodes than are followed element by element'];
-  return [...layerProblems(facts, plan, sizes, expected), ...symbolProblems(graph, sizes)];
+  return [...layerProblems(asking, sizes, expected), ...symbolProblems(asking, sizes)];
 }
 
 const stageOf = (plan: Plan, layer: number): number => plan.layers.filter((b) => b <= layer).length;
 
 /** What contradicts itself, and layers that see or store another number of tokens than `expected` of their stage. */
-function layerProblems(facts: DecoderFacts, plan: Plan, sizes: ShapeFacts, expected: readonly { tokens: number; past: number }[]): string[] {
+function layerProblems({ facts, plan }: Asking, sizes: ShapeFacts, expected: readonly { tokens: number; past: number }[]): string[] {
   const problems = sizes.conflicts.slice(0, 3).map((c) => `${c.node ? describeNode(c.node) : 'input'}: ${c.reason}`);
   for (const { core, index } of facts.attention) {
     const { tokens, past } = expected[stageOf(plan, index)] as { tokens: number; past: number };
@@ -216,7 +226,7 @@ function isOriginals(node: Node): boolean {
 }
 
 /** A symbol that is declared for two lengths, or a number that is not the size. */
-function symbolProblems(graph: Graph, facts: ShapeFacts): string[] {
+function symbolProblems({ graph, declared }: Asking, facts: ShapeFacts): string[] {
   const problems: string[] = [];
   const sizes = new Map<string, { size: number; by: string }>();
   const look = (v: Value): void => {
@@ -239,6 +249,6 @@ function symbolProblems(graph: Graph, facts: ShapeFacts): string[] {
   // What comes in and goes out says what a symbol means.
   graph.inputs.forEach(look);
   graph.outputs.forEach(look);
-  for (const v of graph.values.values()) look(v);
+  for (let i = 0; i < declared.length; i++) look(declared[i] as Value);
   return problems.slice(0, 4);
 }

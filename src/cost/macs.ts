@@ -48,10 +48,12 @@ export function countMacs(graph: Graph, facts: ShapeFacts): CostTable {
   const nodes: NodeCost[] = [];
   const uncounted: Node[] = [];
   const visit = (scope: Graph): void => {
-    for (const node of scope.nodes) {
+    for (let i = 0; i < scope.nodes.length; i++) {
+      const node = scope.nodes[i] as Node;
       const cost = nodeCost(node, facts);
       if (cost === null) uncounted.push(node);
-      else nodes.push({ node, ...cost });
+      else nodes.push({ node, macs: cost.macs, elementOps: cost.elementOps });
+      if (node.subgraphs.length === 0) continue;
       const branch = facts.takenBranches.get(node);
       if (branch !== undefined) visit(branch);
       else if (node.is('If')) uncounted.push(node);
@@ -67,13 +69,15 @@ export function countMacs(graph: Graph, facts: ShapeFacts): CostTable {
   return { nodes, macs, elementOps, uncounted };
 }
 
-function nodeCost(node: Node, facts: ShapeFacts): { macs: number; elementOps: number } | null {
+const NOTHING = { macs: 0, elementOps: 0 } as const;
+
+function nodeCost(node: Node, facts: ShapeFacts): { readonly macs: number; readonly elementOps: number } | null {
+  if (node.domain === '' && FREE.has(node.opType)) return NOTHING;
   const fact = (values: Node['inputs'], i: number) => (values[i] ? facts.get(values[i]) : undefined);
   const product = productCost(node, { input: (i) => fact(node.inputs, i), output: (i) => fact(node.outputs, i) });
   if (product !== undefined) {
     return product.macs === null || product.elementOps === null ? null : { macs: product.macs, elementOps: product.elementOps };
   }
-  if (node.domain === '' && FREE.has(node.opType)) return { macs: 0, elementOps: 0 };
   const op = node.domain ? `${node.domain}.${node.opType}` : node.opType;
   const out = countOf(fact(node.outputs, 0)?.shape ?? null);
   if (node.subgraphs.length > 0 || facts.unknownOps.has(op) || out === null) return null;

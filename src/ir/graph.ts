@@ -129,14 +129,13 @@ export function addUse(value: Value, node: Node, index: number): void {
  */
 export function removeUse(value: Value, node: Node, index: number): void {
   const { uses } = value;
+  const isIt = (at: number): boolean => uses[at]?.node === node && uses[at].index === index;
   for (let low = 0, high = uses.length - 1; low <= high; low++, high--) {
-    for (const at of [high, low]) {
-      const use = uses[at] as Use;
-      if (use.node !== node || use.index !== index) continue;
-      if (at === uses.length - 1) uses.pop();
-      else uses.splice(at, 1);
-      return;
-    }
+    const at = isIt(high) ? high : isIt(low) ? low : -1;
+    if (at < 0) continue;
+    if (at === uses.length - 1) uses.pop();
+    else uses.splice(at, 1);
+    return;
   }
 }
 
@@ -167,6 +166,8 @@ export class Node {
   record: unknown = undefined;
   /** Opaque: what the evaluator keeps of op and attributes (src/analyse/shapes/memo.ts). */
   form: unknown = undefined;
+  /** Opaque: the last walk that came by (src/ir/order.ts). */
+  mark = 0;
 
   constructor(opType: string, domain: string, name: string, attributes: AttributeMap = NO_ATTRIBUTES) {
     this.opType = opType;

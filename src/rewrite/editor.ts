@@ -49,10 +49,10 @@ export class GraphEditor {
 
   /** Puts new nodes into the graph and everything into topological order, close to the order it had. */
   sort(): void {
-    const all = [...this.graph.nodes, ...this.builder.created.filter((n) => n.outputs.length > 0)];
-    const order = topologicalOrder(all);
-    refill(this.graph.nodes, order);
-    this.builder.created.length = 0;
+    const { created } = this.builder;
+    const added = created.filter((n) => n.outputs.length > 0);
+    refill(this.graph.nodes, topologicalOrder(added.length > 0 ? this.graph.nodes.concat(added) : this.graph.nodes));
+    created.length = 0;
   }
 
   /** Nodes that outputs depend on. */

@@ -152,14 +152,16 @@ export function broadcast(call: Call, shapes: readonly (Dims | null)[]): Dims | 
   const first = shapes[0];
   if (shapes.length === 1) return first ?? null;
   let rank = 0;
-  for (const shape of shapes) {
+  for (let i = 0; i < shapes.length; i++) {
+    const shape = shapes[i] as Dims | null;
     if (shape === null) return null;
     rank = Math.max(rank, shape.length);
   }
   const out: (number | null)[] = new Array(rank);
   for (let back = 1; back <= rank; back++) {
     let size: number | null = 1;
-    for (const shape of shapes as readonly Dims[]) {
+    for (let i = 0; i < shapes.length; i++) {
+      const shape = shapes[i] as Dims;
       const dim = back > shape.length ? 1 : (shape[shape.length - back] as number | null);
       if (dim === 1 || dim === size) continue;
       if (size === 1) size = dim;

@@ -26,7 +26,8 @@ export class Lanes {
     const [first] = facts;
     if (first !== undefined && facts.every((f) => f === first)) return first;
     let at = this.#root;
-    for (const fact of facts) {
+    for (let i = 0; i < facts.length; i++) {
+      const fact = facts[i];
       let next = at.next.get(fact);
       if (next === undefined) {
         next = { next: new Map(), end: undefined };
