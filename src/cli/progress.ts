@@ -2,6 +2,7 @@
 import { inline } from '../report/text.js';
 import type { Progress } from '../validate/options.js';
 import { bytes, percent } from './terminal.js';
+import { now } from '../clock.js';
 
 type Stream = Pick<NodeJS.WriteStream, 'isTTY' | 'write'>;
 
@@ -20,13 +21,13 @@ export async function whileShowing<T>(label: string, work: () => Promise<T>, str
 
 /** Bytes written of all there are; not shown when the work is short. */
 export function progressLine(label: string, stream: Stream = process.stderr): ((done: number, total: number) => void) & { end(): void } {
-  const started = performance.now();
+  const started = now();
   let shown = false;
   let last = 0;
   const update = (done: number, total: number): void => {
-    const now = performance.now();
-    if (!stream.isTTY || now - started < 500 || now - last < 100) return;
-    last = now;
+    const at = now();
+    if (!stream.isTTY || at - started < 500 || at - last < 100) return;
+    last = at;
     shown = true;
     stream.write(`\r${label} ${bytes(done)} of ${bytes(total)} (${percent(total === 0 ? 1 : done / total)})\u001b[K`);
   };
@@ -44,7 +45,7 @@ export function progressLines(quiet: boolean, stream: Stream = process.stderr): 
   let started = 0;
   const show = stream.isTTY && !quiet;
   const draw = (done: number): void => {
-    const elapsed = (performance.now() - started) / 1000;
+    const elapsed = (now() - started) / 1000;
     const left = total && done > 0 ? `, about ${Math.ceil((elapsed / done) * (total - done))} s left` : '';
     const width = 24;
     const filled = total ? Math.round((Math.min(done, total) / total) * width) : 0;
@@ -55,7 +56,7 @@ export function progressLines(quiet: boolean, stream: Stream = process.stderr): 
     start(name, of) {
       label = inline(name);
       total = of;
-      started = performance.now();
+      started = now();
       if (show) draw(0);
     },
     tick(done) {

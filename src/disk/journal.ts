@@ -11,6 +11,7 @@ import { UsageError } from '../diagnostics.js';
 import { stateOf, TAG } from './owner.js';
 import { isStale, removeQuietly, temporaryName } from './stale.js';
 import { inodeOf } from './target.js';
+import { now } from '../clock.js';
 
 interface Journal {
   /** Of the transaction: what its temporary files are called. */
@@ -41,7 +42,7 @@ export async function openJournal(first: string, tag: string, files: readonly st
   const draft = temporaryName(path, 'tmp', tag);
   writeFileSync(draft, JSON.stringify({ tag, files: files.map((f) => relative(folder, f)) } satisfies Journal), { flag: 'wx' });
   try {
-    for (const until = performance.now() + PATIENCE_MS; ; ) {
+    for (const until = now() + PATIENCE_MS; ; ) {
       try {
         // Whole when it appears.
         linkOrWrite(draft, path);
@@ -50,7 +51,7 @@ export async function openJournal(first: string, tag: string, files: readonly st
         if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
       }
       recoverFrom(path, force);
-      if (performance.now() > until) throw unsettled(first, path);
+      if (now() > until) throw unsettled(first, path);
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   } finally {

@@ -2,7 +2,7 @@
  * Names of files that exist for a moment, which say whose they are, and what is done about those whose owner was killed: the next
  * run that writes to their folder takes them away.
  */
-import { existsSync, lstatSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, renameSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { newTag, stateOf, TAG } from './owner.js';
 
@@ -24,7 +24,9 @@ const STALE_MS = 15 * 60_000;
 
 export function removeQuietly(path: string): void {
   try {
-    rmSync(path, { recursive: true, force: true });
+    const found = lstatSync(path, { throwIfNoEntry: false });
+    if (found?.isDirectory()) rmSync(path, { recursive: true, force: true });
+    else if (found) unlinkSync(path);
   } catch {
     // A folder that was taken away from us; the next run tries again.
   }

@@ -17,6 +17,7 @@ import type { CompileReport, MarksReport } from '../report/compile-report.js';
 import { VERSION } from '../version.js';
 import { adjustGenaiConfig, refuseBeams } from './genai-config.js';
 import { type FolderLayout, type LayoutKind, type Part, recogniseFolder, type Runtime } from './layout.js';
+import { now } from '../clock.js';
 
 /** What of the options of `compile` matters for a folder; the rest is handed on. */
 export interface FolderOptions {
@@ -76,7 +77,7 @@ export function defaultFolderOutput(input: string): string {
  * @throws {UsageError | Refusal} as `compile` does, and for folders that are not understood; nothing is written then
  */
 export async function compileFolder(compileOne: CompileOne, measure: MeasureMarks, input: string, options: FolderOptions): Promise<FolderReport> {
-  const started = performance.now();
+  const started = now();
   const layout = recogniseFolder(input);
   const decoders = wanted(layout, options.only);
   const runtime = options.runtime ?? layout.runtime;
@@ -147,7 +148,7 @@ export async function compileFolder(compileOne: CompileOne, measure: MeasureMark
       marks: proof ? { rows: proof.rows, closest: proof.closest, of: proof.marks.channels.length } : null,
       visions,
       warnings: [...new Set([...reports.flatMap((r) => r.warnings), ...visions.flatMap(clipped)])],
-      milliseconds: performance.now() - started,
+      milliseconds: now() - started,
     };
   } catch (error) {
     folder.abort();

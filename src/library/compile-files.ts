@@ -19,6 +19,7 @@ import { type CompileReport, compileReport, type MarksReport, originalCost } fro
 import { requireOptions } from './check-options.js';
 import type { CompileFolderOptions, CompileOptions } from './options.js';
 import { readPlanFile } from './plan-file.js';
+import { now } from '../clock.js';
 
 /** Model files from this size on have their weights copied by the system while the graph is compiled. */
 const COPY_FIRST_BYTES = 256 * 1024 * 1024;
@@ -40,7 +41,7 @@ export function defaultOutput(input: string): string {
 export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
   const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
   requireCompileOptions(options);
-  const started = performance.now();
+  const started = now();
   const { allowExternalLinks = false, progress } = options;
   const output = options.output ?? defaultOutput(input);
   const transaction = options.dryRun ? undefined : new OutputTransaction(options.force ?? false);
@@ -108,7 +109,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
     await transaction?.place();
     const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
     const warnings = [...config.warnings, ...compiled.warnings, ...(marks ? clippingWarnings(marks) : []), ...[file, reportFile].flatMap((f) => (f ? targetNotes(f.target) : []))];
-    const report = compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData: placed, marks, milliseconds: performance.now() - started });
+    const report = compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData: placed, marks, milliseconds: now() - started });
     if (reportFile && transaction) {
       await writeText(reportFile, `${JSON.stringify(report, null, 2)}\n`);
       await transaction.place();

@@ -11,6 +11,7 @@ import { Frames } from './frames.js';
 import type { Pass, PassContext, PassOutcome } from './pass.js';
 import { positionValues } from './positions.js';
 import { assignStages, type Stages } from './stages.js';
+import { now } from '../clock.js';
 
 export interface PassRun extends PassOutcome {
   readonly name: string;
@@ -62,7 +63,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
   const before = new Set([...graph.nodes, ...facts.noOps.detached]);
   for (const pass of passes) {
     if (options.skip?.includes(pass.name)) continue;
-    const started = performance.now();
+    const started = now();
     const nodesBefore = graph.nodes.length;
     const editsBefore = editor.edits;
     const outcome = pass.run(editor, context);
@@ -70,7 +71,7 @@ export function rewrite(facts: DecoderFacts, plan: Plan, passes: readonly Pass[]
     const run: PassRun = {
       ...outcome,
       name: pass.name,
-      milliseconds: performance.now() - started,
+      milliseconds: now() - started,
       nodesBefore,
       nodesAfter: graph.nodes.length + pending,
       changed: pending > 0 || editor.edits !== editsBefore,
