@@ -11,7 +11,7 @@
 import { Refusal } from '../diagnostics.js';
 import { areNamed, type Graph, type Model, Node, removeUse } from '../ir/graph.js';
 import type { WindowedSource } from './bytes.js';
-import { Attributes, decodeNode, normaliseDomain } from './decode.js';
+import { type Decoded, decodeNode, normaliseDomain } from './decode.js';
 import { elide, fieldAt } from './elide.js';
 import { encodeNode, encodeOpset } from './encode.js';
 import { linkInputs } from './link.js';
@@ -103,15 +103,14 @@ export class LocalFunctions {
   }
 
   /** Puts the If of a branch's function in the place of its call. */
-  async expand(graph: Graph, locations: Set<string>): Promise<void> {
+  async expand(graph: Graph, decoded: Decoded, locations: Set<string>): Promise<void> {
     if (this.#branches.size === 0) return;
     const { segments } = graph.record as GraphRecord;
-    const attributes = new Attributes();
     for (const [i, call] of graph.nodes.entries()) {
       const branch = call.domain === BRANCH_DOMAIN ? this.#branches.get(call.opType) : undefined;
       // Tools may rename what a call reads, and nothing in the function: then it stays a call.
       if (!branch || !areNamed(call.inputs, branch.inputs) || !areNamed(call.outputs, branch.outputs)) continue;
-      const { node, inputs, outputs, graphs } = decodeNode(branch.body, attributes);
+      const { node, inputs, outputs, graphs } = decodeNode(branch.body, decoded);
       if (!node.is('If') || !areNamed(call.outputs, outputs)) continue;
       call.inputs.forEach((v, index) => v && removeUse(v, call, index));
       for (const v of call.outputs) {
@@ -119,7 +118,7 @@ export class LocalFunctions {
         if (v) v.producer = node;
       }
       linkInputs(graph, node, inputs);
-      await readSubgraphs(graph, { node, graphs }, { depth: 0, attributes, locations });
+      await readSubgraphs(graph, { node, graphs }, { depth: 0, decoded, locations });
       const foreign = node.reads.find((v) => v && !branch.inputs.includes(v.name));
       if (foreign) throw new Refusal({ code: 'PD102', message: `the local function "${call.opType}" reads "${foreign.name}", which is not among its inputs`, culprit: call.name || call.opType, hint: 'the graph is not valid ONNX; compile the original again' });
       node.record = { full: (call.record as NodeRecord).full, body: branch.body, elided: branch.elided, inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;

@@ -31,7 +31,7 @@ export function decodeOpset(body: Uint8Array): [domain: string, version: number]
 /** Where names gather until it is known how many there are: a list that grows keeps room for sixteen more. */
 const gathered: { readonly inputs: string[]; readonly outputs: string[] } = { inputs: [], outputs: [] };
 
-export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
+export function decodeNode(body: Uint8Array, known: Decoded): DecodedNode {
   const { inputs, outputs } = gathered;
   let inputCount = 0;
   let outputCount = 0;
@@ -56,7 +56,7 @@ export function decodeNode(body: Uint8Array, known: Attributes): DecodedNode {
         opType = f.name();
         break;
       case NODE.attribute: {
-        const a = known.decode(f.payload);
+        const a = known.attributes.decode(f.payload);
         attributes = attributes ? new Map(attributes).set(a.name, a.value) : a.alone;
         for (const bytes of a.graphs) graphs.push({ name: a.name, bytes });
         break;
@@ -172,40 +172,54 @@ function decodeAttribute(bytes: Uint8Array): DecodedAttribute {
   return { name, value, graphs, alone: new Map([[name, value]]) };
 }
 
-/** Larger attributes are mostly seen once. */
+/** Larger messages are mostly seen once. */
 const MOST_KNOWN_BYTES = 256;
 
 /** After so many that differ they are forgotten, which costs only sharing. */
 const MOST_KNOWN = 4096;
 
-/** Attributes of a model, equal bytes decoded once: an exporter's thousands are the same few dozen. */
-export class Attributes {
-  private readonly known = new Map<string, DecodedAttribute>();
+/** What messages decode to, equal bytes once. */
+class EqualBytes<T> {
+  private readonly known = new Map<string, T>();
 
-  decode(bytes: Uint8Array): DecodedAttribute {
-    if (bytes.length > MOST_KNOWN_BYTES) return decodeAttribute(bytes);
+  constructor(private readonly make: (bytes: Uint8Array) => T) {}
+
+  decode(bytes: Uint8Array): T {
+    if (bytes.length > MOST_KNOWN_BYTES) return this.make(bytes);
     const key = String.fromCharCode.apply(null, bytes as unknown as number[]);
     let found = this.known.get(key);
     if (found === undefined) {
       if (this.known.size >= MOST_KNOWN) this.known.clear();
-      found = decodeAttribute(bytes);
+      found = this.make(bytes);
       this.known.set(key, found);
     }
     return found;
   }
 }
 
+/** What a model's attributes and types were decoded to: an exporter's thousands are the same few dozen. */
+export class Decoded {
+  readonly attributes = new EqualBytes(decodeAttribute);
+  /** TypeProto; null for sequences and optionals. */
+  readonly types = new EqualBytes(decodeType);
+}
+
 /** ValueInfoProto → name and tensor type (undefined for sequences, optionals and untyped values). */
-export function decodeValueInfo(bytes: Uint8Array): { name: string; type: TensorType | undefined } {
+export function decodeValueInfo(bytes: Uint8Array, known: Decoded): { name: string; type: TensorType | undefined } {
   let name = '';
   let type: TensorType | undefined;
   const fields = new Fields(bytes);
   for (let f = fields.next(); f; f = fields.next()) {
     if (f.number === VALUE_INFO.name) name = f.name();
-    if (f.number !== VALUE_INFO.type || f.wire !== LENGTH_DELIMITED) continue;
-    for (const t of fieldsOf(f.payload)) if (t.number === TYPE.tensorType && t.wire === LENGTH_DELIMITED) type = decodeTensorType(t.payload);
+    if (f.number === VALUE_INFO.type && f.wire === LENGTH_DELIMITED) type = known.types.decode(f.payload) ?? type;
   }
   return { name, type };
+}
+
+function decodeType(bytes: Uint8Array): TensorType | null {
+  let type: TensorType | null = null;
+  for (const t of fieldsOf(bytes)) if (t.number === TYPE.tensorType && t.wire === LENGTH_DELIMITED) type = decodeTensorType(t.payload);
+  return type;
 }
 
 /** TypeProto.Tensor. */

@@ -194,10 +194,22 @@ export function encodeValueInfo(name: string, type: TensorType): Uint8Array {
   return new MessageWriter().string(VALUE_INFO.name, name).bytes(VALUE_INFO.type, encodeBytesField(TYPE.tensorType, tensor.finish())).finish();
 }
 
-/** ValueInfoProto as it was read, with the shape replaced and everything else kept. */
-export function reshapeValueInfo(message: Uint8Array, dims: readonly Dim[]): Uint8Array {
-  const type = firstField(message, VALUE_INFO.type);
-  const tensor = firstField(type, TYPE.tensorType);
-  const shaped = replaceField(tensor, TENSOR_TYPE.shape, encodeShape(dims));
-  return replaceField(message, VALUE_INFO.type, replaceField(type, TYPE.tensorType, shaped));
+/** ValueInfoProtos as they were read, with the shape replaced and everything else kept. A decoder's caches are all of one type: what comes after its like costs little. */
+export class Reshaper {
+  #last: { readonly type: Uint8Array; readonly dims: readonly Dim[]; readonly shaped: Uint8Array } | undefined;
+
+  reshape(message: Uint8Array, dims: readonly Dim[]): Uint8Array {
+    const type = firstField(message, VALUE_INFO.type);
+    if (!this.#last || !isSame(type, this.#last.type) || !isSame(dims, this.#last.dims)) {
+      const tensor = replaceField(firstField(type, TYPE.tensorType), TENSOR_TYPE.shape, encodeShape(dims));
+      this.#last = { type, dims, shaped: replaceField(type, TYPE.tensorType, tensor) };
+    }
+    return replaceField(message, VALUE_INFO.type, this.#last.shaped);
+  }
+}
+
+function isSame<T>(a: ArrayLike<T>, b: ArrayLike<T>): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }

@@ -2,7 +2,7 @@
 import { Refusal } from '../diagnostics.js';
 import { Graph, type Node, type Tensor, type Value } from '../ir/graph.js';
 import { MemorySource, type Piece, Shelf, WindowedSource } from './bytes.js';
-import { type Attributes, type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
+import { type Decoded, type DecodedNode, decodeNode, decodeValueInfo } from './decode.js';
 import { elide, fieldAt, peekField, refuseNesting, WHOLE_RECORD_BYTES } from './elide.js';
 import type { KnownNodes } from './known-nodes.js';
 import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling, releaseForeign } from './link.js';
@@ -30,8 +30,8 @@ export interface GraphPlace {
   readonly owner: Node | null;
   /** Graphs around this one. */
   readonly depth: number;
-  /** Attributes that have been decoded. */
-  readonly attributes: Attributes;
+  /** Attributes and types that have been decoded. */
+  readonly decoded: Decoded;
   /** Nodes that have been decoded before. */
   readonly known?: KnownNodes | undefined;
 }
@@ -55,17 +55,17 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
     graph.nodes.push(node);
     linkInputs(graph, node, inputs);
     if (node.attributes.size > 0) for (const t of node.attributes.values()) if (t.kind === 'tensor') noteExternal(t.value, locations);
-    if (graphs.length > 0) await readSubgraphs(graph, { node, graphs }, { depth: place.depth, attributes: place.attributes, locations });
+    if (graphs.length > 0) await readSubgraphs(graph, { node, graphs }, { depth: place.depth, decoded: place.decoded, locations });
   }
   refuseDangling(graph);
   return graph;
 }
 
 /** Reads the subgraphs of a node of `graph`, which is `depth` graphs deep. */
-export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<DecodedNode, 'node' | 'graphs'>, { depth, attributes, locations }: { readonly depth: number; readonly attributes: Attributes; readonly locations: Set<string> }): Promise<void> {
+export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<DecodedNode, 'node' | 'graphs'>, { depth, decoded, locations }: { readonly depth: number; readonly decoded: Decoded; readonly locations: Set<string> }): Promise<void> {
   for (const { name, bytes } of graphs) {
     const source = new WindowedSource(new MemorySource(bytes));
-    const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: depth + 1, attributes }, locations);
+    const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: depth + 1, decoded }, locations);
     node.subgraphs.push(sub);
     node.completeAttribute(name, { kind: 'graph', value: sub });
   }
@@ -74,7 +74,7 @@ export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<Decoded
 
 /** Reads the fields of a graph in their order. @returns its nodes, not linked yet */
 async function readEntries(graph: Graph, place: GraphPlace, locations: Set<string>): Promise<DecodedNode[]> {
-  const { source, start, end, held, depth, attributes, known } = place;
+  const { source, start, end, held, depth, known } = place;
   const segments: Segment[] = [];
   graph.record = { segments } satisfies GraphRecord;
   const shelf = new Shelf();
@@ -108,13 +108,13 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
     const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
     const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {
-      const decoded = decodeNode(body, attributes);
+      const decoded = decodeNode(body, place.decoded);
       const { node, inputs, outputs } = decoded;
       node.record = { full, body, elided: !(full instanceof Uint8Array), inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
       nodes.push(decoded);
       segments.push({ kind: 'node', node });
     } else {
-      const value = entry === 'tensor' ? readInitializer(graph, body, elided?.rawBytes, locations) : readDeclaration(graph, f.number, body);
+      const value = entry === 'tensor' ? readInitializer(graph, body, elided?.rawBytes, locations) : readDeclaration(graph, f.number, decodeValueInfo(body, place.decoded));
       segments.push({ kind: 'value', field: f.number, value, piece: full });
     }
   }
@@ -132,8 +132,7 @@ function readInitializer(graph: Graph, body: Uint8Array, rawBytes: number | unde
 }
 
 /** An input, an output or the type of a value in between. */
-function readDeclaration(graph: Graph, field: number, body: Uint8Array): Value {
-  const { name, type } = decodeValueInfo(body);
+function readDeclaration(graph: Graph, field: number, { name, type }: ReturnType<typeof decodeValueInfo>): Value {
   const value = declare(graph, name);
   value.type ??= type;
   if (field === GRAPH.input) {

@@ -7,7 +7,7 @@ import { isFloat } from '../ir/data-type.js';
 import { type Graph, type Model, type Node, SMALL_TENSOR_BYTES, type Tensor } from '../ir/graph.js';
 import { LocalFunctions } from './branch-functions.js';
 import { type ByteSource, type Piece, WindowedSource } from './bytes.js';
-import { Attributes, decodeOpset } from './decode.js';
+import { Decoded, decodeOpset } from './decode.js';
 import { fieldAt, WHOLE_RECORD_BYTES } from './elide.js';
 import { foreignFormat } from './foreign.js';
 import { MODEL } from './proto.js';
@@ -46,7 +46,7 @@ class ModelFields {
  *
  * @param source the model file's bytes; only what is needed of it is read, and it must stay readable until the
  *   model has been written.
- * @param made the model that these bytes were written from: its nodes that were written as they had been read are not decoded again
+ * @param made the model that these bytes were written from: what was written as it had been read is not decoded again
  * @throws {Refusal} PD101 when the bytes are not a complete ONNX model.
  */
 export async function readModel(source: ByteSource, made?: Model): Promise<Model> {
@@ -55,6 +55,7 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
   const fields = new ModelFields();
   const locations = new Set<string>();
   const functions = new LocalFunctions();
+  const decoded = (made?.record as ModelRecord | undefined)?.decoded ?? new Decoded();
   let graph: Graph | undefined;
   if (source.size === 0) throw malformed('it is empty', 0);
   const foreign = foreignFormat(await windowed.load(0, Math.min(64, source.size)));
@@ -64,7 +65,7 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
     const length = f.end - f.start;
     if (f.number === MODEL.graph && f.wire === LENGTH_DELIMITED) {
       if (graph) throw malformed('there are two graphs', at);
-      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, attributes: new Attributes(), known: made && new KnownNodes(made.graph) }, locations);
+      graph = await readGraph({ source: windowed, start: f.dataStart, end: f.end, held: false, parent: null, owner: null, depth: 0, decoded, known: made && new KnownNodes(made.graph) }, locations);
       segments.push({ field: f.number, piece: { offset: f.start, length } });
     } else if (length > WHOLE_RECORD_BYTES) {
       segments.push({ field: f.number, piece: { offset: f.start, length } });
@@ -84,11 +85,11 @@ export async function readModel(source: ByteSource, made?: Model): Promise<Model
       hint: 'give the .onnx file of the decoder (not a tokenizer, a config, an ORT-format .ort file or an external data file)',
     });
   }
-  await functions.expand(graph, locations);
+  await functions.expand(graph, decoded, locations);
   if (!opsets.has(CONTRIB) && uses(graph, CONTRIB)) opsets.set(CONTRIB, 1);
   refuseIncomplete(graph, opsets);
   await readSmallExternal(graph, source);
-  return { irVersion, opsets, graph, metadata, producer, functions: functions.names, externalLocations: [...locations], record: { source, segments } satisfies ModelRecord };
+  return { irVersion, opsets, graph, metadata, producer, functions: functions.names, externalLocations: [...locations], record: { source, segments, decoded } satisfies ModelRecord };
 }
 
 /** Of floats that steer shapes there are few in a tensor: a scale, the four of a Resize. */

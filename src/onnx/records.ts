@@ -1,6 +1,7 @@
 /** What the reader leaves with the IR, so that the writer can write back unchanged what no pass touched. */
 import type { Node, Value } from '../ir/graph.js';
 import type { ByteSource, Piece } from './bytes.js';
+import type { Decoded } from './decode.js';
 
 /** A field as it stands in the source, tag and length included, and what of the IR it belongs to. */
 export type Segment =
@@ -26,4 +27,5 @@ export interface GraphRecord {
 export interface ModelRecord {
   readonly source: ByteSource;
   readonly segments: readonly { readonly field: number; readonly piece: Piece }[];
+  readonly decoded: Decoded;
 }

@@ -7,7 +7,7 @@ import { areNamed, type Graph, type Model, type Node, type Value } from '../ir/g
 import { BRANCH_DOMAIN, type BranchFunctions, branchFunctions, NO_FUNCTIONS } from './branch-functions.js';
 import { type ByteSink, isSpan, type Piece } from './bytes.js';
 import { decodeOpset } from './decode.js';
-import { encodeEntry, encodeInitializer, encodeNode, encodeOpset, encodeValueInfo, reshapeValueInfo, respliceNode, spellsDefaultDomain } from './encode.js';
+import { encodeEntry, encodeInitializer, encodeNode, encodeOpset, encodeValueInfo, Reshaper, respliceNode, spellsDefaultDomain } from './encode.js';
 import { GRAPH, MODEL } from './proto.js';
 import type { GraphRecord, ModelRecord, NodeRecord, Segment } from './records.js';
 import { concat, encodeBytesField, encodeHeader, encodeStringField, fieldOf } from './wire.js';
@@ -138,6 +138,7 @@ export function layoutGraph(graph: Graph, { calls }: BranchFunctions = NO_FUNCTI
   const newDeclarations = undeclared.map((v) => encodeBytesField(GRAPH.valueInfo, encodeValueInfo(v.name, mustType(v))));
   const inputs = new Set(graph.inputs);
   const presentInitializers = new Set(graph.initializers);
+  const reshaper = new Reshaper();
   let nodesDone = false;
   for (const s of segments) {
     if (s.kind === 'node') {
@@ -149,7 +150,7 @@ export function layoutGraph(graph: Graph, { calls }: BranchFunctions = NO_FUNCTI
       if (presentInitializers.has(s.value)) pieces.push(s.piece);
     } else if (s.field === GRAPH.input && !inputs.has(s.value)) {
       // An input that is none any more.
-    } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(s.value, s.piece)));
+    } else if (s.value.typeState === 'changed') pieces.push(encodeBytesField(s.field, reshape(reshaper, s.value, s.piece)));
     else if (s.field !== GRAPH.valueInfo || s.value.typeState === 'read') pieces.push(s.piece);
     if (s === lastInput) for (const p of newInputs) pieces.push(p);
     if (s === lastOutput) for (const p of newOutputs) pieces.push(p);
@@ -168,9 +169,9 @@ function mustType(v: Value): NonNullable<Value['type']> {
   return v.type;
 }
 
-function reshape(value: Value, piece: Piece): Uint8Array {
+function reshape(reshaper: Reshaper, value: Value, piece: Piece): Uint8Array {
   if (isSpan(piece)) throw tooLarge('a declaration of more than 64 KiB', value.name);
-  return reshapeValueInfo(fieldOf(piece).payload, value.type?.dims ?? []);
+  return reshaper.reshape(fieldOf(piece).payload, value.type?.dims ?? []);
 }
 
 /** Large records are spans of the source: they are copied, never taken apart. */
