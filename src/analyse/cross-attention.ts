@@ -18,7 +18,8 @@ export interface CrossAttention {
 
 export function findCrossAttention(ctx: DialectContext): CrossAttention[] {
   const found: CrossAttention[] = [];
-  for (const node of ctx.graph.nodes) {
+  for (let i = 0; i < ctx.graph.nodes.length; i++) {
+    const node = ctx.graph.nodes[i] as Node;
     const keys = keysOf(ctx, node);
     const inputs = keys ? inputsBehind(ctx.graph, keys) : [];
     if (inputs.length > 0) found.push({ node, inputs });

@@ -121,7 +121,8 @@ export function flowsOf(input: Value, content?: ReadonlySet<Value>): { rotary: b
 /** The embedding lookup: a Gather (or its quantized form) of a float table by integers that come from a graph input. */
 export function findLookups(graph: Graph): { node: Node; ids: Value; rows: number }[] {
   const found: { node: Node; ids: Value; rows: number }[] = [];
-  for (const node of graph.nodes) {
+  for (let i = 0; i < graph.nodes.length; i++) {
+    const node = graph.nodes[i] as Node;
     const quantized = node.opType === 'GatherBlockQuantized' && node.domain === MS;
     if (!(node.is('Gather') && node.int('axis', 0) === 0) && !quantized) continue;
     const table = tableOf(node.inputs[0] ?? null);

@@ -58,7 +58,8 @@ export class NoOps {
   bypass(facts: readonly ShapeFacts[], guessed: ReadonlySet<Value> = new Set()): void {
     const rules = new NoOpRules(facts, guessed);
     const dead: Node[] = [];
-    for (const node of this.#graph.nodes) {
+    for (let i = 0; i < this.#graph.nodes.length; i++) {
+      const node = this.#graph.nodes[i] as Node;
       const out = node.outputs[0];
       const root = out && rules.passed(node, out);
       if (!root || root === out) continue;

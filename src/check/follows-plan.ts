@@ -234,17 +234,18 @@ function symbolProblems({ graph, declared }: Asking, facts: ShapeFacts): string[
     if (!dims || v.tensor) return;
     const shape = facts.shape(v);
     if (shape?.length !== dims.length) return;
-    dims.forEach((d, i) => {
+    for (let i = 0; i < dims.length; i++) {
+      const d = dims[i];
       const size = shape[i];
-      if (size === null || size === undefined || d === null) return;
+      if (size === null || size === undefined || d === null || d === undefined) continue;
       if (typeof d === 'number') {
         if (d !== size) problems.push(`"${v.name}" is declared ${d} long on axis ${i} but is ${size}`);
-        return;
+        continue;
       }
       const known = sizes.get(d);
       if (known && known.size !== size && (v.isOutput || v.isInput)) problems.push(`"${d}" is ${known.size} in "${known.by}" and ${size} in "${v.name}"`);
       if (!known) sizes.set(d, { size, by: v.name });
-    });
+    }
   };
   // What comes in and goes out says what a symbol means.
   graph.inputs.forEach(look);

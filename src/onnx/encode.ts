@@ -159,7 +159,8 @@ function attributeName(attribute: Uint8Array): string {
 export function replaceField(message: Uint8Array, field: number, payload: Uint8Array): Uint8Array {
   const m = new MessageWriter();
   let done = false;
-  for (const f of fieldsOf(message)) {
+  const fields = new Fields(message);
+  for (let f = fields.next(); f; f = fields.next()) {
     if (f.number !== field) m.raw(f.record);
     else if (!done) {
       m.bytes(field, payload);
@@ -171,7 +172,8 @@ export function replaceField(message: Uint8Array, field: number, payload: Uint8A
 }
 
 function firstField(message: Uint8Array, field: number): Uint8Array {
-  for (const f of fieldsOf(message)) if (f.number === field && f.wire === LENGTH_DELIMITED) return f.payload;
+  const fields = new Fields(message);
+  for (let f = fields.next(); f; f = fields.next()) if (f.number === field && f.wire === LENGTH_DELIMITED) return f.payload;
   return new Uint8Array(0);
 }
 

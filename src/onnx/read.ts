@@ -108,7 +108,8 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
     return { ...tensor, data: await source.external?.(external, byteLength, culprit) };
   };
   for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);
-  for (const n of graph.nodes) {
+  for (let i = 0; i < graph.nodes.length; i++) {
+    const n = graph.nodes[i] as Node;
     if (n.attributes.size > 0) for (const [name, a] of n.attributes) if (a.kind === 'tensor' && a.value.external) n.completeAttribute(name, { kind: 'tensor', value: await load(a.value, n.name) });
     if (n.subgraphs.length > 0) for (const g of n.subgraphs) await readSmallExternal(g, source);
   }
@@ -126,7 +127,8 @@ function uses(graph: Graph, domain: string): boolean {
 
 /** Opset imports may stand at the end of the file: a file cut off between fields looks whole but lacks them. So may a Cast lack its type, and a Constant have one that it cannot have. */
 function refuseIncomplete(graph: Graph, opsets: ReadonlyMap<string, number>): void {
-  for (const node of graph.nodes) {
+  for (let i = 0; i < graph.nodes.length; i++) {
+    const node = graph.nodes[i] as Node;
     if (!opsets.has(node.domain)) {
       throw new Refusal({
         code: 'PD102',

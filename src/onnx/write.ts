@@ -113,7 +113,8 @@ export function layoutGraph(graph: Graph, { calls }: BranchFunctions = NO_FUNCTI
   const readOrder: Node[] = [];
   /** Values that were declared: a record for them is there. */
   const declared = new Set<Value>();
-  for (const s of segments) {
+  for (let i = 0; i < segments.length; i++) {
+    const s = segments[i] as Segment;
     if (s.kind === 'node' && kept.has(s.node)) readOrder.push(s.node);
     if (s.kind !== 'value') continue;
     if (s.field !== GRAPH.valueInfo) read.add(s.value);
@@ -143,7 +144,7 @@ export function layoutGraph(graph: Graph, { calls }: BranchFunctions = NO_FUNCTI
   for (const s of segments) {
     if (s.kind === 'node') {
       if (inPlace) pieces.push(...piecesOf(s.node));
-      else if (!nodesDone) for (const n of graph.nodes) pieces.push(...piecesOf(n));
+      else if (!nodesDone) for (let k = 0; k < graph.nodes.length; k++) pieces.push(...piecesOf(graph.nodes[k] as Node));
       nodesDone = true;
     } else if (s.kind === 'raw') pieces.push(s.piece);
     else if (s.field === GRAPH.initializer) {

@@ -133,11 +133,15 @@ function kept(boundary: number, at: Evaluation): number {
   return PRIMES[at === 0 ? i : PRIMES.length - 1 - i] as number;
 }
 
-const PRIMES: readonly number[] = primesBelow(901).filter((n) => n > 400);
+const PRIMES = primesBetween(400, 901);
 
-function primesBelow(end: number): number[] {
+function primesBetween(start: number, end: number): readonly number[] {
   const found: number[] = [];
-  for (let n = 2; n < end; n++) if (found.every((p) => n % p !== 0)) found.push(n);
+  for (let n = start; n < end; n++) {
+    let factor = 2;
+    while (factor * factor <= n && n % factor !== 0) factor++;
+    if (factor * factor > n) found.push(n);
+  }
   return found;
 }
 
@@ -184,7 +188,8 @@ function evaluate(context: ShapeContext, side: Side, memo: Memo): readonly [Shap
     const boundaries = Math.max(0, ...graph.nodes.filter((n) => n.is(SELECT.op, SELECT.domain)).map((n) => n.int('boundary', 0)));
     for (const at of EVALUATIONS) inputs[at]?.set(left, { shape: [0, ...Array.from({ length: boundaries }, (_, j) => (side === 'whole' ? probes.sizes(at).sequence : kept(j + 1, at)))], dtype: 1 });
   }
-  for (const n of graph.nodes) {
+  for (let i = 0; i < graph.nodes.length; i++) {
+    const n = graph.nodes[i] as Node;
     if (!unseen(n) || n === left.producer) continue;
     const chosen = n.is(SELECT.op, SELECT.domain) ? n.inputs[SELECT[side]] : undefined;
     for (const v of chosen ? [chosen] : n.reads) if (v) bind(v);

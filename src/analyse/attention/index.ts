@@ -1,5 +1,6 @@
 /** All attention of a graph, in node order, whatever it is spelled in. */
 import type { AttentionCore } from '../facts.js';
+import type { Node } from '../../ir/graph.js';
 import type { DialectContext } from './context.js';
 import { matchContrib } from './contrib.js';
 import { matchDecomposed } from './decomposed.js';
@@ -9,7 +10,8 @@ export type { DialectContext } from './context.js';
 
 export function findAttention(ctx: DialectContext): AttentionCore[] {
   const cores: AttentionCore[] = [];
-  for (const node of ctx.graph.nodes) {
+  for (let i = 0; i < ctx.graph.nodes.length; i++) {
+    const node = ctx.graph.nodes[i] as Node;
     const core = matchDecomposed(ctx, node) ?? matchStandard(ctx, node) ?? matchContrib(ctx, node);
     if (core) cores.push(core);
   }
