@@ -168,6 +168,15 @@ export class WindowedSource {
     return this.#source.size;
   }
 
+  /** What has been read ahead, from `windowStart` on. */
+  get window(): Uint8Array {
+    return this.#window;
+  }
+
+  get windowStart(): number {
+    return this.#start;
+  }
+
   /** The bytes if the window holds them already; undefined means: call `load`. */
   peek(offset: number, length: number): Uint8Array | undefined {
     const at = offset - this.#start;

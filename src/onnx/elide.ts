@@ -4,7 +4,7 @@
  */
 import { type ByteSource, WindowedSource } from './bytes.js';
 import { ATTRIBUTE, FUNCTION, GRAPH, MODEL, NODE, TENSOR } from './proto.js';
-import { concat, encodeHeader, type FieldRange, fieldRange, LENGTH_DELIMITED, malformed } from './wire.js';
+import { concat, encodeHeader, type FieldRange, fieldRange, LENGTH_DELIMITED, malformed, shortField } from './wire.js';
 import { Refusal } from '../diagnostics.js';
 
 export type MessageKind = 'model' | 'function' | 'graph' | 'node' | 'attribute' | 'tensor';
@@ -33,6 +33,10 @@ export async function fieldAt(source: WindowedSource, offset: number, limit: num
 
 /** The same where it is loaded already, and undefined where it is not: of a million fields few are waited for. */
 export function peekField(source: WindowedSource, offset: number, limit: number): FieldRange | undefined {
+  const { window, windowStart } = source;
+  const at = offset - windowStart;
+  const short = at >= 0 ? shortField(window, at, windowStart) : undefined;
+  if (short && short.dataStart <= limit) return within(short, limit);
   const bytes = source.peek(offset, headerBytes(offset, limit));
   return bytes && within(fieldRange(bytes, offset), limit);
 }

@@ -80,6 +80,33 @@ function fieldAt(reader: Reader, base: number): Field {
   }
 }
 
+/**
+ * Length in bytes of the header (tag and length) at `at`, where it is of the kind that nearly all are: a length-delimited field with a tag of one
+ * byte and a length of up to three. 0 for any other, which is the reader's.
+ */
+function shortHeader(bytes: Uint8Array, at: number): number {
+  const tag = bytes[at] as number;
+  if ((tag & 0x87) !== LENGTH_DELIMITED || tag < 8) return 0;
+  return (bytes[at + 1] as number) < 0x80 ? 2 : (bytes[at + 2] as number) < 0x80 ? 3 : (bytes[at + 3] as number) < 0x80 ? 4 : 0;
+}
+
+/** The length that such a header of `size` bytes tells. */
+function shortLength(bytes: Uint8Array, at: number, size: number): number {
+  const first = bytes[at + 1] as number;
+  if (size === 2) return first;
+  const two = (first & 0x7f) | (((bytes[at + 2] as number) & 0x7f) << 7);
+  return size === 3 ? two : two | ((bytes[at + 3] as number) << 14);
+}
+
+/** The range of the field whose header stands at `at`, if the header is short; `base` is added to the range. */
+export function shortField(bytes: Uint8Array, at: number, base: number): FieldRange | undefined {
+  const header = shortHeader(bytes, at);
+  if (header === 0) return undefined;
+  const start = base + at;
+  const dataStart = start + header;
+  return { number: (bytes[at] as number) >>> 3, wire: LENGTH_DELIMITED, start, dataStart, end: dataStart + shortLength(bytes, at, header) };
+}
+
 /** The range of the field whose header `bytes` start with. */
 export function fieldRange(bytes: Uint8Array, base: number): FieldRange {
   return fieldAt(new Reader(bytes), base);
@@ -212,11 +239,19 @@ export class Fields {
 
   /** The next field; undefined behind the last one. */
   next(): Field | undefined {
-    const { reader } = this;
-    // Whoever got the last one may have read it.
-    reader.pos = this.at;
-    if (this.at >= reader.len) return undefined;
-    const field = fieldAt(reader, 0);
+    const { reader, at } = this;
+    if (at >= reader.len) return undefined;
+    const { buf } = reader;
+    const header = shortHeader(buf, at);
+    let field: Field;
+    if (header > 0) {
+      const dataStart = at + header;
+      field = new Field(reader, buf[at] as number, at, dataStart, dataStart + shortLength(buf, at, header));
+    } else {
+      // Whoever got the last one may have read it.
+      reader.pos = at;
+      field = fieldAt(reader, 0);
+    }
     if (field.end > reader.len) throw malformed(`field ${field.number} is cut off`, field.start);
     this.at = field.end;
     return field;
