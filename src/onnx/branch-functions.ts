@@ -18,7 +18,7 @@ import { linkInputs } from './link.js';
 import { FUNCTION } from './proto.js';
 import { readSubgraphs } from './read-graph.js';
 import type { GraphRecord, NodeRecord } from './records.js';
-import { type FieldRange, fieldOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
+import { type FieldRange, Fields, fieldOf, LENGTH_DELIMITED, MessageWriter } from './wire.js';
 
 /** Domain of the functions, which hold nothing but one If each. */
 export const BRANCH_DOMAIN = 'pdrop';
@@ -110,7 +110,7 @@ export class LocalFunctions {
       const branch = call.domain === BRANCH_DOMAIN ? this.#branches.get(call.opType) : undefined;
       // Tools may rename what a call reads, and nothing in the function: then it stays a call.
       if (!branch || !areNamed(call.inputs, branch.inputs) || !areNamed(call.outputs, branch.outputs)) continue;
-      const { node, inputs, outputs, graphs } = decodeNode(branch.body, decoded);
+      const { node, inputs, outputs, graphs } = decodeNode(new Fields(branch.body), decoded);
       if (!node.is('If') || !areNamed(call.outputs, outputs)) continue;
       call.inputs.forEach((v, index) => v && removeUse(v, call, index));
       for (const v of call.outputs) {

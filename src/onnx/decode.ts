@@ -31,7 +31,8 @@ export function decodeOpset(body: Uint8Array): [domain: string, version: number]
 /** Where names gather until it is known how many there are: a list that grows keeps room for sixteen more. */
 const gathered: { readonly inputs: string[]; readonly outputs: string[] } = { inputs: [], outputs: [] };
 
-export function decodeNode(body: Uint8Array, known: Decoded): DecodedNode {
+/** @param fields of a NodeProto */
+export function decodeNode(fields: Fields, known: Decoded): DecodedNode {
   const { inputs, outputs } = gathered;
   let inputCount = 0;
   let outputCount = 0;
@@ -40,7 +41,6 @@ export function decodeNode(body: Uint8Array, known: Decoded): DecodedNode {
   let name = '';
   let opType = '';
   let domain = '';
-  const fields = new Fields(body);
   for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
@@ -56,7 +56,7 @@ export function decodeNode(body: Uint8Array, known: Decoded): DecodedNode {
         opType = f.name();
         break;
       case NODE.attribute: {
-        const a = known.attributes.decode(f.payload);
+        const a = known.attributes.decode(f);
         attributes = attributes ? new Map(attributes).set(a.name, a.value) : a.alone;
         for (const bytes of a.graphs) graphs.push({ name: a.name, bytes });
         break;
@@ -184,13 +184,14 @@ class EqualBytes<T> {
 
   constructor(private readonly make: (bytes: Uint8Array) => T) {}
 
-  decode(bytes: Uint8Array): T {
-    if (bytes.length > MOST_KNOWN_BYTES) return this.make(bytes);
-    const key = String.fromCharCode.apply(null, bytes as unknown as number[]);
+  /** What is in a field. */
+  decode(field: Field): T {
+    if (field.end - field.dataStart > MOST_KNOWN_BYTES) return this.make(field.payload);
+    const key = field.characters();
     let found = this.known.get(key);
     if (found === undefined) {
       if (this.known.size >= MOST_KNOWN) this.known.clear();
-      found = this.make(bytes);
+      found = this.make(field.payload);
       this.known.set(key, found);
     }
     return found;
@@ -211,7 +212,7 @@ export function decodeValueInfo(bytes: Uint8Array, known: Decoded): { name: stri
   const fields = new Fields(bytes);
   for (let f = fields.next(); f; f = fields.next()) {
     if (f.number === VALUE_INFO.name) name = f.name();
-    if (f.number === VALUE_INFO.type && f.wire === LENGTH_DELIMITED) type = known.types.decode(f.payload) ?? type;
+    if (f.number === VALUE_INFO.type && f.wire === LENGTH_DELIMITED) type = known.types.decode(f) ?? type;
   }
   return { name, type };
 }

@@ -7,9 +7,9 @@ import { elide, fieldAt, peekField, refuseNesting, WHOLE_RECORD_BYTES } from './
 import type { KnownNodes } from './known-nodes.js';
 import { declare, linkCaptures, linkInputs, linkOutputs, nest, refuseDangling, releaseForeign } from './link.js';
 import { GRAPH } from './proto.js';
-import type { GraphRecord, NodeRecord, Segment } from './records.js';
+import { type GraphRecord, HeldNode, type NodeRecord, type Segment } from './records.js';
 import { decodeTensor } from './tensor.js';
-import { type FieldRange, fieldOf, LENGTH_DELIMITED } from './wire.js';
+import { type FieldRange, Fields, fieldOf, LENGTH_DELIMITED } from './wire.js';
 
 /** Records up to this size are kept as bytes, larger ones as spans of the source. */
 const HELD_RECORD_BYTES = 8 * 1024;
@@ -106,14 +106,17 @@ async function readEntries(graph: Graph, place: GraphPlace, locations: Set<strin
     }
     const full: Piece = bytes ? keep(bytes) : span;
     const elided = full instanceof Uint8Array ? undefined : await elide(source, { start: f.dataStart, end: f.end, kind: entry === 'node' ? 'node' : 'tensor', depth });
-    const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
     if (entry === 'node') {
-      const decoded = decodeNode(body, place.decoded);
+      const decoded = decodeNode(full instanceof Uint8Array ? new Fields(full, f.dataStart - f.start) : new Fields(elided?.bytes as Uint8Array), place.decoded);
       const { node, inputs, outputs } = decoded;
-      node.record = { full, body, elided: !(full instanceof Uint8Array), inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord;
+      node.record =
+        full instanceof Uint8Array
+          ? new HeldNode(full, inputs, outputs, node.name)
+          : ({ full, body: elided?.bytes as Uint8Array, elided: true, inputNames: inputs, outputNames: outputs, name: node.name } satisfies NodeRecord);
       nodes.push(decoded);
       segments.push({ kind: 'node', node });
     } else {
+      const body = full instanceof Uint8Array ? full.subarray(f.dataStart - f.start) : (elided?.bytes as Uint8Array);
       const value = entry === 'tensor' ? readInitializer(graph, body, elided?.rawBytes, locations) : readDeclaration(graph, f.number, decodeValueInfo(body, place.decoded));
       segments.push({ kind: 'value', field: f.number, value, piece: full });
     }

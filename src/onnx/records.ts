@@ -2,6 +2,7 @@
 import type { Node, Value } from '../ir/graph.js';
 import type { ByteSource, Piece } from './bytes.js';
 import type { Decoded } from './decode.js';
+import { fieldOf } from './wire.js';
 
 /** A field as it stands in the source, tag and length included, and what of the IR it belongs to. */
 export type Segment =
@@ -18,6 +19,23 @@ export interface NodeRecord {
   readonly inputNames: readonly string[];
   readonly outputNames: readonly string[];
   readonly name: string;
+}
+
+/** What a node was read from, all of it in memory. */
+export class HeldNode implements NodeRecord {
+  readonly elided = false;
+
+  constructor(
+    readonly full: Uint8Array,
+    readonly inputNames: readonly string[],
+    readonly outputNames: readonly string[],
+    readonly name: string,
+  ) {}
+
+  /** Looked at where the node has changed: of most it is not. */
+  get body(): Uint8Array {
+    return fieldOf(this.full).payload;
+  }
 }
 
 export interface GraphRecord {

@@ -147,6 +147,12 @@ export class Field implements FieldRange {
     return this.reader.buf.subarray(this.dataStart, this.end);
   }
 
+  /** The payload's bytes, each as the character of its number: equal for equal payloads. */
+  characters(): string {
+    this.#require(LENGTH_DELIMITED);
+    return latin1 ? latin1.call(this.reader.buf, this.dataStart, this.end) : String.fromCharCode.apply(null, this.payload as unknown as number[]);
+  }
+
   /**
    * A name, which is written back: bytes that are not UTF-8 have no string that stands for them.
    *
@@ -231,10 +237,12 @@ function toInteger(value: number | ReturnType<Reader['int64']>): Integer {
 /** The fields of a message held in memory, one after another; of a graph's many messages, a generator would take longer than its fields. */
 export class Fields {
   private readonly reader: Reader;
-  private at = 0;
+  private at: number;
 
-  constructor(message: Uint8Array) {
+  /** @param start where the first field stands */
+  constructor(message: Uint8Array, start = 0) {
     this.reader = new Reader(message);
+    this.at = start;
   }
 
   /** The next field; undefined behind the last one. */
