@@ -15,16 +15,22 @@ export interface ExternalFile {
   readonly changed: bigint;
 }
 
+/** The location that was looked at last, and was proper: a model's thousands of tensors are in one file. */
+let proper: string | undefined;
+
 /** @throws {Refusal} PD107 when no file can have such a place */
 export function requireProper({ location, offset, length }: NonNullable<Tensor['external']>, byteLength: number, culprit: string): void {
   const wrong =
-    location === '' || /^\.?[/\\]*$/.test(normalize(location)) || location.includes('\0') ? `has the location "${location}"`
+    location !== proper && (location === '' || /^\.?[/\\]*$/.test(normalize(location)) || location.includes('\0')) ? `has the location "${location}"`
     : !Number.isSafeInteger(offset) || offset < 0 ? 'has no proper offset'
     : length !== undefined && (!Number.isSafeInteger(length) || length < 0) ? 'has no proper length'
     : !Number.isSafeInteger(offset + (length ?? byteLength)) ? `lies at offset ${offset}, length ${length ?? byteLength}`
     : length !== undefined && length < byteLength ? `has ${length} bytes of data, but its dimensions and type take ${byteLength}`
     : undefined;
-  if (wrong === undefined) return;
+  if (wrong === undefined) {
+    proper = location;
+    return;
+  }
   throw new Refusal({ code: 'PD107', message: `a tensor in external data ${wrong}`, culprit, hint: 'the model file is damaged: download or export it again' });
 }
 

@@ -110,10 +110,13 @@ export function areNamed(values: readonly (Value | null)[], names: readonly stri
   return true;
 }
 
+/** Of one call: they are all on the stack. */
+const MOST_ARGUMENTS = 4096;
+
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;
-  if (Array.isArray(items)) for (let i = 0; i < items.length; i++) list.push(items[i] as T);
+  if (Array.isArray(items)) for (let at = 0; at < items.length; at += MOST_ARGUMENTS) list.push(...(items.length <= MOST_ARGUMENTS ? items : items.slice(at, at + MOST_ARGUMENTS)));
   else for (const item of items) list.push(item);
 }
 

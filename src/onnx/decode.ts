@@ -41,19 +41,20 @@ export function decodeNode(fields: Fields, known: Decoded): DecodedNode {
   let name = '';
   let opType = '';
   let domain = '';
+  const plain = fields.isAscii;
   for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
-        inputs[inputCount++] = f.name();
+        inputs[inputCount++] = plain ? f.characters() : f.name();
         break;
       case NODE.output:
-        outputs[outputCount++] = f.name();
+        outputs[outputCount++] = plain ? f.characters() : f.name();
         break;
       case NODE.name:
-        name = f.name();
+        name = plain ? f.characters() : f.name();
         break;
       case NODE.opType:
-        opType = f.name();
+        opType = plain ? f.characters() : f.name();
         break;
       case NODE.attribute: {
         const a = known.attributes.decode(f);

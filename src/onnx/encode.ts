@@ -61,8 +61,14 @@ function writeNames(m: MessageWriter, field: number, values: readonly (Value | n
   for (const v of values) m.string(field, v?.name ?? '');
 }
 
+/** The stamps that were written last: nodes that one pass made for one boundary share theirs. */
+let stamped: { readonly stamps: ReadonlyMap<string, string>; readonly entries: readonly Uint8Array[] } = { stamps: new Map(), entries: [] };
+
 function writeStamps(m: MessageWriter, stamps: ReadonlyMap<string, string>): void {
-  for (const [key, value] of stamps) m.bytes(NODE.metadataProps, encodeEntry(key, value));
+  if (stamps.size === 0) return;
+  if (stamped.stamps !== stamps) stamped = { stamps, entries: [...stamps].map(([key, value]) => encodeEntry(key, value)) };
+  const { entries } = stamped;
+  for (let i = 0; i < entries.length; i++) m.bytes(NODE.metadataProps, entries[i] as Uint8Array);
 }
 
 /** StringStringEntryProto. */

@@ -42,12 +42,14 @@ const looseDecoder = new TextDecoder('utf-8', { ignoreBOM: true });
 const strictDecoder = new TextDecoder('utf-8', { ignoreBOM: true, fatal: true });
 
 /**
- * The field that the reader stands before; the payload may lie beyond what the reader holds.
+ * The field at `at`; the payload may lie beyond what the message holds.
  *
- * @param base where the reader's bytes lie: added to the range, and to places in messages
+ * @param base where the message's bytes lie: added to the range, and to places in messages
  */
-function fieldAt(reader: Reader, base: number): Field {
-  const start = base + reader.pos;
+function fieldAt(message: Fields, at: number, base: number): Field {
+  const { reader } = message;
+  const start = base + at;
+  reader.pos = at;
   try {
     const tag = reader.tag();
     const wire = tag & 7;
@@ -59,7 +61,7 @@ function fieldAt(reader: Reader, base: number): Field {
         reader.skip();
         const end = base + reader.pos;
         if (end - dataStart > 10) throw malformed('a number is longer than ten bytes', dataStart);
-        return new Field(reader, tag, start, dataStart, end);
+        return new Field(message, tag, start, dataStart, end);
       }
       case FIXED64:
         payload = 8;
@@ -74,7 +76,7 @@ function fieldAt(reader: Reader, base: number): Field {
         throw malformed(`wire type ${wire} is not used by ONNX`, start);
     }
     const dataStart = base + reader.pos;
-    return new Field(reader, tag, start, dataStart, dataStart + payload);
+    return new Field(message, tag, start, dataStart, dataStart + payload);
   } catch (error) {
     throw error instanceof Refusal ? error : unreadable(error, start);
   }
@@ -109,7 +111,7 @@ export function shortField(bytes: Uint8Array, at: number, base: number): FieldRa
 
 /** The range of the field whose header `bytes` start with. */
 export function fieldRange(bytes: Uint8Array, base: number): FieldRange {
-  return fieldAt(new Reader(bytes), base);
+  return fieldAt(new Fields(bytes), 0, base);
 }
 
 /** Of Node's buffers: a web page has none. */
@@ -119,9 +121,9 @@ const OTHER_THAN_ASCII = /[\x80-\xff]/;
 
 /** A field of a message in memory. What is asked of it must be what its wire type holds. */
 export class Field implements FieldRange {
-  // Fields are many and short-lived: one object each, over the reader of their message.
+  // Fields are many and short-lived: one object each.
   constructor(
-    private readonly reader: Reader,
+    private readonly message: Fields,
     private readonly tag: number,
     readonly start: number,
     readonly dataStart: number,
@@ -138,19 +140,19 @@ export class Field implements FieldRange {
 
   /** The whole field, tag and length included. */
   get record(): Uint8Array {
-    return this.reader.buf.subarray(this.start, this.end);
+    return this.message.bytes.subarray(this.start, this.end);
   }
 
   /** Bytes, text or a message. */
   get payload(): Uint8Array {
     this.#require(LENGTH_DELIMITED);
-    return this.reader.buf.subarray(this.dataStart, this.end);
+    return this.message.bytes.subarray(this.dataStart, this.end);
   }
 
   /** The payload's bytes, each as the character of its number: equal for equal payloads. */
   characters(): string {
     this.#require(LENGTH_DELIMITED);
-    return latin1 ? latin1.call(this.reader.buf, this.dataStart, this.end) : String.fromCharCode.apply(null, this.payload as unknown as number[]);
+    return latin1 ? latin1.call(this.message.bytes, this.dataStart, this.end) : String.fromCharCode.apply(null, this.payload as unknown as number[]);
   }
 
   /**
@@ -171,7 +173,7 @@ export class Field implements FieldRange {
   /** Nearly all names are short and ASCII: then the bytes are the characters, and a decoder takes longer. Undefined where they are not. */
   #ascii(): string | undefined {
     if (latin1 === undefined || this.wire !== LENGTH_DELIMITED) return undefined;
-    const text = latin1.call(this.reader.buf, this.dataStart, this.end);
+    const text = latin1.call(this.message.bytes, this.dataStart, this.end);
     return OTHER_THAN_ASCII.test(text) ? undefined : text;
   }
 
@@ -219,8 +221,9 @@ export class Field implements FieldRange {
 
   /** The reader of the message, before the payload. */
   #at(): Reader {
-    this.reader.pos = this.dataStart;
-    return this.reader;
+    const { reader } = this.message;
+    reader.pos = this.dataStart;
+    return reader;
   }
 
   #require(wire: number): void {
@@ -236,31 +239,36 @@ function toInteger(value: number | ReturnType<Reader['int64']>): Integer {
 
 /** The fields of a message held in memory, one after another; of a graph's many messages, a generator would take longer than its fields. */
 export class Fields {
-  private readonly reader: Reader;
   private at: number;
+  #reader: Reader | undefined;
 
   /** @param start where the first field stands */
-  constructor(message: Uint8Array, start = 0) {
-    this.reader = new Reader(message);
+  constructor(
+    readonly bytes: Uint8Array,
+    start = 0,
+  ) {
     this.at = start;
+  }
+
+  /** For what is not read at sight, which is little. */
+  get reader(): Reader {
+    this.#reader ??= new Reader(this.bytes);
+    return this.#reader;
+  }
+
+  /** Whether all that is to come is ASCII, and its names with it. Not said where there are no buffers of Node's. */
+  get isAscii(): boolean {
+    return latin1 !== undefined && !OTHER_THAN_ASCII.test(latin1.call(this.bytes, this.at, this.bytes.length));
   }
 
   /** The next field; undefined behind the last one. */
   next(): Field | undefined {
-    const { reader, at } = this;
-    if (at >= reader.len) return undefined;
-    const { buf } = reader;
-    const header = shortHeader(buf, at);
-    let field: Field;
-    if (header > 0) {
-      const dataStart = at + header;
-      field = new Field(reader, buf[at] as number, at, dataStart, dataStart + shortLength(buf, at, header));
-    } else {
-      // Whoever got the last one may have read it.
-      reader.pos = at;
-      field = fieldAt(reader, 0);
-    }
-    if (field.end > reader.len) throw malformed(`field ${field.number} is cut off`, field.start);
+    const { bytes, at } = this;
+    if (at >= bytes.length) return undefined;
+    const header = shortHeader(bytes, at);
+    const dataStart = at + header;
+    const field = header > 0 ? new Field(this, bytes[at] as number, at, dataStart, dataStart + shortLength(bytes, at, header)) : fieldAt(this, at, 0);
+    if (field.end > bytes.length) throw malformed(`field ${field.number} is cut off`, field.start);
     this.at = field.end;
     return field;
   }

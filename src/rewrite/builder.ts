@@ -29,6 +29,8 @@ export class Builder {
 
   /** Names and stamps of what is made from now on. */
   scope(pass: string, boundary?: number): void {
+    // Asked for node after node.
+    if (pass === this.#pass && boundary === this.#boundary) return;
     this.#pass = pass;
     this.#boundary = boundary;
     this.#stamps = new Map([['pdrop.pass', pass], ...(boundary === undefined ? [] : [['pdrop.boundary', String(boundary)] as const])]);

@@ -139,6 +139,11 @@ export class Call {
     return unknown === elements.length ? { dtype, shape } : { dtype, shape, partial: elements };
   }
 
+  /** A fact with elements of which none is unknown, as many as the shape says: they are not looked through. */
+  whole(dtype: number, shape: readonly number[], elements: readonly number[]): Fact {
+    return this.follows(dtype, shape) ? { dtype, shape, data: elements } : { dtype, shape };
+  }
+
   /** Contents of input `i` in another shape: what is known of them is not looked through again. */
   reshaped(i: number, shape: Dims | null): Fact {
     const { dtype, data } = this.input(i);

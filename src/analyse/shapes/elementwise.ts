@@ -65,7 +65,8 @@ function mapPairs(call: Call, dtype: number, fn: Binary): Fact {
     const z = partial && (Number.isNaN(x) || Number.isNaN(y)) ? Number.NaN : fn(x, y);
     out[i] = round === undefined ? z : round(z);
   }
-  return call.fact(dtype, shape, out);
+  // Predicates know of everything.
+  return round === undefined && !partial ? call.whole(dtype, shape, out) : call.fact(dtype, shape, out);
 }
 
 function unary(fn: Unary, dtype?: number): (call: Call) => Fact {
@@ -119,7 +120,9 @@ function cast(call: Call, to: number): Fact {
       out[i] = converted;
     }
   }
-  return call.fact(to, input.shape, out);
+  // Of integers that are known an integer is known.
+  const shape = input.data !== undefined && isIntegral(input.dtype) ? known(input.shape) : undefined;
+  return shape && out.length === countOf(shape) ? call.whole(to, shape, out) : call.fact(to, input.shape, out);
 }
 
 function divide(call: Call): Fact {

@@ -72,7 +72,7 @@ function range(call: Call): Fact {
   const round = rounder(dtype);
   const elements = new Array<number>(count);
   for (let i = 0; i < count; i++) elements[i] = round(start + i * delta);
-  return call.fact(dtype, [count], elements);
+  return call.whole(dtype, [count], elements);
 }
 
 function shapeOf(call: Call): Fact {
