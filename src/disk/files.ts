@@ -37,7 +37,7 @@ export class FileSource implements ByteSource {
       if (fd !== undefined) closeSync(fd);
       if (error instanceof UsageError) throw error;
       throw new UsageError(
-        { code: 'PD002', message: `cannot read ${path}: ${(error as Error).message}`, culprit: path, hint: 'check the path and its permissions' },
+        { code: 'PD002', message: `cannot read ${path}: ${(error as Error).message}`, culprit: path, hint: wayOut(error, 'check the path and its permissions') },
         { cause: error },
       );
     }
@@ -82,6 +82,12 @@ export class FileSource implements ByteSource {
   }
 }
 
+/** What to do about a file that cannot be opened. */
+function wayOut(error: unknown, otherwise: string): string {
+  const { code } = error as NodeJS.ErrnoException;
+  return code === 'EMFILE' || code === 'ENFILE' ? 'allow more open files (ulimit -n 256)' : otherwise;
+}
+
 export function changed(path: string, how: string): UsageError {
   return new UsageError({ code: 'PD021', message: `${path} changed while it was being read: ${how}`, culprit: path, hint: 'wait until it is whole (a download, an export or a copy may be under way) and run again; nothing was written' });
 }
@@ -116,7 +122,7 @@ export class FileSink implements ByteSink {
       this.#fd = openSync(path, 'wx+');
     } catch (error) {
       throw new UsageError(
-        { code: 'PD003', message: `cannot write beside ${shown}: ${(error as Error).message}`, culprit: shown, hint: 'check that the folder exists and is writable' },
+        { code: 'PD003', message: `cannot write beside ${shown}: ${(error as Error).message}`, culprit: shown, hint: wayOut(error, 'check that the folder exists and is writable') },
         { cause: error },
       );
     }

@@ -34,9 +34,10 @@ describe('streams that break', () => {
   });
 
   it('too few open files', { timeout: 60_000 }, () => {
-    const { code, err } = shell(`ulimit -n 20; node ${BIN} inspect ${MODEL}`);
+    // Node takes 18 for itself, and what is loaded two more for a moment.
+    const { code, err } = shell(`ulimit -n 19; node ${BIN} ${fixturePath('llama-ts14-eager')} -o ${join(folder(), 'out.onnx')}`);
     expect(code).toBe(2);
-    expect(err).toMatch(/error PD031: .*too many open files/);
+    expect(err).toMatch(/error PD0(03|31): .*too many open files/);
     expect(err).toContain('ulimit -n');
   });
 
