@@ -67,6 +67,11 @@ export interface AttributeMap extends ReadonlyMap<string, AttributeValue> {
 /** Payloads up to this many bytes are decoded and held, so that shape arithmetic and scalars can be evaluated. */
 export const SMALL_TENSOR_BYTES = 4096;
 
+// What most have, the same for all of them: a list each would be a third of what a graph takes.
+const NO_NODES: readonly Node[] = [];
+const NO_GRAPHS: readonly Graph[] = [];
+const NO_VALUES: readonly Value[] = [];
+
 /** A named value of a graph: a graph input, an initializer, or a node's output. */
 export class Value {
   name: string;
@@ -76,7 +81,7 @@ export class Value {
   /** Direct uses in this graph. Uses inside subgraphs are captures: `capturedBy`. */
   uses: Use[] = [];
   /** Nodes of this graph whose subgraphs read this value. */
-  readonly capturedBy: Node[] = [];
+  capturedBy: readonly Node[] = NO_NODES;
   /** Declared type, if any (graph input/output or value_info). */
   type: TensorType | undefined;
   /** What became of the declaration since it was read: `dropped` value_info is not written. */
@@ -126,6 +131,17 @@ export function addUse(value: Value, node: Node, index: number): void {
   else value.uses.push({ node, index });
 }
 
+/** Notes that `node` has `value` among its captures. */
+export function addCapture(value: Value, node: Node): void {
+  if (value.capturedBy.length === 0) value.capturedBy = [node];
+  else (value.capturedBy as Node[]).push(node);
+}
+
+export function removeCapture(value: Value, node: Node): void {
+  const at = value.capturedBy.indexOf(node);
+  if (at >= 0) (value.capturedBy as Node[]).splice(at, 1);
+}
+
 /**
  * Takes one use off a value's list, the others staying in order. What is taken off is mostly among the first or the last (walks go
  * one way or the other), so both ends are looked at in turn: a value with 100,000 readers must not cost their square.
@@ -158,9 +174,9 @@ export class Node {
   /** Nodes with the same attributes may share one map: `completeAttribute` and `setAttribute` make a new one. */
   attributes: AttributeMap;
   /** Subgraphs of If, Loop, Scan and the like. */
-  readonly subgraphs: Graph[] = [];
+  subgraphs: readonly Graph[] = NO_GRAPHS;
   /** Values of the enclosing graph that the subgraphs read. */
-  readonly captures: Value[] = [];
+  captures: readonly Value[] = NO_VALUES;
   /** metadata_props that a pass stamped (pass name, boundary); written after those the node was read with. */
   stamps: ReadonlyMap<string, string> = NO_STAMPS;
   /** Names of attributes a pass has changed since the node was read (`setAttribute`). */

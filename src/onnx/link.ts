@@ -1,6 +1,6 @@
 /** Names of a graph that is being read → values: what a name means, and links between values and the nodes that compute and read them. */
 import { Refusal } from '../diagnostics.js';
-import { addUse, type Graph, type Node, Value } from '../ir/graph.js';
+import { addCapture, addUse, type Graph, type Node, Value } from '../ir/graph.js';
 
 const parents = new WeakMap<Graph, Graph>();
 
@@ -91,10 +91,8 @@ export function linkCaptures(graph: Graph, node: Node): void {
     for (const n of sub.nodes) n.subgraphs.forEach(visit);
   };
   node.subgraphs.forEach(visit);
-  for (const v of captured) {
-    node.captures.push(v);
-    v.capturedBy.push(node);
-  }
+  node.captures = [...captured];
+  for (const v of captured) addCapture(v, node);
 }
 
 /** Everything that is read must be computed by something. */

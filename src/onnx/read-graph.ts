@@ -63,12 +63,14 @@ export async function readGraph(place: GraphPlace, locations: Set<string>): Prom
 
 /** Reads the subgraphs of a node of `graph`, which is `depth` graphs deep. */
 export async function readSubgraphs(graph: Graph, { node, graphs }: Pick<DecodedNode, 'node' | 'graphs'>, { depth, decoded, locations }: { readonly depth: number; readonly decoded: Decoded; readonly locations: Set<string> }): Promise<void> {
+  const subgraphs: Graph[] = [];
   for (const { name, bytes } of graphs) {
     const source = new WindowedSource(new MemorySource(bytes));
     const sub = await readGraph({ source, start: 0, end: bytes.length, held: true, parent: graph, owner: node, depth: depth + 1, decoded }, locations);
-    node.subgraphs.push(sub);
+    subgraphs.push(sub);
     node.completeAttribute(name, { kind: 'graph', value: sub });
   }
+  node.subgraphs = subgraphs;
   linkCaptures(graph, node);
 }
 

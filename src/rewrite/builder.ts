@@ -4,7 +4,7 @@
  */
 import { Refusal } from '../diagnostics.js';
 import { toHalf } from '../ir/half.js';
-import { addUse, type AttributeValue, DataType, Graph, type Model, Node, removeUse, type Tensor, Value } from '../ir/graph.js';
+import { addCapture, addUse, type AttributeValue, DataType, Graph, type Model, Node, removeCapture, removeUse, type Tensor, Value } from '../ir/graph.js';
 
 /** What the passes use for "one or the other" until it is known which nodes only one side needs. Never written. */
 export const SELECT = { op: 'Select', domain: 'pdrop', dropping: 1, whole: 2 } as const;
@@ -93,7 +93,7 @@ export class Builder {
     const copy = new Node(node.opType, node.domain, this.unique(`${this.#prefix()}/${node.name || node.opType}`), node.attributes);
     copy.record = node.record;
     copy.changedAttributes = node.changedAttributes;
-    copy.subgraphs.push(...node.subgraphs);
+    copy.subgraphs = node.subgraphs;
     copy.stamps = this.#stamps;
     this.attach(copy, inputs);
     node.outputs.forEach((o, i) => {
@@ -131,13 +131,11 @@ export class Builder {
     const captured = new Set<Value>();
     for (const sub of Object.values(branches)) {
       sub.owner = node;
-      node.subgraphs.push(sub);
       for (const n of sub.nodes) {
         for (const v of n.captures) {
           if (sub.values.get(v.name) === v) continue;
           captured.add(v);
-          const at = v.capturedBy.indexOf(n);
-          if (at >= 0) v.capturedBy.splice(at, 1);
+          removeCapture(v, n);
         }
         n.inputs.forEach((v, index) => {
           if (!v || sub.values.get(v.name) === v) return;
@@ -146,10 +144,9 @@ export class Builder {
         });
       }
     }
-    for (const v of captured) {
-      node.captures.push(v);
-      v.capturedBy.push(node);
-    }
+    node.subgraphs = Object.values(branches);
+    node.captures = [...captured];
+    for (const v of captured) addCapture(v, node);
     this.created.push(node);
     return node;
   }

@@ -1,5 +1,5 @@
 /** Edits of a graph that keep use-def links right. Only passes get one. */
-import { addUse, type Graph, isRead, type Node, refill, removeUse, type Value } from '../ir/graph.js';
+import { addCapture, addUse, type Graph, isRead, type Node, refill, removeCapture, removeUse, type Value } from '../ir/graph.js';
 import { topologicalOrder } from '../ir/order.js';
 import type { Builder } from './builder.js';
 
@@ -29,10 +29,10 @@ export class GraphEditor {
     for (const { node, index } of [...from.uses]) this.setInput(node, index, to);
     for (const node of from.capturedBy) {
       for (const sub of node.subgraphs) replaceInside(sub, from, to);
-      node.captures[node.captures.indexOf(from)] = to;
-      to.capturedBy.push(node);
+      node.captures = node.captures.map((v) => (v === from ? to : v));
+      addCapture(to, node);
     }
-    from.capturedBy.length = 0;
+    from.capturedBy = [];
   }
 
   addInput(value: Value): void {
@@ -94,10 +94,7 @@ export class GraphEditor {
       n.inputs.forEach((v, index) => {
         if (v) removeUse(v, n, index);
       });
-      for (const v of n.captures) {
-        const at = v.capturedBy.indexOf(n);
-        if (at >= 0) v.capturedBy.splice(at, 1);
-      }
+      for (const v of n.captures) removeCapture(v, n);
       for (const o of n.outputs) {
         if (!o) continue;
         this.graph.values.delete(o.name);
@@ -115,7 +112,6 @@ function replaceInside(sub: Graph, from: Value, to: Value): void {
       if (v === from) node.inputs[i] = to;
     });
     for (const inner of node.subgraphs) replaceInside(inner, from, to);
-    const at = node.captures.indexOf(from);
-    if (at >= 0) node.captures[at] = to;
+    if (node.captures.includes(from)) node.captures = node.captures.map((v) => (v === from ? to : v));
   }
 }

@@ -61,7 +61,7 @@ export class Sketch {
   node(op: string, inputs: readonly (Value | null)[], attributes: Attributes = {}, outputs = 1): Value[] {
     const [domain, type] = op.includes(':') ? (op.split(':') as [string, string]) : ['', op];
     const node = new Node(type, domain, '', new Map(Object.entries(attributes).map(([k, v]) => [k, attribute(v)])));
-    for (const a of Object.values(attributes)) if (a instanceof Graph) node.subgraphs.push(a);
+    for (const a of Object.values(attributes)) if (a instanceof Graph) node.subgraphs = [...node.subgraphs, a];
     node.inputs.push(...inputs);
     for (let i = 0; i < outputs; i++) {
       const value = new Value(`v${this.#next++}`);
