@@ -42,7 +42,9 @@ export class Evaluator {
   private running: readonly number[];
   /** What forms gave to the lanes that run: to all of them, or (by which those are) to some, of whom nothing is known for the others. */
   private steps = new Steps();
-  private readonly byLanes = new Map<string, Steps>();
+  /** Facts as they are where only the lanes that run know of them. */
+  private partly = new Map<Known, Known>();
+  private readonly byLanes = new Map<string, { readonly steps: Steps; readonly partly: Map<Known, Known> }>();
 
   /** @param memo facts and what forms gave of them, of evaluations with the same limits */
   constructor(
@@ -68,6 +70,7 @@ export class Evaluator {
   done(): void {
     this.memo = new Memo();
     this.steps = new Steps();
+    this.partly = new Map();
     this.byLanes.clear();
     this.lanes = new Lanes(this.lanes.count);
     this.held.clear();
@@ -160,11 +163,23 @@ export class Evaluator {
   }
 
   private settle(output: Value, known: Known): void {
-    if (!this.givenInside && this.running.length === this.lanes.count) this.facts.set(output, known);
-    else this.settleEach(output, (lane) => inLane(known, lane));
+    if (this.givenInside) this.settleEach(output, (lane) => inLane(known, lane));
+    else this.facts.set(output, this.running.length === this.lanes.count ? known : this.ofRunning(known));
   }
 
-  /** Where lanes differ: in a branch that not all of them take, or where one is told what another works out. */
+  /** In a branch that not all lanes take. */
+  private ofRunning(known: Known): Known {
+    let found = this.partly.get(known);
+    if (found === undefined) {
+      const facts = new Array<Fact | undefined>(this.lanes.count).fill(undefined);
+      for (const lane of this.running) facts[lane] = inLane(known, lane);
+      found = this.lanes.of(facts);
+      this.partly.set(known, found);
+    }
+    return found;
+  }
+
+  /** Where a lane is told what another works out. */
   private settleEach(output: Value, factOf: (lane: number) => Fact | undefined): void {
     const facts = new Array<Fact | undefined>(this.lanes.count);
     for (const lane of this.running) {
@@ -198,7 +213,7 @@ export class Evaluator {
       return results;
     };
     let results: readonly (Known | undefined)[] = workIn(lanes[0] as number);
-    if (lanes.length > 1 && (!sound || inputs.some((known) => known instanceof Varying))) {
+    if (lanes.length > 1 && !(sound && this.areAlike(inputs))) {
       const each = new Array<readonly (Fact | undefined)[]>(this.lanes.count).fill(NOTHING);
       each[lanes[0] as number] = results as readonly (Fact | undefined)[];
       for (const lane of lanes.slice(1)) each[lane] = workIn(lane);
@@ -215,6 +230,18 @@ export class Evaluator {
     return results;
   }
 
+  /** Whether all lanes that run know the same of what a node reads. */
+  private areAlike(inputs: readonly (Known | null)[]): boolean {
+    const lanes = this.running;
+    for (let i = 0; i < inputs.length; i++) {
+      const known = inputs[i];
+      if (!(known instanceof Varying)) continue;
+      const first = known.facts[lanes[0] as number];
+      for (let k = 1; k < lanes.length; k++) if (known.facts[lanes[k] as number] !== first) return false;
+    }
+    return true;
+  }
+
   private holding(facts: readonly (Fact | undefined)[]): readonly (Fact | undefined)[] {
     for (let i = 0; i < facts.length; i++) if (facts[i] !== undefined) this.hold(facts[i] as Fact);
     return facts;
@@ -229,13 +256,14 @@ export class Evaluator {
     if (this.room < 0) this.limits = { integers: Math.min(this.limits.integers, FEW_ELEMENTS), floats: Math.min(this.limits.floats, FEW_ELEMENTS) };
   }
 
-  private stepsOf(lanes: string): Steps {
-    let steps = this.byLanes.get(lanes);
-    if (steps === undefined) {
-      steps = new Steps();
-      this.byLanes.set(lanes, steps);
+  /** What is remembered for these lanes. */
+  private memoryOf(lanes: string): { readonly steps: Steps; readonly partly: Map<Known, Known> } {
+    let memory = this.byLanes.get(lanes);
+    if (memory === undefined) {
+      memory = { steps: new Steps(), partly: new Map() };
+      this.byLanes.set(lanes, memory);
     }
-    return steps;
+    return memory;
   }
 
   private unknown(node: Node): void {
@@ -297,14 +325,17 @@ export class Evaluator {
 
   /** What only some of the lanes do. */
   private run(lanes: readonly number[], work: () => void): void {
-    const [running, steps] = [this.running, this.steps];
+    const { running, steps, partly } = this;
     if (lanes.length < running.length) {
       this.running = lanes;
-      this.steps = this.stepsOf(lanes.join());
+      const memory = this.memoryOf(lanes.join());
+      this.steps = memory.steps;
+      this.partly = memory.partly;
     }
     work();
     this.running = running;
     this.steps = steps;
+    this.partly = partly;
   }
 }
 
