@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { evaluateShapes } from '../../src/analyse/shapes/index.js';
 import { castNumber, erf, roundBfloat, roundHalf, roundHalfEven } from '../../src/analyse/shapes/numbers.js';
 import { DataType, type Graph } from '../../src/ir/graph.js';
+import { fromHalf } from '../../src/ir/half.js';
 import { float32, int64, run, Sketch, weight } from './shapes-support.js';
 
 /** Shapes of the outputs of one op. */
@@ -173,6 +174,18 @@ describe('arithmetic', () => {
     expect(data('Sub', [int64([0]), int64([0])])).toEqual([0]);
   });
 
+  it('rounds to every half and between any two of them', () => {
+    for (let bits = 0; bits < 0x7c00; bits++) {
+      const [low, high] = [fromHalf(bits), bits === 0x7bff ? 65536 : fromHalf(bits + 1)];
+      const middle = (low + high) / 2;
+      const [even, above] = bits === 0x7bff ? [Infinity, Infinity] : [bits % 2 === 0 ? low : high, high];
+      const found = [low, middle, middle * (1 - 2 ** -52), middle * (1 + 2 ** -52)].map(roundHalf);
+      if (found.join() !== [low, even, low, above].join()) expect([bits, found]).toEqual([bits, [low, even, low, above]]);
+      if (roundHalf(-middle) !== -even) expect([bits, roundHalf(-middle)]).toEqual([bits, -even]);
+    }
+    expect([Number.NaN, -Infinity, 1e300, -1e300, -0, -(2 ** -26)].map(roundHalf)).toEqual([Number.NaN, -Infinity, Infinity, -Infinity, -0, -0]);
+  });
+
   it('knows the error function', () => {
     for (const [x, y] of [[0, 0], [0.5, 0.5204998778130465], [-1, -0.8427007929497149], [2.6, 0.9997639655834707], [3, 0.9999779095030014]] as const) {
       expect(erf(x)).toBeCloseTo(y, 12);
@@ -186,6 +199,15 @@ describe('arithmetic', () => {
     ['ReduceProd', int64([2, 3]), null, {}, [1], [6]],
     ['ReduceMean', float32([1, 2]), null, {}, [1], [1.5]],
     ['ReduceSum', int64([1, 2]), int64([]), { noop_with_empty_axes: 1 }, [2], [1, 2]],
+    // First, middle and last axes, together and apart, with axes of one between them and without elements.
+    ['ReduceSum', int64([1, 2, 4, 8, 16, 32, 64, 128], [2, 2, 2]), int64([0]), {}, [1, 2, 2], [17, 34, 68, 136]],
+    ['ReduceSum', int64([1, 2, 4, 8, 16, 32, 64, 128], [2, 2, 2]), int64([1]), {}, [2, 1, 2], [5, 10, 80, 160]],
+    ['ReduceSum', int64([1, 2, 4, 8, 16, 32, 64, 128], [2, 2, 2]), int64([1, 2]), {}, [2, 1, 1], [15, 240]],
+    ['ReduceSum', int64([1, 2, 4, 8, 16, 32, 64, 128], [2, 2, 2]), int64([0, 2]), {}, [1, 2, 1], [51, 204]],
+    ['ReduceSum', int64([1, 2, 4, 8], [2, 1, 2]), int64([-1]), { keepdims: 0 }, [2, 1], [3, 12]],
+    ['ReduceSum', int64([1, 2, 4, 8], [1, 4, 1]), int64([0, 1]), { keepdims: 0 }, [1], [15]],
+    ['ReduceSum', int64([], [2, 0]), int64([1]), {}, [2, 1], [0, 0]],
+    ['ReduceSum', int64([], [0, 2]), int64([1]), {}, [0, 1], []],
     ['ArgMax', float32([1, 3, 3]), null, { axis: 0 }, [1], [1]],
     ['ArgMin', float32([3, 1, 1]), null, { axis: -1, select_last_index: 1, keepdims: 0 }, [], [2]],
   ])('%s %#', (op, a, axes, attributes, shape, want) => {

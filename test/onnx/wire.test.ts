@@ -3,6 +3,8 @@ import { Writer } from 'protobufjs/minimal.js';
 import { describe, expect, it } from 'vitest';
 import { Refusal } from '../../src/diagnostics.js';
 import { encodeVarintField, type Field, fieldOf, fieldsOf, MessageWriter } from '../../src/onnx/wire.js';
+import { MemorySource, WindowedSource } from '../../src/onnx/bytes.js';
+import { peekField } from '../../src/onnx/elide.js';
 import { hex } from '../support/wire.js';
 
 const bytes = (...list: number[]): Uint8Array => Uint8Array.from(list);
@@ -135,3 +137,56 @@ describe('ranges', () => {
     expect(hex(fields[3]?.payload as Uint8Array)).toBe(hex(nested));
   });
 });
+
+describe('headers', () => {
+  const SIZES = [0, 1, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152];
+
+  it.each([1, 15, 16, 2047, 2048, 536_870_911])('of field %i are read alike whatever their length', (number) => {
+    for (const size of SIZES) {
+      const payload = new Uint8Array(size).fill(7);
+      const message = new Writer().uint32(8).int32(-3).uint32((number << 3) | 2).bytes(payload).uint32((number << 3) | 2).bytes(payload).finish();
+      const [first, ...rest] = [...fieldsOf(message)];
+      expect([first?.number, first?.integer(), rest.length]).toEqual([1, -3, 2]);
+      for (const f of rest) expect([f.number, f.wire, f.payload.length, f.record.length - f.payload.length, message.subarray(f.dataStart, f.end).length]).toEqual([number, 2, size, headerOf(number, size), size]);
+    }
+  });
+
+  it('that spell a length with more bytes than it takes are read as protobufjs reads them', () => {
+    for (const length of [[0x82, 0x00], [0x82, 0x80, 0x00], [0x82, 0x80, 0x80, 0x00], [0x82, 0x80, 0x80, 0x80, 0x00]]) {
+      expect([...fieldOf(bytes(0x0a, ...length, 65, 66)).payload]).toEqual([65, 66]);
+    }
+  });
+
+  it('that are cut off, or tell of more than is there, are refused', () => {
+    for (const size of SIZES.slice(1, -2)) {
+      const message = new Writer().uint32(0x0a).bytes(new Uint8Array(size)).finish();
+      for (const end of [1, 2, 3, message.length - 1]) if (end < message.length) refusal(() => fieldOf(message.subarray(0, end)));
+    }
+    // Field 0, and a wire type that is none.
+    for (const tag of [0x02, 0x0e, 0x0f]) refusal(() => fieldOf(bytes(tag, 1, 65)));
+  });
+
+  it('are read at sight where a window holds them, and never beyond the message', async () => {
+    const inner = new Writer().uint32(0x0a).bytes(new Uint8Array(200)).uint32(0x12).bytes(new Uint8Array(3)).finish();
+    // A length that would be whole with the bytes behind the message.
+    const cut = Uint8Array.of(...inner, 0x0a, 0x05, 1, 2, 3, 4, 5);
+    const source = new WindowedSource(new MemorySource(cut));
+    await source.load(0, cut.length);
+    const found = [];
+    for (let at = 0; at < inner.length; ) {
+      const f = peekField(source, at, inner.length);
+      if (!f) throw new Error('the window holds it');
+      found.push([f.number, f.end - f.dataStart]);
+      at = f.end;
+    }
+    expect(found).toEqual([[1, 200], [2, 3]]);
+    refusal(() => peekField(source, inner.length, inner.length + 1));
+    refusal(() => peekField(source, inner.length, inner.length + 6));
+  });
+});
+
+/** Bytes of a tag and a length. */
+function headerOf(number: number, size: number): number {
+  const bytesOf = (n: number): number => Math.max(1, Math.ceil(Math.log2(n + 1) / 7));
+  return bytesOf(number * 8 + 2) + bytesOf(size);
+}
