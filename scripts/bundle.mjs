@@ -39,7 +39,7 @@ const LATER = {
     const names = new Map();
     const targetOf = (file, path) => join(dirname(file), path);
     for (const file of files) {
-      if (file.endsWith('dist/src/cli/main.js')) continue;
+      if (file === join(root, 'dist/src/cli/main.js')) continue;
       for (const [, path] of readFileSync(file, 'utf8').matchAll(DYNAMIC)) {
         const target = targetOf(file, path);
         if (!names.has(target)) names.set(target, `module${names.size}`);

@@ -38,10 +38,18 @@ export function defaultOutput(input: string): string {
  * @throws {UsageError} for wrong options and unreadable or existing files
  * @throws {Refusal} when the graph cannot be compiled, with code, culprit, reason and a way forward
  */
-export async function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
+export function compile(input: string, given: CompileOptions = {}): Promise<CompileReport> {
+  return compileFile(input, given, true);
+}
+
+/** The same. Where no report is wanted none is made: what both graphs cost is counted for it alone. */
+export async function compileFile(input: string, given: CompileOptions, wanted: true): Promise<CompileReport>;
+export async function compileFile(input: string, given: CompileOptions, wanted: boolean): Promise<CompileReport | undefined>;
+export async function compileFile(input: string, given: CompileOptions, wanted: boolean): Promise<CompileReport | undefined> {
   const options = given.runtime === 'transformers.js' && !given.plan ? { imageMask: 'marks', ...given } : given;
   requireCompileOptions(options);
   const started = now();
+  const counted = wanted || options.report !== undefined;
   const { allowExternalLinks = false, progress } = options;
   const output = options.output ?? defaultOutput(input);
   const transaction = options.dryRun ? undefined : new OutputTransaction(options.force ?? false);
@@ -83,7 +91,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
         data = checkExternalData(facts.model, input, allowExternalLinks);
         // Beside a device there is no place for it.
         if (transaction && file && !file.target.through) placing = planExternalData(transaction, data, input, output, options.externalData ?? 'auto');
-        original = originalCost(countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table);
+        if (counted) original = originalCost(countAtPrompt(facts.graph, facts, prompt, plan.imageMask).table);
       },
     });
     const vision = marking && (await markVisionFile(marking, transaction, allowExternalLinks));
@@ -109,7 +117,7 @@ export async function compile(input: string, given: CompileOptions = {}): Promis
     await transaction?.place();
     const marks = marking && vision && (await marksReport(marking.proof, vision, options.measure ?? true));
     const warnings = [...config.warnings, ...compiled.warnings, ...(marks ? clippingWarnings(marks) : []), ...[file, reportFile].flatMap((f) => (f ? targetNotes(f.target) : []))];
-    const report = compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData: placed, marks, milliseconds: now() - started });
+    const report = counted ? compileReport({ ...compiled, warnings }, { input, output: options.dryRun ? null : output, prompt, original, externalData: placed, marks, milliseconds: now() - started }) : undefined;
     if (reportFile && transaction) {
       await writeText(reportFile, `${JSON.stringify(report, null, 2)}\n`);
       await transaction.place();

@@ -2,7 +2,8 @@
 import { type Command, Option } from 'commander';
 import { MOST_PROMPT_TOKENS } from '../../cost/stages.js';
 import { UsageError } from '../../diagnostics.js';
-import { compile, compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
+import { compileFolder, type CompileReport, type FolderReport, type MarksReport, type Runtime } from '../../index.js';
+import { compileFile } from '../../library/compile-files.js';
 import { readRegularText } from '../../disk/small-files.js';
 import { isFolder } from '../../disk/target.js';
 import { ReportFiles } from '../../report/write.js';
@@ -172,10 +173,11 @@ async function run(model: string | undefined, given: Flags, command: Command): P
   // A dry run writes no model, but the report it is asked for.
   const reporting = flags.dryRun && flags.report !== undefined ? new ReportFiles([...alsoReads, model], { force: flags.force === true }) : undefined;
   const dry = reporting?.announce(flags.report as string);
-  const report = await whileShowing(`compiling ${model}`, () => compile(model, { ...options, alsoReads, report: flags.dryRun ? undefined : flags.report }), flags.quiet ? SILENT : process.stderr);
+  const wanted = !flags.quiet || flags.json === true || flags.report !== undefined;
+  const report = await whileShowing(`compiling ${model}`, () => compileFile(model, { ...options, alsoReads, report: flags.dryRun ? undefined : flags.report }, wanted), flags.quiet ? SILENT : process.stderr);
   bar.end();
   if (dry) await reporting?.write([[dry, `${JSON.stringify(report, null, 2)}\n`]]);
-  show(report, flags, render);
+  if (report) show(report, flags, render);
 }
 
 function show<T extends CompileReport | FolderReport>(report: T, flags: Flags, render: (report: T) => string): void {
