@@ -33,6 +33,24 @@ async function errorOf(...args: string[]): Promise<{ exit: number; code: string 
   return { exit: code, code: (json.error as { code: string } | undefined)?.code ?? 'none' };
 }
 
+describe('a report', () => {
+  it('is the same whether it is printed, written or both, and the model is the same without one', async () => {
+    const [model, place] = [fixturePath(SMALL), folder()];
+    const at = (name: string): string => join(place, name);
+    const printed = await cli(model, '-o', at('a.onnx'), '--json', '--quiet');
+    const silent = await cli(model, '-o', at('b.onnx'), '--quiet', '--report', at('b.json'));
+    const nothing = await cli(model, '-o', at('c.onnx'), '--quiet');
+    expect([silent.out + silent.err, nothing.out + nothing.err, printed.err]).toEqual(['', '', '']);
+    const told = (text: string): object => {
+      const { output: _, milliseconds: __, passes, ...rest } = JSON.parse(text) as CompileReport;
+      return { ...rest, passes: passes.map((p) => p.name) };
+    };
+    expect(told(readFileSync(at('b.json'), 'utf8'))).toEqual(told(printed.out));
+    expect((JSON.parse(printed.out) as CompileReport).macs.original).toBeGreaterThan(0);
+    for (const name of ['b.onnx', 'c.onnx']) expect(readFileSync(at(name)).equals(readFileSync(at('a.onnx')))).toBe(true);
+  });
+});
+
 describe('what is asked for', () => {
   it('without arguments: help, and a usage error', async () => {
     const { code, out, err } = await cli();
