@@ -105,7 +105,8 @@ async function readSmallExternal(graph: Graph, source: ByteSource): Promise<void
     const { external, byteLength, dataType, dims } = tensor;
     if (!external || tensor.data || byteLength > SMALL_TENSOR_BYTES || byteLength === 0) return tensor;
     if (isFloat(dataType) && dims.reduce((a, b) => a * b, 1) > FLOATS_THAT_STEER) return tensor;
-    return { ...tensor, data: await source.external?.(external, byteLength, culprit) };
+    // What is known of it without its data is not known of it.
+    return { ...tensor, data: await source.external?.(external, byteLength, culprit), facts: undefined };
   };
   for (const v of graph.initializers) if (v.tensor?.external) v.tensor = await load(v.tensor, v.name);
   for (let i = 0; i < graph.nodes.length; i++) {

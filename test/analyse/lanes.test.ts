@@ -5,7 +5,7 @@ import { compileModel, writeCompiled } from '../../src/compile.js';
 import { analyseDecoder } from '../../src/analyse/decoder.js';
 import { withContents } from '../../src/analyse/contents.js';
 import { headDimsOf, shapesAt } from '../../src/analyse/input-sizes.js';
-import { evaluateLanes, evaluateShapes, type ShapeBindings, type ShapeFacts } from '../../src/analyse/shapes/index.js';
+import { evaluateLanes, evaluateShapes, type Fact, Memo, type ShapeBindings, type ShapeFacts } from '../../src/analyse/shapes/index.js';
 import { DataType, Graph, Node, Value } from '../../src/ir/graph.js';
 import { MemorySink, MemorySource } from '../../src/onnx/bytes.js';
 import { readModel } from '../../src/onnx/read.js';
@@ -101,4 +101,19 @@ it('limits that differ, and contents that are too many together, are evaluated o
   expect([one?.exhausted, two?.exhausted]).toEqual([true, true]);
   const lengths = [200, 250, 260].map((i) => one?.get(growing.graph.nodes[i]?.outputs[0] as Value)?.data?.length);
   expect(lengths).toEqual([1 << 17, 1 << 17, undefined]);
+});
+
+describe('contents', () => {
+  const mask = (...odd: number[]): Fact => ({ dtype: DataType.INT64, shape: [2500], data: Array.from({ length: 2500 }, (_, i) => (odd.includes(i) ? 0 : 1)) });
+
+  it('that are equal are one fact, wherever those that are not differ', () => {
+    const memo = new Memo();
+    // Few of the elements are looked at first: most of these differ in others.
+    const facts = [mask(), mask(1), mask(2), mask(3, 4), mask(2499)].map((f) => memo.one(f));
+    expect(new Set(facts).size).toBe(5);
+    for (const [i, again] of [mask(), mask(1), mask(2), mask(3, 4), mask(2499)].entries()) expect(memo.one(again)).toBe(facts[i]);
+    const signed = (zero: number): Fact => ({ dtype: DataType.FLOAT, shape: [100], data: new Array(100).fill(zero) });
+    expect(memo.one(signed(0))).not.toBe(memo.one(signed(-0)));
+    expect(memo.one(signed(Number.NaN))).toBe(memo.one(signed(Number.NaN)));
+  });
 });

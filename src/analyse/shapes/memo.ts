@@ -15,6 +15,9 @@ const MOST_INPUTS = 16;
 /** Contents of up to this many elements are part of a key; larger ones are hashed and compared. */
 export const MOST_ELEMENTS = 32;
 
+/** So many facts of one key are told apart. */
+const MOST_ALIKE = 8;
+
 /** What a node makes of facts: its op's handler, and its attributes. */
 export class Form {
   constructor(
@@ -139,14 +142,30 @@ export class Steps {
 export class Memo {
   readonly alone = new Steps();
   private readonly facts = new Map<string, Fact>();
+  /** Facts with many elements, which have a key in common now and then. */
+  private readonly large = new Map<string, Fact[]>();
 
   /** The one object for all facts that say what this one says. */
   one(fact: Fact): Fact {
     const key = fact instanceof ConstantFact ? fact.key(keyOf) : keyOf(fact);
     if (key === null) return fact;
+    if (key.includes('#')) return this.oneOfLarge(key, fact);
     const known = this.facts.get(key);
-    if (known === undefined) this.facts.set(key, fact);
-    return known !== undefined && (key.indexOf('#') < 0 || sameElements(known, fact)) ? known : fact;
+    if (known !== undefined) return known;
+    this.facts.set(key, fact);
+    return fact;
+  }
+
+  private oneOfLarge(key: string, fact: Fact): Fact {
+    const alike = this.large.get(key);
+    if (alike === undefined) {
+      this.large.set(key, [fact]);
+      return fact;
+    }
+    for (let i = 0; i < alike.length; i++) if (sameElements(alike[i] as Fact, fact)) return alike[i] as Fact;
+    // A graph may make as many as it likes that differ where nobody looks.
+    if (alike.length < MOST_ALIKE) alike.push(fact);
+    return fact;
   }
 }
 
