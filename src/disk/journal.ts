@@ -40,7 +40,7 @@ export async function openJournal(first: string, tag: string, files: readonly st
   const path = journalOf(first);
   const folder = dirname(first);
   const draft = temporaryName(path, 'tmp', tag);
-  writeFileSync(draft, JSON.stringify({ tag, files: files.map((f) => relative(folder, f)) } satisfies Journal), { flag: 'wx' });
+  writeNew(draft, JSON.stringify({ tag, files: files.map((f) => relative(folder, f)) } satisfies Journal));
   try {
     for (const until = now() + PATIENCE_MS; ; ) {
       try {
@@ -64,7 +64,18 @@ function linkOrWrite(draft: string, path: string): void {
     linkSync(draft, path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST') throw error;
-    writeFileSync(path, readFileSync(draft), { flag: 'wx' });
+    writeNew(path, readFileSync(draft));
+  }
+}
+
+/** A new file with all of `content`, or none: on a full disk it is made, and then not filled. */
+function writeNew(path: string, content: string | Uint8Array): void {
+  try {
+    writeFileSync(path, content, { flag: 'wx' });
+  } catch (error) {
+    // Then it is another's.
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') removeQuietly(path);
+    throw error;
   }
 }
 

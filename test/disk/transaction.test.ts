@@ -62,6 +62,15 @@ describe('a failure', () => {
     }
   });
 
+  it('to write the journal leaves nothing of it: the disk is full (a find of the fuzzer)', { timeout: 60_000 }, () => {
+    const place = folder();
+    const write = `import(${JSON.stringify(new URL('disk/journal.js', DIST).href)}).then((m) => m.openJournal(${JSON.stringify(join(place, 'a'))}, 'tag', ['a', 'b'], false)).catch((e) => console.log(e.code))`;
+    const run = (limit: string): string => spawnSync('bash', ['-c', `${limit}exec "$0" "$@"`, process.execPath, '-e', write], { encoding: 'utf8' }).stdout.trim();
+    expect([run('ulimit -f 0; '), files(place)]).toEqual(['EFBIG', []]);
+    // Without the limit the journal is there: it was the limit that was in the way.
+    expect([run(''), files(place)]).toEqual(['', ['.a.placing-pdrop']]);
+  });
+
   it('after some files are in place takes them back', async () => {
     const place = folder();
     const path = (name: string): string => join(place, name);
