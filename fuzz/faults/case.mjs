@@ -234,7 +234,8 @@ const FAULTS = {
       const finished = end.code === 0;
       // Too few descriptors for Node itself: it ends before the first line of ours.
       const ours = /error PD\d{3}/.test(end.printed);
-      if (!finished && !ours && how === 'descriptors' && !/pdrop|dist\/src/.test(end.printed)) return { verdict: 'node does not start', ...what };
+      const unopened = /EMFILE: too many open files, open '[^']*bin\/pdrop-compile\.js'/.test(end.printed);
+      if (!finished && !ours && how === 'descriptors' && (unopened || !/pdrop|dist\/src/.test(end.printed))) return { verdict: 'node does not start', ...what };
       if (!finished && !(ours && [2, 3].includes(end.code))) return finding(`exit ${end.code} ${end.signal ?? ''}: ${end.printed.slice(0, 300)}`, what);
       const after = problems(target, before, layout, new Set([model]), data, { finished });
       return after.wrong.length > 0 ? finding(after.wrong.join('; '), what) : { verdict: finished ? 'finished' : 'refused', ...(finished ? {} : { code: /PD\d{3}/.exec(end.printed)[0] }), ...what };
