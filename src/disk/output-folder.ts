@@ -116,8 +116,13 @@ export class OutputFolder {
   }
 }
 
+/** By their paths from the folder. Links are files: Node 22 and later would follow those to folders, and those to a folder around them until the system says no. */
 function filesBelow(folder: string): string[] {
   if (!statSync(folder).isDirectory()) return [];
-  const entries = readdirSync(folder, { recursive: true, withFileTypes: true });
-  return entries.filter((e) => !e.isDirectory()).map((e) => join(e.parentPath ?? e.path, e.name).slice(folder.length + 1));
+  const found: string[] = [];
+  const folders = [''];
+  for (let below = folders.pop(); below !== undefined; below = folders.pop()) {
+    for (const entry of readdirSync(join(folder, below), { withFileTypes: true })) (entry.isDirectory() ? folders : found).push(join(below, entry.name));
+  }
+  return found;
 }

@@ -34,11 +34,12 @@ describe('streams that break', () => {
   });
 
   it('too few open files', { timeout: 60_000 }, () => {
-    // Node takes 18 for itself, and what is loaded two more for a moment.
-    const { code, err } = shell(`ulimit -n 19; node ${BIN} ${fixturePath('llama-ts14-eager')} -o ${join(folder(), 'out.onnx')}`);
-    expect(code).toBe(2);
-    expect(err).toMatch(/error PD0(03|31): .*too many open files/);
-    expect(err).toContain('ulimit -n');
+    // How many Node takes for itself depends on its version: then it ends before anything of ours does.
+    const ends = Array.from({ length: 16 }, (_, i) => shell(`ulimit -n ${16 + i}; node ${BIN} ${fixturePath('llama-ts14-eager')} --quiet -o ${join(folder(), 'out.onnx')}`));
+    const ours = ends.filter(({ err }) => err.includes('error PD'));
+    expect(ours.length).toBeGreaterThan(0);
+    for (const { code, err } of ours) expect([code, err]).toEqual([2, expect.stringMatching(/^error PD\d{3}: [^\n]*too many open files[\s\S]*ulimit -n/)]);
+    expect(ends.at(-1)).toEqual({ code: 0, err: '' });
   });
 
   it('a closed error stream changes nothing', { timeout: 60_000 }, () => {

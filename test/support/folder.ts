@@ -18,10 +18,9 @@ export function folder(): string {
 
 /** All files below a folder, hidden ones too, sorted. */
 export function files(path: string): string[] {
-  return (readdirSync(path, { recursive: true, withFileTypes: true }) as import('node:fs').Dirent[])
-    .filter((e) => !e.isDirectory())
-    .map((e) => join(e.parentPath, e.name).slice(path.length + 1))
-    .sort();
+  // By itself `recursive` follows links to folders, from Node 22 on.
+  const below = (folder: string): string[] => readdirSync(join(path, folder), { withFileTypes: true }).flatMap((e) => (e.isDirectory() ? below(join(folder, e.name)) : [join(folder, e.name)]));
+  return below('').sort();
 }
 
 /** Writes `bytes` as model.onnx of a new folder and returns its path. */
