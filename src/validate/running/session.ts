@@ -146,8 +146,12 @@ function toOrt(ort: Runtime, t: HostTensor): OrtTensor {
   let data: unknown = t.data;
   // Newer Node versions have Float16Array, and onnxruntime-common then wants it.
   const Half = (globalThis as { Float16Array?: new (b: ArrayBufferLike, o: number, n: number) => unknown }).Float16Array;
-  if (t.dtype === 'float16' && Half) data = new Half(t.data.buffer, t.data.byteOffset, t.data.length);
-  return new ort.Tensor(t.dtype as 'float32', data as Float32Array, t.dims as number[]);
+  const halves = t.dtype === 'float16' && Half !== undefined;
+  if (halves) data = new Half(t.data.buffer, t.data.byteOffset, t.data.length);
+  const tensor = new ort.Tensor(t.dtype as 'float32', data as Float32Array, t.dims as number[]);
+  // Its native side (onnxruntime-node 1.30) knows none and takes it for empty: it is given the bits.
+  if (halves) Object.assign(tensor, { cpuData: t.data });
+  return tensor;
 }
 
 function fromOrt(t: OrtTensor): HostTensor {
