@@ -9,7 +9,6 @@ const SIZE_ARITHMETIC: ReadonlySet<string> = new Set(['Shape', 'Size', 'Gather',
 export function isSizeArithmetic(value: Value, known: Map<Value, boolean>): boolean {
   return (
     byItself(value) ??
-    known.get(value) ??
     settle(value, known, (v) => {
       const plain = byItself(v);
       if (plain !== undefined) return at(() => plain);

@@ -14,15 +14,7 @@ export interface Step<K, T> {
  */
 export function settle<K, T>(start: K, known: Map<K, T>, step: (key: K) => Step<K, T>): T {
   if (known.has(start)) return known.get(start) as T;
-  const first = step(start);
-  // Mostly what it needs is there.
-  if (first.needs.every((key) => known.has(key)) && !known.has(start)) {
-    const result = first.make();
-    known.set(start, result);
-    return result;
-  }
-  const stack: { readonly key: K; step: Step<K, T> | undefined }[] = [{ key: start, step: first }];
-  for (let i = first.needs.length - 1; i >= 0; i--) if (!known.has(first.needs[i] as K)) stack.push({ key: first.needs[i] as K, step: undefined });
+  const stack: { readonly key: K; step: Step<K, T> | undefined }[] = [{ key: start, step: undefined }];
   while (stack.length > 0) {
     const top = stack[stack.length - 1] as (typeof stack)[number];
     if (known.has(top.key)) {

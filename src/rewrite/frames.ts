@@ -116,8 +116,7 @@ export class Frames implements FramesView {
 
   /** The value as stage `j` sees it. */
   instantiate(value: Value, j: number): Value {
-    const memo = this.#memo[j] as Map<Value, Value>;
-    return memo.get(value) ?? settle(value, memo, (v) => {
+    return settle(value, this.#memo[j] as Map<Value, Value>, (v) => {
       const direct = this.#direct(v, j);
       if (direct) return at(() => direct);
       const node = v.producer as Node;
