@@ -41,20 +41,19 @@ export function decodeNode(fields: Fields, known: Decoded): DecodedNode {
   let name = '';
   let opType = '';
   let domain = '';
-  const plain = fields.isAscii;
   for (let f = fields.next(); f; f = fields.next()) {
     switch (f.number) {
       case NODE.input:
-        inputs[inputCount++] = plain ? f.characters() : f.name();
+        inputs[inputCount++] = f.name();
         break;
       case NODE.output:
-        outputs[outputCount++] = plain ? f.characters() : f.name();
+        outputs[outputCount++] = f.name();
         break;
       case NODE.name:
-        name = plain ? f.characters() : f.name();
+        name = f.name();
         break;
       case NODE.opType:
-        opType = plain ? f.characters() : f.name();
+        opType = f.name();
         break;
       case NODE.attribute: {
         const a = known.attributes.decode(f);

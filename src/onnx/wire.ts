@@ -173,7 +173,7 @@ export class Field implements FieldRange {
   /** Nearly all names are short and ASCII: then the bytes are the characters, and a decoder takes longer. Undefined where they are not. */
   #ascii(): string | undefined {
     if (latin1 === undefined || this.wire !== LENGTH_DELIMITED) return undefined;
-    const text = latin1.call(this.message.bytes, this.dataStart, this.end);
+    const text = this.characters();
     return OTHER_THAN_ASCII.test(text) ? undefined : text;
   }
 
@@ -254,11 +254,6 @@ export class Fields {
   get reader(): Reader {
     this.#reader ??= new Reader(this.bytes);
     return this.#reader;
-  }
-
-  /** Whether all that is to come is ASCII, and its names with it. Not said where there are no buffers of Node's. */
-  get isAscii(): boolean {
-    return latin1 !== undefined && !OTHER_THAN_ASCII.test(latin1.call(this.bytes, this.at, this.bytes.length));
   }
 
   /** The next field; undefined behind the last one. */
