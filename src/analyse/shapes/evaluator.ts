@@ -22,6 +22,13 @@ const MOST_HELD_ELEMENTS = 2 ** 25;
 const UNREACHED: Fact = { dtype: 0, shape: null };
 const CONTROL: ReadonlySet<string> = new Set(['If', 'Loop', 'Scan']);
 
+class LaneMemory {
+  /** What forms gave. */
+  readonly steps = new Steps();
+  /** Facts as they are where only these lanes know of them. */
+  readonly partly = new Map<Known, Known>();
+}
+
 /** Evaluates a graph in one walk at bindings of the same limits: its lanes. */
 export class Evaluator {
   readonly unknownOps: readonly Map<string, number>[];
@@ -40,11 +47,9 @@ export class Evaluator {
   private lanes: Lanes;
   /** Lanes that run what is walked: in a branch those that take it. */
   private running: readonly number[];
-  /** What forms gave to the lanes that run: to all of them, or (by which those are) to some, of whom nothing is known for the others. */
-  private steps = new Steps();
-  /** Facts as they are where only the lanes that run know of them. */
-  private partly = new Map<Known, Known>();
-  private readonly byLanes = new Map<string, { readonly steps: Steps; readonly partly: Map<Known, Known> }>();
+  /** What is remembered for the lanes that run: for all of them, or (by which those are) for some, of whom nothing is known for the others. */
+  private memory = new LaneMemory();
+  private readonly byLanes = new Map<string, LaneMemory>();
 
   /** @param memo facts and what forms gave of them, of evaluations with the same limits */
   constructor(
@@ -69,8 +74,7 @@ export class Evaluator {
   /** Facts stay; how they were come by is forgotten. */
   done(): void {
     this.memo = new Memo();
-    this.steps = new Steps();
-    this.partly = new Map();
+    this.memory = new LaneMemory();
     this.byLanes.clear();
     this.lanes = new Lanes(this.lanes.count);
     this.held.clear();
@@ -148,7 +152,7 @@ export class Evaluator {
     let results: readonly (Known | undefined)[] | undefined;
     let step: Step | undefined;
     if (form.shared) {
-      step = this.steps.start(form);
+      step = this.memory.steps.start(form);
       for (let i = 0; i < inputs.length; i++) {
         const value = inputs[i] as Value | null;
         step = step.next(value === null ? null : (this.facts.get(value) ?? this.input(value)));
@@ -163,27 +167,32 @@ export class Evaluator {
   }
 
   private settle(output: Value, known: Known): void {
-    if (this.givenInside) this.settleEach(output, (lane) => inLane(known, lane));
-    else this.facts.set(output, this.running.length === this.lanes.count ? known : this.ofRunning(known));
+    if (this.givenInside) this.settleEach(output, known);
+    else this.learn(output, known);
+  }
+
+  private learn(output: Value, known: Known): void {
+    this.facts.set(output, this.running.length === this.lanes.count ? known : this.ofRunning(known));
   }
 
   /** In a branch that not all lanes take. */
   private ofRunning(known: Known): Known {
-    let found = this.partly.get(known);
+    const { partly } = this.memory;
+    let found = partly.get(known);
     if (found === undefined) {
       const facts = new Array<Fact | undefined>(this.lanes.count).fill(undefined);
       for (const lane of this.running) facts[lane] = inLane(known, lane);
       found = this.lanes.of(facts);
-      this.partly.set(known, found);
+      partly.set(known, found);
     }
     return found;
   }
 
   /** Where a lane is told what another works out. */
-  private settleEach(output: Value, factOf: (lane: number) => Fact | undefined): void {
+  private settleEach(output: Value, known: Known): void {
     const facts = new Array<Fact | undefined>(this.lanes.count);
     for (const lane of this.running) {
-      const fact = factOf(lane);
+      const fact = inLane(known, lane);
       // What is said about a value from outside holds, as far as its size agrees.
       const given = this.given[lane]?.get(output);
       facts[lane] = given && fact?.shape?.every((d, axis) => d === null || d === given.shape[axis]) ? { dtype: fact.dtype, shape: given.shape, data: given.data } : fact;
@@ -257,10 +266,10 @@ export class Evaluator {
   }
 
   /** What is remembered for these lanes. */
-  private memoryOf(lanes: string): { readonly steps: Steps; readonly partly: Map<Known, Known> } {
+  private memoryOf(lanes: string): LaneMemory {
     let memory = this.byLanes.get(lanes);
     if (memory === undefined) {
-      memory = { steps: new Steps(), partly: new Map() };
+      memory = new LaneMemory();
       this.byLanes.set(lanes, memory);
     }
     return memory;
@@ -277,10 +286,7 @@ export class Evaluator {
 
   private nothingKnown(node: Node): void {
     for (const output of node.outputs) {
-      if (output === null) continue;
-      const fact = unknownOf(output);
-      if (this.running.length === this.lanes.count) this.facts.set(output, fact);
-      else this.facts.set(output, this.lanes.of(Array.from({ length: this.lanes.count }, (_, lane) => (this.running.includes(lane) ? fact : undefined))));
+      if (output !== null) this.learn(output, unknownOf(output));
     }
   }
 
@@ -325,17 +331,14 @@ export class Evaluator {
 
   /** What only some of the lanes do. */
   private run(lanes: readonly number[], work: () => void): void {
-    const { running, steps, partly } = this;
+    const { running, memory } = this;
     if (lanes.length < running.length) {
       this.running = lanes;
-      const memory = this.memoryOf(lanes.join());
-      this.steps = memory.steps;
-      this.partly = memory.partly;
+      this.memory = this.memoryOf(lanes.join());
     }
     work();
     this.running = running;
-    this.steps = steps;
-    this.partly = partly;
+    this.memory = memory;
   }
 }
 
