@@ -139,16 +139,15 @@ export class Call {
     return unknown === elements.length ? { dtype, shape } : { dtype, shape, partial: elements };
   }
 
-  /** A fact with elements of which none is unknown, as many as the shape says: they are not looked through. */
-  whole(dtype: number, shape: readonly number[], elements: readonly number[]): Fact {
-    return this.follows(dtype, shape) ? { dtype, shape, data: elements } : { dtype, shape };
+  /** A fact with elements of which none is unknown: they are not looked through. Dropped when they are too many, or not as many as the shape says. */
+  whole(dtype: number, shape: Dims | null, elements: readonly number[]): Fact {
+    return this.follows(dtype, shape) && elements.length === countOf(shape) ? { dtype, shape, data: elements } : { dtype, shape };
   }
 
   /** Contents of input `i` in another shape: what is known of them is not looked through again. */
   reshaped(i: number, shape: Dims | null): Fact {
     const { dtype, data } = this.input(i);
-    if (data === undefined) return this.fact(dtype, shape, this.elements(i));
-    return this.follows(dtype, shape) && data.length === countOf(shape) ? { dtype, shape, data } : { dtype, shape };
+    return data === undefined ? this.fact(dtype, shape, this.elements(i)) : this.whole(dtype, shape, data);
   }
 }
 

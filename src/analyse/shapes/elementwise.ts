@@ -121,8 +121,7 @@ function cast(call: Call, to: number): Fact {
     }
   }
   // Of integers that are known an integer is known.
-  const shape = input.data !== undefined && isIntegral(input.dtype) ? known(input.shape) : undefined;
-  return shape && out.length === countOf(shape) ? call.whole(to, shape, out) : call.fact(to, input.shape, out);
+  return input.data !== undefined && isIntegral(input.dtype) ? call.whole(to, input.shape, out) : call.fact(to, input.shape, out);
 }
 
 function divide(call: Call): Fact {
