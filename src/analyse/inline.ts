@@ -5,7 +5,7 @@
  *   in:   h', m' = If(any) { then: … } else: { …, h1, m1 }
  *   out:  …; h' = HandOver(h1); m' = HandOver(m1)
  */
-import { type Graph, Node, refill, type Value } from '../ir/graph.js';
+import { addUse, type Graph, Node, refill, removeUse, type Value } from '../ir/graph.js';
 import { isBranch } from '../onnx/branch-functions.js';
 
 /** Inlines the branches that passes made; the function that is returned takes everything back. */
@@ -22,7 +22,7 @@ export function inlineBranches(graph: Graph): () => void {
     const sub = branch.value;
     for (const inner of sub.nodes) {
       inner.inputs.forEach((v, index) => {
-        if (v && sub.values.get(v.name) !== v) addUse(v, inner, index, undo);
+        if (v && sub.values.get(v.name) !== v) useForNow(v, inner, index, undo);
       });
       nodes.push(inner);
     }
@@ -32,7 +32,7 @@ export function inlineBranches(graph: Graph): () => void {
       const handOver = new Node('HandOver', 'pdrop', `${node.name}/${i}`);
       handOver.inputs.push(made);
       handOver.outputs.push(outer);
-      addUse(made, handOver, 0, undo);
+      useForNow(made, handOver, 0, undo);
       outer.producer = handOver;
       const index = outer.outputIndex;
       outer.outputIndex = 0;
@@ -50,10 +50,7 @@ export function inlineBranches(graph: Graph): () => void {
   };
 }
 
-function addUse(value: Value, node: Node, index: number, undo: (() => void)[]): void {
-  const use = { node, index };
-  value.uses.push(use);
-  undo.push(() => {
-    value.uses.splice(value.uses.lastIndexOf(use), 1);
-  });
+function useForNow(value: Value, node: Node, index: number, undo: (() => void)[]): void {
+  addUse(value, node, index);
+  undo.push(() => removeUse(value, node, index));
 }

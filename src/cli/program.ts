@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { InternalError, PdropError, UsageError } from '../diagnostics.js';
+import { wayOut } from '../disk/files.js';
 import { endOnSignals } from '../disk/temporaries.js';
 import { inline, terminalText } from '../report/text.js';
 import { similar } from '../library/similar.js';
@@ -57,7 +58,7 @@ export async function runCommand(argv: readonly string[]): Promise<number> {
 function systemError(error: unknown): UsageError | undefined {
   const { syscall, code, message } = error as NodeJS.ErrnoException;
   if (!(error instanceof Error) || syscall === undefined || code === undefined) return undefined;
-  const hint = code === 'EMFILE' || code === 'ENFILE' ? 'allow more open files (ulimit -n 256)' : 'see what the message says about the path or the device';
+  const hint = wayOut(error, 'see what the message says about the path or the device');
   return new UsageError({ code: 'PD031', message: `the system refused ${syscall}: ${message}`, hint }, { cause: error });
 }
 

@@ -82,8 +82,8 @@ export class FileSource implements ByteSource {
   }
 }
 
-/** What to do about a file that cannot be opened. */
-function wayOut(error: unknown, otherwise: string): string {
+/** What to do where the system refuses: too few open files have a way out of their own. */
+export function wayOut(error: unknown, otherwise: string): string {
   const { code } = error as NodeJS.ErrnoException;
   return code === 'EMFILE' || code === 'ENFILE' ? 'allow more open files (ulimit -n 256)' : otherwise;
 }

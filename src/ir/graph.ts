@@ -121,7 +121,7 @@ const MOST_ARGUMENTS = 4096;
 /** Makes `list` hold `items`, in their order; arguments of one call, as in a splice, may not be as many as a large graph has nodes. */
 export function refill<T>(list: T[], items: Iterable<T>): void {
   list.length = 0;
-  if (Array.isArray(items)) for (let at = 0; at < items.length; at += MOST_ARGUMENTS) list.push(...(items.length <= MOST_ARGUMENTS ? items : items.slice(at, at + MOST_ARGUMENTS)));
+  if (Array.isArray(items)) for (let at = 0; at < items.length; at += MOST_ARGUMENTS) list.push(...items.slice(at, at + MOST_ARGUMENTS));
   else for (const item of items) list.push(item);
 }
 

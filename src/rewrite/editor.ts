@@ -29,7 +29,7 @@ export class GraphEditor {
     for (const { node, index } of [...from.uses]) this.setInput(node, index, to);
     for (const node of from.capturedBy) {
       for (const sub of node.subgraphs) replaceInside(sub, from, to);
-      node.captures = node.captures.map((v) => (v === from ? to : v));
+      replaceCapture(node, from, to);
       addCapture(to, node);
     }
     from.capturedBy = [];
@@ -112,6 +112,10 @@ function replaceInside(sub: Graph, from: Value, to: Value): void {
       if (v === from) node.inputs[i] = to;
     });
     for (const inner of node.subgraphs) replaceInside(inner, from, to);
-    if (node.captures.includes(from)) node.captures = node.captures.map((v) => (v === from ? to : v));
+    replaceCapture(node, from, to);
   }
+}
+
+function replaceCapture(node: Node, from: Value, to: Value): void {
+  if (node.captures.includes(from)) node.captures = node.captures.map((v) => (v === from ? to : v));
 }
